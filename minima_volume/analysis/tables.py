@@ -1,0 +1,128 @@
+"""Many seeds together: one tidy table from the results.json files of a condition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from minima_volume.config import Config, load_config
+from minima_volume.errors import MinimaVolumeError, MissingStageError
+from minima_volume.layout import CONFIG_NAME, find_runs, read_run
+from minima_volume.volume.results import load_results
+
+COLUMNS = {
+    "log_exp_r_n": "log_exp_r_n_values",
+    "log_volume": "log_volume_values",
+    "effective_sample_size": "effective_sample_size",
+    "largest_share": "largest_share",
+    "num_directions": "num_directions",
+    "num_censored": "num_censored",
+    "test_loss": "test_loss_values",
+    "test_accuracy": "test_accuracy_values",
+    "train_loss": "train_loss_values",
+    "start_loss": "start_loss_values",
+    "verdict": "verdicts",
+}
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The results of a condition.
+
+    Attributes:
+        table: one row a (run, landscape, threshold, level).
+        missing: what could not be read: run folder -> reason.
+        config: the condition's configuration (of the first run where the condition has none).
+    """
+
+    table: pd.DataFrame
+    missing: dict[str, str]
+    config: Config
+
+
+def collect(condition: str | Path) -> Collected:
+    """Read every results.json of a condition's run folders.
+
+    Args:
+        condition: the condition folder.
+
+    Returns:
+        The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`, `train_size`, `native` and the
+        quantities of `COLUMNS`; undefined values are NaN.
+
+    Raises:
+        MissingStageError: no run has results.
+    """
+    condition = Path(condition)
+    if not condition.is_dir():
+        raise MissingStageError(f"condition folder {condition} does not exist")
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    configs: list[Config] = [load_config(condition / CONFIG_NAME)] if (condition / CONFIG_NAME).is_file() else []
+    for folder in find_runs(condition):
+        try:
+            found, config = _rows_of(folder)
+        except MinimaVolumeError as error:
+            missing[folder.name] = str(error)
+            continue
+        rows += found
+        configs.append(config)
+    if not rows:
+        reasons = "; ".join(f"{run}: {reason}" for run, reason in missing.items()) or "it has no run folders"
+        raise MissingStageError(f"{condition} has no results to analyze ({reasons})")
+    table = pd.DataFrame(rows).astype({"log_exp_r_n": float, "log_volume": float, "effective_sample_size": float})
+    return Collected(table, missing, configs[0])
+
+
+def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
+    run = read_run(folder)
+    config = run.config
+    rows = []
+    for landscape in config.data.levels:
+        for threshold in config.volume.loss_thresholds:
+            results = load_results(run.results_file(landscape, threshold))
+            for i, level in enumerate(results["model_data_levels"]):
+                rows.append(
+                    {
+                        "run": folder.name,
+                        "model_seed": config.model_seed,
+                        "data_seed": config.data_seed,
+                        "landscape": landscape,
+                        "threshold": threshold,
+                        "level": level,
+                        "train_size": config.data.base_size + level,
+                        "native": level == landscape,
+                    }
+                    | {column: results[key][i] for column, key in COLUMNS.items()}
+                )
+    return rows, config
+
+
+def select(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> pd.DataFrame:
+    """The rows of one landscape (the smallest by default) at one threshold (the headline by default)."""
+    table = collected.table
+    landscape = min(table["landscape"]) if landscape is None else landscape
+    threshold = collected.config.volume.headline if threshold is None else threshold
+    return table[(table["landscape"] == landscape) & (table["threshold"] == threshold)]
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread over seeds for each level: what `make run` prints."""
+    grouped = rows.groupby("level")
+    return pd.DataFrame(
+        {
+            "seeds": grouped["run"].nunique(),
+            "log_volume": grouped["log_volume"].mean(),
+            "log_volume_sd": grouped["log_volume"].std(),
+            "log_exp_r_n": grouped["log_exp_r_n"].mean(),
+            "test_accuracy": grouped["test_accuracy"].mean(),
+            "test_loss": grouped["test_loss"].mean(),
+            "directions": grouped["num_directions"].min(),
+            "censored": grouped["num_censored"].sum(),
+            "effective_sample_size": grouped["effective_sample_size"].mean(),
+            "largest_share": grouped["largest_share"].mean(),
+        }
+    ).reset_index()

@@ -1,0 +1,187 @@
+"""`minima-volume ...`: the notebooks' functions from a shell."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minima_volume.errors import ConfigError, MinimaVolumeError
+
+app = typer.Typer(
+    help="""Measure how large the minima of a neural network's loss are.
+
+    A condition folder (experiments/digits/low_data/base) holds a config.yaml and run folders model_<seed>_data_<seed>.
+    A run has five stages, one notebook each: train, perturb, volume, cutoff, accuracy.
+
+    Typical use:  minima-volume pipeline experiments/digits/low_data/base --seeds 3
+    """,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Condition = Annotated[Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def main() -> None:
+    """Run the command line; a user's error is one line on standard error and exit code 1."""
+    try:
+        app()
+    except MinimaVolumeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="A condition folder, or the folder to make from --template.")],
+    seeds: Annotated[int | None, typer.Option(min=1, help="Make this many run folders: model_i_data_{10+i}, i = 0, 1, ...")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="Make the run folder of one pair, MODEL:DATA; may be repeated.")] = None,
+    template: Annotated[Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")] = None,
+) -> None:
+    """Make run folders in a condition, or a condition or run folder from a template. Nothing that exists is overwritten.
+
+    minima-volume new experiments/digits/low_data/base --seeds 3
+
+    minima-volume new experiments/digits/low_data/base --pair 7:17
+
+    minima-volume new experiments/digits/low_data/wide --template experiments/digits/template
+    """
+    from minima_volume.runs import new_folder, new_runs, seed_pairs
+
+    if (template is not None) + (seeds is not None) + bool(pair) != 1:
+        raise ConfigError("give one of --seeds N, --pair MODEL:DATA, --template FOLDER (see `minima-volume new --help`)")
+    if template is not None:
+        print(new_folder(folder, template))
+        return
+    pairs = seed_pairs(seeds) if seeds is not None else [_pair(text) for text in pair or []]
+    for made in new_runs(folder, pairs):
+        print(made)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(":")
+    if not (first.isdigit() and second.isdigit()):
+        raise ConfigError(f"--pair {text!r}: write it as MODEL:DATA, two whole numbers, for example 7:17")
+    return int(first), int(second)
+
+
+@app.command()
+def run(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.")],
+    stage: Annotated[list[str] | None, typer.Option(help="train, perturb, volume, cutoff or accuracy; may be repeated. All by default.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting, KEY=VALUE, e.g. training.epochs=10; written into config.yaml.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the stages of one run folder without opening notebooks; what is done already is left alone."""
+    from minima_volume.layout import STAGES
+    from minima_volume.runs import open_run
+    from minima_volume.runs.folder import parse_override
+    from minima_volume.runs.stages import run_stage
+
+    wanted = list(STAGES) if not stage else [name for name in STAGES if name in stage]
+    if unknown := set(stage or []) - set(STAGES):
+        raise ConfigError(f"--stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
+    opened = open_run(run_folder, wanted[0], dict(map(parse_override, set_ or [])))
+    for name in wanted:
+        run_stage(opened, name, progress=not quiet)
+    print(opened.output)
+
+
+@app.command()
+def pipeline(
+    condition: Condition,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run every run folder of a condition through its five notebooks, then analyze them together."""
+    from minima_volume.runs import find_runs, new_runs, seed_pairs
+    from minima_volume.runs.pipeline import outcome_table, raise_failures, run_pipeline
+
+    if not condition.is_dir():
+        raise ConfigError(f"condition folder {condition} does not exist")
+    runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds))
+    outcomes = run_pipeline(condition, runs, progress=not quiet)
+    print(outcome_table(outcomes).to_string())
+    raise_failures(outcomes)
+    _analyze(condition)
+
+
+@app.command()
+def analyze(condition: Condition) -> None:
+    """Tables and figures over all runs of a condition, written to its analysis/ folder."""
+    _analyze(condition)
+
+
+def _analyze(condition: Path) -> None:
+    from minima_volume.analysis import analyze as analyze_condition
+    from minima_volume.analysis.report import describe
+
+    print(describe(analyze_condition(condition)))
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")]) -> None:
+    """What is done of each run, read from its files; exit code 1 where something is stale, damaged or invalid."""
+    from minima_volume.layout import STAGES, find_runs, seeds_of
+    from minima_volume.runs import stage_states
+
+    if not folder.is_dir():
+        raise ConfigError(f"folder {folder} does not exist")
+    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
+    if not runs:
+        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
+    width = max(len(path.resolve().name) for path in runs)
+    print(" " * width, *(f"{stage:>9}" for stage in STAGES))
+    reasons, bad = [], False
+    for path in runs:
+        states = stage_states(path)
+        print(f"{path.resolve().name:<{width}}", *(f"{state.name:>9}" for state in states.values()))
+        for stage, state in states.items():
+            bad = bad or state.name in ("stale", "damaged", "invalid")
+            if state.reason and not state.complete:
+                reasons.append(f"{path.resolve().name}, {stage}: {state.reason}")
+    print(*dict.fromkeys(reasons), sep="\n")
+    raise typer.Exit(int(bad))
+
+
+@app.command()
+def clean(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    what: Annotated[str, typer.Option(help="results; sweeps (and results); models (and everything made from them).")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
+) -> None:
+    """Remove what a run has written, by kind, so that it can be made again. Without --yes it only lists."""
+    from minima_volume.runs.clean import clean as remove
+    from minima_volume.runs.clean import files_of
+
+    files = remove(run_folder, what) if yes else None
+    if files is None:
+        found = files_of(run_folder, what)
+        size = sum(file.stat().st_size for file in found)
+        print(*found, f"{len(found)} files, {size / 1e6:.1f} MB would be removed; add --yes to remove them", sep="\n")
+    else:
+        print(f"{len(files)} files removed")
+
+
+@app.command()
+def notebooks(
+    experiments: Annotated[Path, typer.Argument(help="The folder that holds the experiments.")] = Path("experiments"),
+) -> None:
+    """Rewrite the notebooks of all templates and conditions from their one source; run folders keep theirs."""
+    from minima_volume.runs import sync_notebooks
+
+    if not experiments.is_dir():
+        raise ConfigError(f"folder {experiments} does not exist")
+    changed = sync_notebooks(experiments)
+    print(*changed, f"{len(changed)} notebooks written", sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""What config.yaml may say, and the errors when it says something else."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files import write_text
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1)]
+ScalingName = Literal["filter", "none", "layer", "tensor_std"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Experiment(Section):
+    """What the run is called, and how many threads its numbers are made with."""
+
+    name: str = Field(min_length=1)
+    output_dir: str = "."  # where the run writes, relative to its folder
+    device: str = "cpu"  # cpu, cuda or cuda:<i>
+    threads: Count = 1
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if value != "cpu" and not value.startswith("cuda"):
+            raise ValueError("cpu, cuda or cuda:<index>")
+        return value
+
+
+class Seeds(Section):
+    """model and data are None in templates and conditions: the run folder's name supplies them."""
+
+    model: Seed | None = None
+    data: Seed | None = None
+    perturbation: Seed = 1
+
+
+class Data(Section):
+    """Where samples come from, and how many each landscape has."""
+
+    source: str = Field(min_length=1)  # a built-in name, or <module>:<function> of a .py file beside config.yaml
+    options: dict[str, Any] = {}
+    variant: Literal["data", "poison", "noise"] = "data"
+    base_size: Count
+    levels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    store: Literal["full", "indices"] = "full"
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, value: list[int]) -> list[int]:
+        if len(set(value)) != len(value):
+            raise ValueError("different numbers of additional samples, each once")
+        return sorted(value)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples in each landscape, in the order of the levels."""
+        return tuple(self.base_size + level for level in self.levels)
+
+
+class Model(Section):
+    name: str = Field(min_length=1)  # a built-in name, or <module>:<class> of a .py file beside config.yaml
+    options: dict[str, Any] = {}
+
+
+class Training(Section):
+    """One loop for every experiment; the last weights are kept after a fixed number of epochs."""
+
+    loss: Literal["cross_entropy", "bce_with_logits", "mse"] = "cross_entropy"
+    epochs: Count
+    batch_size: Count | None = None  # None: the full batch, unshuffled
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 1e-3
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: Positive = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
+
+
+class Checkpoint(Section):
+    save_strategy: Literal["last", "best", "all"] = "last"
+
+
+class Coefficients(Section):
+    """The grid c_k = max * (k / (count - 1)) ** power, k = 0 .. count - 1; c_0 = 0 is the minimum itself."""
+
+    max: Positive = 1.0
+    count: Annotated[int, Field(ge=2)] = 34
+    power: Positive = 2.0
+
+    def values(self) -> np.ndarray:
+        """The grid, shape (count,), float64, increasing from 0."""
+        return self.max * np.linspace(0.0, 1.0, self.count) ** self.power
+
+
+class Perturbation(Section):
+    """Random directions and the sweep along them."""
+
+    num_directions: Count = 500
+    coefficients: Coefficients = Coefficients()
+    scaling: ScalingName = "filter"
+    names: Literal["weight_bias", "all"] = "weight_bias"
+    loss_ceiling: Positive | None = None  # None: five times the largest loss threshold
+    max_coefficient: Positive = 16.0  # past the grid the radius search doubles up to here
+    shard_size: Count = 50  # directions in one file of unfinished work
+    workers: Count | None = None  # one-thread processes; None: one per usable core, fewer for small work
+    memory_gib: Positive = 2.0  # for all workers together
+
+    @model_validator(mode="after")
+    def _reach(self) -> Perturbation:
+        if self.max_coefficient < self.coefficients.max:
+            raise ValueError(
+                f"max_coefficient {self.max_coefficient:g} must be at least coefficients.max {self.coefficients.max:g}"
+            )
+        return self
+
+
+class Volume(Section):
+    """Where a minimum ends: loss thresholds, each paired with an accuracy threshold or with none."""
+
+    loss_thresholds: Annotated[list[Positive], Field(min_length=1)] = [0.1, 0.05, 0.01]
+    accuracy_thresholds: list[Fraction] | None = None
+    headline_threshold: Positive | None = None  # None: the first of loss_thresholds
+    top_k: Count = 50
+    radius_tolerance: Positive | None = None  # None: min(1e-4, 0.003 / n), not below what the precision allows
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Volume:
+        if len(set(self.loss_thresholds)) != len(self.loss_thresholds):
+            raise ValueError(f"loss_thresholds {self.loss_thresholds} must differ from each other")
+        if self.accuracy_thresholds is not None and len(self.accuracy_thresholds) != len(self.loss_thresholds):
+            raise ValueError(
+                f"accuracy_thresholds has {len(self.accuracy_thresholds)} values and loss_thresholds "
+                f"{len(self.loss_thresholds)}; they are paired one by one, so give as many, or null for none"
+            )
+        if self.headline_threshold is not None and self.headline_threshold not in self.loss_thresholds:
+            raise ValueError(
+                f"headline_threshold {self.headline_threshold:g} must be one of loss_thresholds {self.loss_thresholds}"
+            )
+        return self
+
+    @property
+    def headline(self) -> float:
+        """The loss threshold that tables and figures show first."""
+        return self.loss_thresholds[0] if self.headline_threshold is None else self.headline_threshold
+
+    def accuracy_for(self, threshold: float) -> float | None:
+        """The accuracy threshold paired with a loss threshold, or None."""
+        if self.accuracy_thresholds is None:
+            return None
+        return dict(zip(self.loss_thresholds, self.accuracy_thresholds, strict=True)).get(threshold)
+
+
+class Config(Section):
+    """The whole truth of a run."""
+
+    experiment: Experiment
+    seeds: Seeds = Seeds()
+    data: Data
+    model: Model
+    training: Training
+    checkpoint: Checkpoint = Checkpoint()
+    perturbation: Perturbation = Perturbation()
+    volume: Volume = Volume()
+
+    @property
+    def loss_ceiling(self) -> float:
+        """The loss a direction must pass before its sweep stops early."""
+        return self.perturbation.loss_ceiling or 5 * max(self.volume.loss_thresholds)
+
+    @property
+    def model_seed(self) -> int:
+        return _resolved(self.seeds.model, "model")
+
+    @property
+    def data_seed(self) -> int:
+        return _resolved(self.seeds.data, "data")
+
+
+def _resolved(seed: int | None, name: str) -> int:
+    if seed is None:
+        raise ConfigError(f"seeds.{name} is not set: name the run folder model_<seed>_data_<seed>, or set it in config.yaml")
+    return seed
+
+
+def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
+    """Check a mapping against the schema.
+
+    Args:
+        content: sections and keys, as read from YAML.
+        where: what the error message calls it, usually the file.
+
+    Raises:
+        ConfigError: one line per problem, each with the key, its value and what is allowed.
+
+    >>> parse_config({"experiment": {"name": "a", "colour": 1}})
+    Traceback (most recent call last):
+      ...
+    minima_volume.errors.ConfigError: config: experiment.colour: unknown key; allowed: name, output_dir, device, threads
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+    unknown_first = sorted(problems, key=lambda text: "unknown key" not in text)
+    raise ConfigError(f"{where}: " + "; ".join(unknown_first if len(problems) < 4 else unknown_first[:3] + ["..."]))
+
+
+def _explain(problem: Any) -> str:
+    keys = [str(part) for part in problem["loc"]]
+    key = ".".join(keys)
+    kind, value = problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        allowed = _allowed_keys(keys[:-1])
+        guess = difflib.get_close_matches(keys[-1], allowed, n=1)
+        hint = f" (did you mean {guess[0]}?)" if guess else ""
+        return f"{key}: unknown key{hint}; allowed: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{key}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if kind == "value_error" and isinstance(value, Mapping):  # the section's own rule, which names its keys
+        return f"{key}: {message}"
+    return f"{key}: {value!r} is not allowed: {message.replace('input should be', 'it should be')}"
+
+
+def _allowed_keys(path: list[str]) -> list[str]:
+    section: Any = Config
+    for part in path:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML 1.2 (`1e-3` is a number), keeping comments for a later write.
+
+    Raises:
+        MissingStageError: there is no such file.
+        ConfigError: it is not YAML, or not a mapping of sections.
+    """
+    try:
+        content = _yaml().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist: copy a template/ folder, which holds one") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path} must hold sections (experiment, data, ...), not {type(content).__name__}")
+    return content
+
+
+def write_yaml(path: Path, content: Any) -> Path:
+    """Write YAML 1.2 atomically, with the comments that `read_yaml` found."""
+    buffer = io.StringIO()
+    _yaml().dump(content, buffer)
+    return write_text(path, buffer.getvalue())
+
+
+def load_config(path: Path) -> Config:
+    """Read and check one config.yaml."""
+    return parse_config(plain(read_yaml(path)), str(path))
+
+
+def plain(content: Any) -> Any:
+    """YAML's comment-keeping containers and numbers as plain Python ones."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [plain(value) for value in content]
+    for kind in (bool, int, float, str):
+        if isinstance(content, kind):
+            return kind(content)
+    return content
+
+
+def _yaml() -> YAML:
+    yaml = YAML()  # round-trip, YAML 1.2
+    yaml.width = 120
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return yaml
+
+
+def set_dotted(content: Any, overrides: Mapping[str, Any]) -> None:
+    """Apply overrides such as {"training.epochs": 10} to a mapping of sections, in place.
+
+    Raises:
+        ConfigError: an override is not a dotted key, or its section is not a section.
+    """
+    for dotted, value in overrides.items():
+        *sections, key = str(dotted).split(".")
+        if not sections:
+            raise ConfigError(f"overrides: {dotted!r} must be a dotted key such as 'training.epochs'")
+        place = content
+        for section in sections:
+            if place.get(section) is None:
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, Mapping):
+                raise ConfigError(f"overrides: {dotted!r}: {section!r} is a value, not a section")
+        place[key] = value

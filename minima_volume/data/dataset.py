@@ -1,0 +1,178 @@
+"""The samples of one run, and dataset.pt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minima_volume.config import Config
+from minima_volume.data.digits import digits
+from minima_volume.data.mnist import fashion_mnist, mnist
+from minima_volume.data.pool import Pool
+from minima_volume.data.swiss_roll import swiss_roll
+from minima_volume.data.variants import draw
+from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
+from minima_volume.files import hash_arrays, read_pt, write_pt
+from minima_volume.imports import load_object
+
+Source = Callable[..., Pool]
+SOURCES: dict[str, Source] = {
+    "swiss_roll": swiss_roll,
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+}
+SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Base, additional and test samples of one run.
+
+    Attributes:
+        x_base_train, y_base_train: the samples every model sees.
+        x_additional, y_additional: the largest level's additional samples; level q is the first q.
+        x_test, y_test: the held-out test set.
+        levels: numbers of additional samples, ascending.
+        dataset_type: data, poison or noise.
+        num_classes: number of classes; 1 for a single logit.
+        indices: (base + additional,) positions in the source's training samples, -1 where a sample was made up.
+    """
+
+    x_base_train: Tensor
+    y_base_train: Tensor
+    x_additional: Tensor
+    y_additional: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    levels: tuple[int, ...]
+    dataset_type: str
+    num_classes: int
+    indices: Tensor
+
+    @property
+    def x_train(self) -> Tensor:
+        """Base, then additional inputs: every landscape is a prefix of it."""
+        return torch.cat([self.x_base_train, self.x_additional])
+
+    @property
+    def y_train(self) -> Tensor:
+        return torch.cat([self.y_base_train, self.y_additional])
+
+    @property
+    def base_size(self) -> int:
+        return len(self.x_base_train)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples of each landscape, in the order of the levels."""
+        return tuple(self.base_size + level for level in self.levels)
+
+    def hash(self) -> str:
+        """A hash of every sample, by which a sweep knows the data it was measured on."""
+        return hash_arrays({key: getattr(self, key) for key in SEED_KEYS})
+
+    def nbytes(self) -> int:
+        """Bytes of dataset.pt when every sample is stored."""
+        return sum(getattr(self, key).nbytes for key in SEED_KEYS)
+
+    def __str__(self) -> str:
+        shape = " x ".join(map(str, self.x_base_train.shape[1:]))
+        return (
+            f"{self.base_size} base + up to {self.levels[-1]} additional samples ({self.dataset_type}), "
+            f"{len(self.x_test)} test samples, inputs {shape}, levels {', '.join(map(str, self.levels))}"
+        )
+
+
+def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
+    """Draw the samples that a configuration describes.
+
+    Args:
+        config: a resolved configuration (with a data seed).
+        folder: the run folder, where a user's own .py source is looked for.
+
+    Raises:
+        ConfigError: no such source, or its options are wrong.
+        DataError: the samples are absent, or too few.
+    """
+    data, seed = config.data, config.data_seed
+    count = data.levels[-1]
+    pool = _pool(config, folder, seed, data.base_size + count)
+    x_base, y_base, x_add, y_add, indices = draw(pool, data.variant, data.base_size, count, seed)
+    return Dataset(
+        x_base, y_base, x_add, y_add, pool.x_test, pool.y_test, tuple(data.levels), data.variant, pool.num_classes, indices
+    )
+
+
+def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
+    name = config.data.source
+    if ":" in name:
+        source = load_object(name, folder, "data.source")
+    elif name in SOURCES:
+        source = SOURCES[name]
+    else:
+        raise ConfigError(f"data.source: {name!r} is not known; allowed: {', '.join(SOURCES)}, or <module>:<function> of your own")
+    try:
+        pool = source(seed, needed, **config.data.options)
+    except TypeError as error:
+        raise ConfigError(f"data.options {config.data.options} do not fit source {name!r}: {error}") from error
+    if not isinstance(pool, Pool):
+        raise ConfigError(f"data.source: {name!r} must return a minima_volume.data.Pool, got {type(pool).__name__}")
+    return pool
+
+
+def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
+    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`)."""
+    content: dict[str, Any] = {
+        "dataset_quantities": list(dataset.levels),
+        "dataset_type": dataset.dataset_type,
+        "base_dataset_size": dataset.base_size,
+        "num_classes": dataset.num_classes,
+        "indices": dataset.indices,
+        "data_hash": dataset.hash(),
+        "data_seed": config.data_seed,
+        "settings": config.data.model_dump(),
+    }
+    if config.data.store == "full":
+        content |= {key: getattr(dataset, key).clone() for key in SEED_KEYS}
+    return write_pt(path, content)
+
+
+def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
+    """Read dataset.pt; with `store: indices` the samples are taken from the source again and checked.
+
+    Raises:
+        MissingStageError: notebook 1 has not been run.
+        DamagedFileError: the file is truncated or lacks keys.
+        StaleError: the source no longer gives the samples that were stored.
+    """
+    if not path.is_file():
+        raise MissingStageError(f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first")
+    content = read_pt(path)
+    if "data_hash" not in content:
+        raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
+    if content["settings"]["store"] == "indices":
+        dataset = make_dataset(config, folder)
+    else:
+        try:
+            samples = {key: content[key] for key in SEED_KEYS}
+            dataset = Dataset(
+                **samples,
+                levels=tuple(content["dataset_quantities"]),
+                dataset_type=content["dataset_type"],
+                num_classes=content["num_classes"],
+                indices=content["indices"],
+            )
+        except KeyError as error:
+            raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error
+    if dataset.hash() != content["data_hash"]:
+        raise StaleError(f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again")
+    return dataset
+
+
+__all__ = ["SOURCES", "DataError", "Dataset", "load_dataset", "make_dataset", "save_dataset"]

@@ -1,0 +1,88 @@
+"""How additional samples are made: drawn (data), with wrong labels (poison), or from nothing (noise)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minima_volume.data.pool import Pool
+from minima_volume.errors import DataError
+from minima_volume.seeding import generator
+
+
+def poison_labels(labels: Tensor, num_classes: int, seed: int) -> Tensor:
+    """Replace every label by another one, uniformly among the others.
+
+    Args:
+        labels: (N,) integers, or 0.0 / 1.0 for a single logit.
+        num_classes: number of classes; 1 means a single logit.
+        seed: the data seed.
+
+    Returns:
+        (N,) labels, each different from the true one.
+
+    >>> poison_labels(torch.tensor([0.0, 1.0]), 1, seed=3)
+    tensor([1., 0.])
+    """
+    if labels.ndim != 1:
+        raise DataError(f"poison needs class labels of shape (N,), the source gives {tuple(labels.shape)}")
+    classes = max(num_classes, 2)
+    shift = torch.randint(1, classes, labels.shape, generator=generator(seed, "poison"))
+    return (labels.long() + shift).remainder(classes).to(labels.dtype)
+
+
+def noise_samples(x_base: Tensor, y_base: Tensor, count: int, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Gaussian inputs with the base set's mean and standard deviation (over all its entries) and random labels.
+
+    Args:
+        x_base: (B, ...) base inputs.
+        y_base: (B,) base labels.
+        count: samples to make.
+        num_classes: number of classes; 1 means a single logit.
+        seed: the data seed.
+
+    Returns:
+        (count, ...) inputs and (count,) labels.
+    """
+    if y_base.ndim != 1:
+        raise DataError(f"noise needs class labels of shape (N,), the source gives {tuple(y_base.shape)}")
+    random = generator(seed, "noise")
+    x = x_base.mean() + x_base.std() * torch.randn((count, *x_base.shape[1:]), generator=random)
+    y = torch.randint(0, max(num_classes, 2), (count,), generator=random).to(y_base.dtype)
+    return x, y
+
+
+def draw(pool: Pool, variant: str, base_size: int, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Draw the base samples first, then one set of additional samples; level q is its first q.
+
+    Args:
+        pool: the source's samples.
+        variant: data, poison or noise.
+        base_size: samples that every model sees.
+        count: additional samples, the largest level.
+        seed: the data seed.
+
+    Returns:
+        x_base, y_base, x_additional, y_additional, and the (base_size + count,) indices into the pool
+        (-1 for samples that were made up).
+
+    Raises:
+        DataError: more samples are asked for than the source has.
+    """
+    available = len(pool.x_train)
+    drawn = base_size + (0 if variant == "noise" else count)
+    if drawn > available:
+        raise DataError(
+            f"data.base_size {base_size} + largest of data.levels {count} = {drawn} samples, "
+            f"but the source has {available} training samples"
+        )
+    indices = torch.randperm(available, generator=generator(seed, "draw"))[:drawn]
+    base, additional = indices[:base_size], indices[base_size:]
+    x_base, y_base = pool.x_train[base], pool.y_train[base]
+    if variant == "noise":
+        x, y = noise_samples(x_base, y_base, count, pool.num_classes, seed)
+        return x_base, y_base, x, y, torch.cat([indices, torch.full((count,), -1)])
+    x, y = pool.x_train[additional], pool.y_train[additional]
+    if variant == "poison":
+        y = poison_labels(y, pool.num_classes, seed)
+    return x_base, y_base, x, y, indices

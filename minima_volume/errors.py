@@ -1,0 +1,25 @@
+"""The errors a user can cause, each with one message that names the thing, its value and the way out."""
+
+
+class MinimaVolumeError(Exception):
+    """Base of every error that the command line prints on one line instead of a traceback."""
+
+
+class ConfigError(MinimaVolumeError, ValueError):
+    """config.yaml (or an argument) says something that is not allowed."""
+
+
+class DataError(MinimaVolumeError):
+    """Samples are missing, unreadable or do not fit the settings."""
+
+
+class MissingStageError(MinimaVolumeError):
+    """A stage needs the files of an earlier stage, and they are not there."""
+
+
+class StaleError(MinimaVolumeError):
+    """A file was made from another model, other data or other settings than those at hand."""
+
+
+class DamagedFileError(MinimaVolumeError):
+    """A file exists but cannot be read: truncated, not of its kind, or unsafe to open."""

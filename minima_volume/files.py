@@ -1,0 +1,193 @@
+"""Reading and writing: whole files or none, no pickles, strict JSON, one clear error for a damaged file."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from minima_volume.errors import DamagedFileError, MissingStageError
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Write a file under a temporary name in its own folder, then rename it into place.
+
+    A process killed at any moment leaves either the old file or the new one, never half of one.
+
+    Args:
+        path: the file to write; its folder is made when absent.
+        write: called with the open binary file.
+
+    Raises:
+        MissingStageError: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise MissingStageError(
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Check that the folder is writable and the disk has space; nothing was changed."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text atomically."""
+    return write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write strict JSON atomically: NaN and Infinity are refused, what is undefined must be None.
+
+    Raises:
+        ValueError: content holds a number that JSON cannot say.
+    """
+    text = json.dumps(jsonable(content), indent=2, allow_nan=False)
+    return write_text(path, text + "\n")
+
+
+def jsonable(value: Any) -> Any:
+    """Turn numpy scalars, arrays, tuples and paths into what JSON can say; numbers stay exact.
+
+    >>> jsonable({"a": np.float64(0.5), "b": (1, np.int64(2)), "c": np.array([True])})
+    {'a': 0.5, 'b': [1, 2], 'c': [True]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return jsonable(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read strict JSON.
+
+    Raises:
+        MissingStageError: there is no such file.
+        DamagedFileError: the file is not strict JSON.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist") from error
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path} is not valid JSON ({error}). Delete it and run its stage again.") from error
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write plain arrays to a compressed .npz atomically.
+
+    Raises:
+        TypeError: an entry would need a pickle.
+    """
+    plain = {key: np.asarray(value) for key, value in arrays.items()}
+    for key, array in plain.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"{path.name}: {key} holds Python objects; .npz files carry plain arrays only")
+    return write_atomic(path, lambda file: np.savez_compressed(file, **plain))
+
+
+def read_npz(path: Path, keys: list[str] | None = None) -> dict[str, np.ndarray]:
+    """Read a .npz without pickles.
+
+    Args:
+        path: the file.
+        keys: the entries to read; all by default.
+
+    Raises:
+        MissingStageError: there is no such file.
+        DamagedFileError: truncated, not a .npz, an entry is missing, or it holds pickled objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in (archive.files if keys is None else keys)}
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist") from error
+    except Exception as error:  # zipfile, zlib, numpy and OS errors all mean the same here
+        raise DamagedFileError(
+            f"{path} cannot be read as a plain .npz ({type(error).__name__}: {error}). "
+            "It is truncated or was not written by this package; delete it and run its stage again."
+        ) from error
+
+
+def write_pt(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a dictionary of tensors, numbers, strings, lists and dictionaries atomically.
+
+    The content is refused when `torch.load(weights_only=True)` would refuse to read it back.
+    """
+    _check_plain(content, path.name)
+    return write_atomic(path, lambda file: torch.save(dict(content), file))
+
+
+def read_pt(path: Path) -> dict[str, Any]:
+    """Read a .pt file with `weights_only=True`: opening it cannot run code.
+
+    Raises:
+        MissingStageError: there is no such file.
+        DamagedFileError: truncated, not a .pt file, or it needs pickled code.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist") from error
+    except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, zipfile errors ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DamagedFileError(
+            f"{path} cannot be read with weights_only=True ({reason[:160]}). "
+            "It is truncated or was not written by this package; delete it and run its stage again."
+        ) from error
+
+
+def hash_arrays(arrays: Mapping[str, torch.Tensor | None]) -> str:
+    """A short SHA-256 over names, shapes, types and bytes, in the given order.
+
+    >>> hash_arrays({"a": torch.zeros(2)}) == hash_arrays({"a": torch.zeros(2)})
+    True
+    >>> hash_arrays({"a": torch.zeros(2)}) == hash_arrays({"a": torch.zeros(1, 2)})
+    False
+    """
+    digest = hashlib.sha256()
+    for name, tensor in arrays.items():
+        if tensor is None:
+            continue
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype};".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _check_plain(value: Any, where: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_plain(item, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_plain(item, where)
+    elif not (value is None or isinstance(value, bool | int | float | str | torch.Tensor)):
+        raise TypeError(f"{where}: {type(value).__name__} would need a pickle; .pt files carry plain data only")

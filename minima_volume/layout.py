@@ -1,0 +1,153 @@
+"""Which file of a run lies where: the only place that knows the names of a run folder's files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minima_volume.config import Config, parse_config, plain, read_yaml
+from minima_volume.errors import ConfigError, MissingStageError
+
+CONFIG_NAME = "config.yaml"
+
+TRAIN = "Train Low Test Models.ipynb"
+PERTURB = "Random Perturbs.ipynb"
+VOLUME = "Volume Estimation Pipeline.ipynb"
+CUTOFF = "Volume Cutoff.ipynb"
+ACCURACY = "Test Accuracy.ipynb"
+
+RUN_NAME = re.compile(r"model_(\d+)_data_(\d+)")
+RUN_NOTEBOOKS = (TRAIN, PERTURB, VOLUME, CUTOFF, ACCURACY)
+STAGES = dict(zip(("train", "perturb", "volume", "cutoff", "accuracy"), RUN_NOTEBOOKS, strict=True))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its checked, resolved configuration."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def output(self) -> Path:
+        return self.folder / self.config.experiment.output_dir
+
+    @property
+    def models(self) -> Path:
+        return self.output / "models_and_data"
+
+    @property
+    def dataset_file(self) -> Path:
+        return self.models / "dataset.pt"
+
+    def model_file(self, level: int) -> Path:
+        return self.models / f"model_additional_{level}.pt"
+
+    def epoch_file(self, level: int, epoch: int) -> Path:
+        return self.models / f"model_additional_{level}_epoch_{epoch:04d}.pt"
+
+    def landscape(self, landscape: int) -> Path:
+        return self.output / f"{self.config.data.variant}_{landscape}"
+
+    def sweep_file(self, landscape: int, level: int) -> Path:
+        return self.landscape(landscape) / f"{self.config.data.variant}_{level}.npz"
+
+    @property
+    def shards(self) -> Path:
+        """Unfinished sweeps; removed when the sweep's own files are whole."""
+        return self.output / ".sweep_shards"
+
+    def threshold(self, landscape: int, threshold: float) -> Path:
+        return self.landscape(landscape) / f"loss_{threshold:g}"
+
+    def results_file(self, landscape: int, threshold: float) -> Path:
+        return self.threshold(landscape, threshold) / "results.json"
+
+    def radii_file(self, landscape: int, threshold: float) -> Path:
+        return self.threshold(landscape, threshold) / "radii.npz"
+
+    @property
+    def cutoffs_file(self) -> Path:
+        return self.output / "cutoffs" / "cutoffs.json"
+
+    @property
+    def loss_curves_figure(self) -> Path:
+        return self.output / "loss_curves.png"
+
+    @property
+    def accuracies_file(self) -> Path:
+        return self.output / "test_accuracies.npz"
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(landscape, level) of every measurement: only minima of level >= landscape are in it."""
+        levels = self.config.data.levels
+        return [(landscape, level) for landscape in levels for level in levels if level >= landscape]
+
+
+def seeds_of(folder: Path) -> tuple[int, int] | None:
+    """(model seed, data seed) from a run folder's name, None where it has none.
+
+    >>> seeds_of(Path("low_data/model_7_data_17"))
+    (7, 17)
+    """
+    match = RUN_NAME.fullmatch(folder.name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def find_runs(condition: Path) -> list[Path]:
+    """The run folders of a condition, ordered by their seeds as numbers."""
+    runs = [folder for folder in condition.iterdir() if folder.is_dir() and seeds_of(folder) is not None]
+    return sorted(runs, key=lambda folder: seeds_of(folder) or ())
+
+
+def read_run(run_folder: str | Path) -> Run:
+    """A run as its folder says, with the seeds of its name; nothing is written.
+
+    Raises:
+        MissingStageError: there is no such folder, or no config.yaml in it.
+        ConfigError: it is a template, its seeds contradict its name, or its config.yaml is not allowed.
+    """
+    folder = run_path(run_folder)
+    content = read_yaml(folder / CONFIG_NAME)
+    resolve_seeds(content, folder)
+    return Run(folder, parse_config(plain(content), str(folder / CONFIG_NAME)))
+
+
+def run_path(run_folder: str | Path) -> Path:
+    """The folder, checked to exist and not to be a template."""
+    folder = Path(run_folder).resolve()
+    if not folder.is_dir():
+        raise MissingStageError(f"run folder {folder} does not exist; make one with `minima-volume new` or by copying a template/")
+    if folder.name == "template":
+        raise ConfigError(
+            f"{folder} is a template: copy it to model_<seed>_data_<seed> (for example `cp -r template model_0_data_10`) and run "
+            "the notebooks there"
+        )
+    return folder
+
+
+def resolve_seeds(content: Any, folder: Path) -> None:
+    """Fill the seeds in from the folder's name, in place, and refuse a contradiction."""
+    named = seeds_of(folder)
+    seeds = content.get("seeds")
+    if seeds is None:
+        seeds = content["seeds"] = {}
+    if not isinstance(seeds, Mapping):
+        raise ConfigError(f"{folder / CONFIG_NAME}: seeds must be a section with model, data and perturbation, not {seeds!r}")
+    for key, value in zip(("model", "data"), named or (None, None), strict=True):
+        configured = seeds.get(key)
+        if configured is None and value is None:
+            raise ConfigError(
+                f"{folder.name!r} says no seeds and {CONFIG_NAME} has no seeds.{key}: rename the folder to "
+                f"model_<seed>_data_<seed>, or set seeds.{key} in {CONFIG_NAME}"
+            )
+        if configured is None:
+            seeds[key] = value
+        elif value is not None and configured != value:
+            raise ConfigError(
+                f"{folder / CONFIG_NAME} has seeds.{key} = {configured!r}, but the folder's name {folder.name} says {value}: "
+                f"rename the folder, or set seeds.{key} to null so that the name decides"
+            )

@@ -1,0 +1,49 @@
+"""A model by name, from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from minima_volume.config import Config
+from minima_volume.errors import ConfigError
+from minima_volume.imports import load_object
+from minima_volume.models.cnn import CNN
+from minima_volume.models.mlp import MLP
+
+MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+
+
+def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, folder: Path | None = None) -> nn.Module:
+    """Build the configured model with PyTorch's default initial weights from the model seed.
+
+    The global generator is left as it was.
+
+    Args:
+        config: a resolved configuration (with a model seed).
+        input_shape: shape of one sample.
+        num_outputs: number of outputs.
+        folder: the run folder, where a user's own .py model is looked for.
+
+    Raises:
+        ConfigError: no such model, or its options are wrong.
+    """
+    name, options = config.model.name, config.model.options
+    if ":" in name:
+        kind = load_object(name, folder, "model.name")
+    elif name in MODELS:
+        kind = MODELS[name]
+    else:
+        raise ConfigError(f"model.name: {name!r} is not known; allowed: {', '.join(MODELS)}, or <module>:<class> of your own")
+    with torch.random.fork_rng(devices=[]):  # nn.Module constructors only know the global generator
+        torch.default_generator.manual_seed(config.model_seed)
+        try:
+            model = kind(input_shape, num_outputs, **options)
+        except TypeError as error:
+            raise ConfigError(f"model.options {options} do not fit model {name!r}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model.name: {name!r} must build a torch.nn.Module, got {type(model).__name__}")
+    return model

@@ -1,0 +1,158 @@
+"""Directions: a seeded Gaussian vector, scaled parameter by parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.errors import ConfigError
+
+SCALINGS = ("filter", "none", "layer", "tensor_std")
+
+
+def draw_gaussian(seed: int, shapes: Sequence[torch.Size], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """xi: standard normals of direction `seed`, parameter by parameter, drawn in float32 on the CPU.
+
+    The same seed names the same direction on every machine and device.
+
+    >>> first, second = draw_gaussian(3, [torch.Size([2, 2]), torch.Size([1])])
+    >>> bool((first == torch.randn(2, 2, generator=torch.Generator().manual_seed(3))).all())
+    True
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+
+
+def filter_norm(parameter: Tensor) -> Tensor:
+    """F: the L2 norm of each entry's row or filter (dimension >= 2), 1 for one-dimensional parameters.
+
+    Returns:
+        A tensor that broadcasts against the parameter.
+
+    Source: Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 4.
+    """
+    if parameter.ndim < 2:
+        return torch.ones_like(parameter)
+    return parameter.flatten(1).norm(dim=1).reshape(-1, *[1] * (parameter.ndim - 1))
+
+
+def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
+    """What a Gaussian is multiplied by, broadcastable against the parameter.
+
+    Args:
+        parameter: one parameter tensor.
+        scaling: `filter` (see `filter_norm`); `none` (1); `layer`: the L2 norm of the whole tensor for dimension >= 2,
+            1 for one-dimensional ones; `tensor_std`: the tensor's standard deviation (population), as weight noise has it.
+
+    Raises:
+        ConfigError: no such scaling.
+    """
+    if scaling == "filter":
+        return filter_norm(parameter)
+    if scaling == "none":
+        return parameter.new_ones(())
+    if scaling == "layer":
+        return parameter.norm() if parameter.ndim >= 2 else parameter.new_ones(())
+    if scaling == "tensor_std":
+        return parameter.std(correction=0)
+    raise ConfigError(f"scaling {scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
+
+
+def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias") -> tuple[str, ...]:
+    """Names of the parameters that are perturbed, in `named_parameters()` order, tied ones once.
+
+    Args:
+        model: the model.
+        names: `weight_bias` (names ending in weight or bias), `all`, or a list of names.
+
+    Raises:
+        ConfigError: nothing is left to perturb, or a name does not exist.
+    """
+    have = [name for name, _ in model.named_parameters()]
+    if names == "weight_bias":
+        chosen = [name for name in have if name.endswith(("weight", "bias"))]
+    elif names == "all":
+        chosen = have
+    elif isinstance(names, str):
+        raise ConfigError(f"names {names!r} is not known; allowed: weight_bias, all, or a list of parameter names")
+    else:
+        if unknown := set(names) - set(have):
+            raise ConfigError(f"names: {sorted(unknown)} are not parameters of the model; it has {', '.join(have)}")
+        chosen = [name for name in have if name in set(names)]
+    if not chosen:
+        raise ConfigError(f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}")
+    return tuple(chosen)
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Everything that turns a seed into a direction of one model.
+
+    Attributes:
+        names: the perturbed parameters.
+        left_out: the model's other parameters.
+        minimum: theta*, one tensor a name, a copy.
+        factors: the scaling of each, broadcastable against it.
+        scaling: its name.
+    """
+
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    minimum: tuple[Tensor, ...]
+    factors: tuple[Tensor, ...]
+    scaling: str
+
+    @classmethod
+    def of(cls, model: nn.Module, scaling: str = "filter", names: str | Sequence[str] = "weight_bias") -> Directions:
+        """The directions of a model's parameters as they are now."""
+        chosen = perturbed_names(model, names)
+        parameters = dict(model.named_parameters())
+        minimum = tuple(parameters[name].detach().clone(memory_format=torch.contiguous_format) for name in chosen)
+        if bad := [name for name, tensor in zip(chosen, minimum, strict=True) if not tensor.is_floating_point()]:
+            raise ConfigError(f"parameters {bad} are not floating-point numbers; choose others with names=[...]")
+        left_out = tuple(name for name in parameters if name not in chosen)
+        return cls(chosen, left_out, minimum, tuple(scaling_factor(tensor, scaling) for tensor in minimum), scaling)
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        return [tensor.shape for tensor in self.minimum]
+
+    @cached_property
+    def num_zero(self) -> int:
+        """Entries whose scaling is 0 (dead filters): directions do not move them, they are left out of n."""
+        return sum(
+            int((factor == 0).expand(tensor.shape).sum()) for tensor, factor in zip(self.minimum, self.factors, strict=True)
+        )
+
+    @cached_property
+    def num_params(self) -> int:
+        """n: the entries that directions move."""
+        return sum(tensor.numel() for tensor in self.minimum) - self.num_zero
+
+    @cached_property
+    def log_det(self) -> float:
+        """sum_j log F_j over the n entries, float64: the Jacobian of theta = theta* + F z."""
+        total = 0.0
+        for tensor, factor in zip(self.minimum, self.factors, strict=True):
+            count = tensor.numel() // factor.numel()
+            positive = factor[factor > 0].double()
+            total += count * positive.log().sum().item()
+        return total
+
+    def draw(self, seed: int) -> tuple[list[Tensor], float]:
+        """The direction of a seed, on the model's device and in its type, and its norm.
+
+        Returns:
+            xi * F, one tensor a name, and ||xi|| (float64, without the entries where F = 0).
+        """
+        direction, square = [], 0.0
+        for xi, tensor, factor in zip(draw_gaussian(seed, self.shapes), self.minimum, self.factors, strict=True):
+            kept = xi if not bool((factor == 0).any()) else xi * (factor != 0).cpu()
+            square += kept.double().square().sum().item()
+            direction.append(xi.to(tensor.device, tensor.dtype) * factor)
+        return direction, math.sqrt(square)

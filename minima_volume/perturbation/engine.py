@@ -1,0 +1,262 @@
+"""The loss engine: losses, accuracies and margin scores of perturbed models, for all landscapes of a run in one pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minima_volume.errors import ConfigError, MinimaVolumeError
+from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, prepare_targets
+from minima_volume.perturbation.cnn_path import CNNPath
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.general import GeneralPath
+from minima_volume.perturbation.mlp_path import MLPPath
+from minima_volume.perturbation.tiles import Tile, tiles_for
+from minima_volume.perturbation.trace import trace_stack
+
+MAX_GROUP = 512
+CHECKED_COEFFICIENTS = (0.01, 0.1, 1.0)
+CHECKED_SAMPLES = 256
+
+
+class EngineError(MinimaVolumeError):
+    """The fast path and the plain loop disagree."""
+
+
+class Path(Protocol):
+    """One way of running a model at many perturbed parameter vectors."""
+
+    name: str
+    chunk: int  # parameter vectors run together
+    block: int  # coefficients of one direction that are best run together
+    tiles: list[Tile]
+    features_first: bool
+    bytes_per_direction: int
+
+    def hold(self, directions: Sequence[list[Tensor]]) -> Any: ...
+
+    def stack(self, held: Any, rows: Tensor, coefficients: Tensor) -> Any: ...
+
+    def forward(self, stacked: Any, held: Any, tile: Tile) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the engine measured at B perturbed parameter vectors in K landscapes.
+
+    Attributes:
+        loss: (K, B) mean losses, float64.
+        accuracy: (K, B) fractions of samples with a positive margin; NaN where accuracy means nothing.
+        score: (K, B) k-th smallest margins when they were asked for, else None.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    score: np.ndarray | None = None
+
+
+class LossEngine:
+    """Losses of one model along directions, in nested landscapes.
+
+    Args:
+        model: any `nn.Module`; it comes back unchanged.
+        x: (T, ...) inputs: base, then additional samples.
+        y: (T, ...) targets.
+        loss: a name (`cross_entropy`, `bce_with_logits`, `mse`) or a callable (outputs, targets) -> per-sample losses.
+        sizes: samples of every landscape of the run, each a prefix of x; (T,) by default. All of them decide how samples are
+            tiled, so that results do not depend on which are asked for.
+        scaling: see `directions.scaling_factor`.
+        names: parameters to perturb, see `directions.perturbed_names`.
+        memory_gib: budget for held directions and their first-layer products.
+        fast: use a fast path where the model allows; False always runs the general path.
+
+    Raises:
+        ConfigError: sizes, targets or names do not fit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        loss: str | PerSample = "cross_entropy",
+        sizes: Sequence[int] | None = None,
+        *,
+        scaling: str = "filter",
+        names: str | Sequence[str] = "weight_bias",
+        memory_gib: float = 2.0,
+        fast: bool = True,
+    ) -> None:
+        self.sizes = tuple(sorted(set(sizes or (len(x),))))
+        if self.sizes[0] < 1 or self.sizes[-1] > len(x) or len(x) != len(y):
+            raise ConfigError(f"landscape sizes {self.sizes} need 1 to {len(x)} samples; x has {len(x)}, y has {len(y)}")
+        x = x[: self.sizes[-1]]
+        self.dtype = next(model.parameters()).dtype
+        if x.is_floating_point() and x.dtype != self.dtype:
+            raise ConfigError(f"the samples are {x.dtype}, the model {self.dtype}; convert one of them")
+        self.loss: Loss = get_loss(loss)
+        self.directions = Directions.of(model, scaling, names)
+        self.memory = memory_gib * 2**30
+        general = GeneralPath(model, self.directions, x, self.sizes)
+        with torch.no_grad():
+            one = general.model(x[:1])
+        self.y = prepare_targets(self.loss, one.expand(len(x), *one.shape[1:]), y[: self.sizes[-1]])
+        self.general = general
+        self.path: Path = self._choose(model, x) if fast and self.loss.batched else general
+        self._y = _features_first(self.y) if self.path.features_first else self.y
+
+    def _choose(self, model: nn.Module, x: Tensor) -> Path:
+        layers = trace_stack(model)
+        if layers is not None and MLPPath.fits(layers, self.directions, x):
+            return MLPPath(model, self.directions, x, self.sizes, layers)
+        if layers is not None and CNNPath.fits(layers, self.directions, x):
+            return CNNPath(model, self.directions, x, self.sizes, layers)
+        return self.general
+
+    @property
+    def group_size(self) -> int:
+        """Directions that are held at once within the memory budget."""
+        return int(max(1, min(MAX_GROUP, self.memory // (2 * self.path.bytes_per_direction))))
+
+    def groups(self, seeds: Sequence[int]) -> Iterator[Rays]:
+        """Hold the directions of `seeds` group by group."""
+        for start in range(0, len(seeds), self.group_size):
+            yield self.rays(seeds[start : start + self.group_size])
+
+    def rays(self, seeds: Sequence[int]) -> Rays:
+        """Hold the directions of a few seeds."""
+        drawn = [self.directions.draw(seed) for seed in seeds]
+        return Rays(self, self.path, tuple(seeds), np.array([norm for _, norm in drawn]), self.path.hold([d for d, _ in drawn]))
+
+    @cached_property
+    def start(self) -> Values:
+        """Loss and accuracy (K, 1) of the minimum itself in every landscape."""
+        still = [torch.zeros_like(tensor) for tensor in self.directions.minimum]
+        return Rays(self, self.path, (0,), np.zeros(1), self.path.hold([still])).evaluate(np.zeros(1, int), np.zeros(1))
+
+    def check(self, seed: int = 1) -> None:
+        """Compare the fast path with the plain loop on one direction and three coefficients.
+
+        Raises:
+            EngineError: they differ by more than rounding explains.
+        """
+        if self.path is self.general:
+            return
+        size = next((size for size in reversed(self.sizes) if size <= CHECKED_SAMPLES), self.sizes[0])
+        direction, norm = self.directions.draw(seed)
+        rows, coefficients = np.zeros(len(CHECKED_COEFFICIENTS), int), np.array(CHECKED_COEFFICIENTS)
+        values = []
+        for path in (self.path, self.general):
+            rays = Rays(self, path, (seed,), np.array([norm]), path.hold([direction]))
+            values.append(rays.evaluate(rows, coefficients, [size]).loss[0])
+        fast, plain = values
+        if not np.allclose(fast, plain, rtol=5e-3, atol=1e-6, equal_nan=True):
+            raise EngineError(
+                f"the fast engine ({self.path.name}) gives losses {fast.tolist()} at coefficients {CHECKED_COEFFICIENTS} of direction "
+                f"{seed}, the plain loop {plain.tolist()}; nothing was measured. Please report the model; fast=False runs the plain loop"
+            )
+
+
+@dataclass(frozen=True)
+class Rays:
+    """A group of held directions of one engine.
+
+    Attributes:
+        seeds: their seeds.
+        norms: (D,) ||xi||, float64.
+    """
+
+    engine: LossEngine
+    path: Path
+    seeds: tuple[int, ...]
+    norms: np.ndarray
+    held: Any
+
+    @torch.inference_mode()
+    def evaluate(
+        self,
+        rows: np.ndarray,
+        coefficients: np.ndarray,
+        sizes: Sequence[int] | None = None,
+        wrong_allowed: Sequence[int] | None = None,
+    ) -> Values:
+        """Measure B perturbed parameter vectors theta* + coefficients[b] * direction[rows[b]].
+
+        Args:
+            rows: (B,) which of the held directions.
+            coefficients: (B,) float64.
+            sizes: the landscapes, (K,) of the engine's sizes, ascending; all by default.
+            wrong_allowed: for each landscape, the number of samples w that may be wrong; asks for the (w + 1)-th smallest
+                margin as `score`: at most w samples are wrong exactly when it is > 0.
+
+        Returns:
+            Values of shape (K, B).
+        """
+        sizes = self.engine.sizes if sizes is None else tuple(sizes)
+        chunk, parts = self.path.chunk, []
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            parts.append(self._chunk(rows[part], coefficients[part], sizes, wrong_allowed))
+        columns = [None if column[0] is None else torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True)]
+        return Values(*columns)  # type: ignore[arg-type]
+
+    def _chunk(
+        self, rows: np.ndarray, coefficients: np.ndarray, sizes: Sequence[int], wrong_allowed: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        engine, path = self.engine, self.path
+        y = engine._y if path is engine.path else engine.y
+        device = y.device
+        stacked = path.stack(self.held, torch.as_tensor(rows, device=device), torch.as_tensor(coefficients, device=device))
+        total = torch.zeros(len(rows), dtype=torch.float64, device=device)
+        right = torch.zeros(len(rows), dtype=torch.float64, device=device)
+        losses_at, right_at, margins = [], [], []
+        for tile in tiles_for(path.tiles, sizes[-1]):
+            outputs = path.forward(stacked, self.held, tile)
+            targets = y[tile.start : tile.stop]
+            losses = _losses(engine.loss, outputs, targets)
+            margin = None if engine.loss.margins is None else _samples(engine.loss.margins(outputs, targets))
+            begin = 0
+            for cut in tile.cuts:
+                total = total + losses[:, begin:cut].double().sum(1)
+                if margin is not None:
+                    right = right + (margin[:, begin:cut] > 0).double().sum(1)
+                begin = cut
+                if (size := tile.start + cut) in sizes:
+                    losses_at.append(total / size)
+                    right_at.append(right / size)
+            if margin is not None and wrong_allowed is not None:
+                margins.append(margin)
+        loss, accuracy = torch.stack(losses_at), torch.stack(right_at)
+        if engine.loss.margins is None or (engine.loss is LOSSES["mse"] and engine.y.shape[-1] == 1):
+            accuracy = torch.full_like(accuracy, math.nan)
+        if not margins or wrong_allowed is None:
+            return loss, accuracy, None
+        joined = torch.cat(margins, 1).nan_to_num(nan=-math.inf)
+        scores = [joined[:, :size].kthvalue(wrong + 1, 1).values.double() for size, wrong in zip(sizes, wrong_allowed, strict=True)]
+        return loss, accuracy, torch.stack(scores)
+
+
+def _losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    if loss.batched:
+        return _samples(loss.elements(outputs, targets))
+    losses = loss.elements(outputs[0], targets)
+    if losses.shape != outputs.shape[1:2]:
+        raise ConfigError(f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}")
+    return losses.unsqueeze(0)
+
+
+def _samples(values: Tensor) -> Tensor:
+    """(B, samples, ...) values as (B, samples): the mean over tokens where there are several."""
+    return values.flatten(2).mean(2) if values.ndim > 2 else values
+
+
+def _features_first(y: Tensor) -> Tensor:
+    """The same targets, laid out in memory as the fast path's outputs are."""
+    return y.t().contiguous().t() if y.ndim == 2 else y

@@ -1,0 +1,63 @@
+"""The general path: any nn.Module, one forward pass for each perturbed parameter vector."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.tiles import Tile, plan_tiles
+
+TILE = 512
+
+
+@dataclass(frozen=True)
+class HeldDirections:
+    """Directions held for a while: (xi * F) of each, parameter by parameter."""
+
+    directions: list[list[Tensor]]
+
+
+class GeneralPath:
+    """Writes theta* + c * direction into a copy of the model and runs it.
+
+    The weights are written whole each time, never accumulated; the copy is in evaluation mode and its buffers are put back
+    whenever a forward pass changed them. The user's own model is not touched.
+    """
+
+    chunk = 1
+    name = "general"
+    features_first = False
+    block = 1
+
+    def __init__(self, model: nn.Module, directions: Directions, x: Tensor, sizes: Sequence[int]) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.base = directions
+        self.x = x
+        self.tiles = plan_tiles(sizes, TILE)
+        parameters = dict(self.model.named_parameters())
+        self.parameters = [parameters[name] for name in directions.names]
+        self.buffers = [(buffer, buffer.clone(), buffer._version) for buffer in self.model.buffers()]
+        self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
+
+    def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
+        """Keep what evaluating these directions needs; each is a list of one tensor a parameter."""
+        return HeldDirections(list(directions))
+
+    def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> None:
+        """Write the parameters for one (direction, coefficient)."""
+        direction = held.directions[int(rows[0])]
+        for parameter, minimum, step in zip(self.parameters, self.base.minimum, direction, strict=True):
+            torch.add(minimum, step, alpha=float(coefficients[0]), out=parameter.data)
+
+    def forward(self, stacked: None, held: HeldDirections, tile: Tile) -> Tensor:
+        """Outputs (1, samples, ...) of one tile at the parameters last written."""
+        outputs = self.model(self.x[tile.start : tile.stop]).unsqueeze(0)
+        for buffer, saved, version in self.buffers:
+            if buffer._version != version:
+                buffer.copy_(saved)
+        return outputs

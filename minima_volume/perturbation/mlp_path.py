@@ -1,0 +1,181 @@
+"""The fast path for multilayer perceptrons: batches of perturbed networks as batched matrix products, features first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.tiles import Tile, plan_tiles
+from minima_volume.perturbation.trace import Layer
+
+CACHE_BYTES = 4 << 20  # activations of a chunk and tile should stay in the processor's cache
+GPU_BYTES = 256 << 20
+MAX_CHUNK = 512
+ALIGNMENT = 16  # numbers; see `aligned`
+
+
+def aligned(width: int) -> int:
+    """The next multiple of 16: each matrix of a batch then begins on a cache line.
+
+    Small matrix products round differently at other addresses, so without this the last digits of a loss would depend on
+    the place of a direction in its batch.
+    """
+    return -(-width // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class HeldDirections:
+    """A group of G directions.
+
+    Attributes:
+        weights: for each linear layer, (G, out, in).
+        biases: for each linear layer, (G, out, 1), or None.
+        first: start of a tile -> the first layer's products x D' + d, (G, out, samples), made when first needed.
+    """
+
+    weights: list[Tensor]
+    biases: list[Tensor | None]
+    first: dict[int, Tensor]
+
+
+Stacked = tuple[Tensor | slice, Tensor, list[Tensor], list[Tensor | None]]
+
+
+class MLPPath:
+    """Runs B perturbed networks at once on a tile of samples.
+
+    The first layer is linear in the coefficient, x (W + c D)' = x W' + c x D', so it costs one product a direction, not one a
+    coefficient. The other layers are `baddbmm` over stacked weights (B, out, in) and activations (B, features, samples).
+    """
+
+    name = "mlp"
+    features_first = True
+    block = 1
+
+    def __init__(
+        self, model: nn.Module, directions: Directions, x: Tensor, sizes: Sequence[int], layers: Sequence[Layer]
+    ) -> None:
+        minimum = dict(zip(directions.names, directions.minimum, strict=True))
+        linears = [layer for layer in layers if layer.kind == "linear"]
+        self.index = {name: position for position, name in enumerate(directions.names)}
+        self.linears = linears
+        shapes = [tuple(minimum[str(layer.weight)].shape) for layer in linears]
+        last = len(linears) - 1
+        # widths of inputs and outputs of each layer as they are stored: hidden ones are padded with zeros
+        self.widths = [
+            (out if i == last else aligned(out), wide if i == 0 else aligned(wide)) for i, (out, wide) in enumerate(shapes)
+        ]
+        weights, biases = self._stack_parameters([list(directions.minimum)])
+        self.weights = [weight[0] for weight in weights]
+        self.biases = [None if bias is None else bias[0] for bias in biases]
+        self.steps = [layer.module for layer in layers if layer.kind in ("linear", "elementwise")]
+        widest = max(weight.shape[0] for weight in self.weights)
+        self.tiles = plan_tiles(sizes, 512 if widest >= 64 or x.is_cuda else 128)
+        longest = max(tile.stop - tile.start for tile in self.tiles)
+        room = GPU_BYTES if x.is_cuda else CACHE_BYTES
+        self.chunk = max(4, min(MAX_CHUNK, room // (longest * widest * x.element_size())))
+        flat = x.flatten(1)
+        self.x = {tile.start: _pad(flat[tile.start : tile.stop].t(), (flat.shape[1], aligned(tile.stop - tile.start))) for tile in self.tiles}
+        self.dtype = x.dtype
+        self.first: dict[int, Tensor] = {}
+        held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * max(sizes)
+        self.bytes_per_direction = held * x.element_size()
+
+    @staticmethod
+    def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:
+        """Whether the layers are a perceptron fed by x, every weight and bias of which is perturbed."""
+        kinds = [layer.kind for layer in layers]
+        if kinds[0] == "flatten":
+            kinds = kinds[1:]
+        elif x.ndim != 2:
+            return False
+        return kinds[0] == "linear" and set(kinds) <= {"linear", "elementwise"} and covers(layers, directions)
+
+    def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
+        return HeldDirections(*self._stack_parameters(directions), {})
+
+    def _stack_parameters(self, vectors: Sequence[list[Tensor]]) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Padded weights (G, out, in) and biases (G, out, 1) of each layer, from G parameter vectors."""
+        weights: list[Tensor] = []
+        biases: list[Tensor | None] = []
+        for layer, shape in zip(self.linears, self.widths, strict=True):
+            position = self.index[str(layer.weight)]
+            weights.append(torch.stack([_pad(vector[position], shape) for vector in vectors]))
+            if layer.bias is None:
+                biases.append(None)
+            else:
+                position = self.index[layer.bias]
+                biases.append(torch.stack([_pad(vector[position].unsqueeze(1), (shape[0], 1)) for vector in vectors]))
+        return weights, biases
+
+    def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> Stacked:
+        """Weights (B, out, in) and biases (B, out, 1) of the layers after the first at B (direction, coefficient) pairs."""
+        c = coefficients.to(self.dtype).view(-1, 1, 1)
+        rows = _as_view(rows)
+        weights = [torch.addcmul(w, d[rows], c) for w, d in zip(self.weights[1:], held.weights[1:], strict=True)]
+        biases = [
+            None if b is None or d is None else torch.addcmul(b, d[rows], c)
+            for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
+        ]
+        return rows, c, weights, biases
+
+    def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
+        """Outputs (B, samples, features) of one tile, a transposed view."""
+        rows, c, weights, biases = stacked
+        base, products = self._first_layer(held, tile)
+        hidden = torch.addcmul(base, products[rows], c)
+        layer = 0
+        for step in self.steps[1:]:
+            if isinstance(step, nn.Linear):
+                weight, bias = weights[layer], biases[layer]
+                hidden = torch.bmm(weight, hidden) if bias is None else torch.baddbmm(bias, weight, hidden)
+                layer += 1
+            elif isinstance(step, nn.ReLU):
+                hidden.relu_()
+            else:
+                hidden = step(hidden)
+        return hidden[:, :, : tile.stop - tile.start].transpose(1, 2)
+
+    def _first_layer(self, held: HeldDirections, tile: Tile) -> tuple[Tensor, Tensor]:
+        x = self.x[tile.start]
+        if tile.start not in self.first:
+            base = self.weights[0] @ x
+            self.first[tile.start] = base if self.biases[0] is None else base + self.biases[0]
+        if tile.start not in held.first:
+            group = x.expand(len(held.weights[0]), *x.shape)
+            bias = held.biases[0]
+            held.first[tile.start] = (
+                torch.bmm(held.weights[0], group) if bias is None else torch.baddbmm(bias, held.weights[0], group)
+            )
+        return self.first[tile.start], held.first[tile.start]
+
+
+def _as_view(rows: Tensor) -> Tensor | slice:
+    """Rows as a slice where they are one direction or follow each other, so that taking them copies nothing."""
+    if rows.is_cuda:
+        return rows
+    first, count = int(rows[0]), len(rows)
+    if bool((rows == first).all()):
+        return slice(first, first + 1)
+    if int(rows[-1]) - first == count - 1 and bool((rows.diff() == 1).all()):
+        return slice(first, first + count)
+    return rows
+
+
+def _pad(tensor: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A (rows, columns) tensor, contiguous, with zeros added up to `shape`."""
+    if tuple(tensor.shape) == shape:
+        return tensor.contiguous()
+    padded = tensor.new_zeros(shape)
+    padded[: tensor.shape[0], : tensor.shape[1]] = tensor
+    return padded
+
+
+def covers(layers: Sequence[Layer], directions: Directions) -> bool:
+    """Whether the layers' weights and biases are exactly the perturbed parameters."""
+    own = {name for layer in layers for name in (layer.weight, layer.bias) if name is not None}
+    return own == set(directions.names)

@@ -1,0 +1,160 @@
+"""Figures of one run: losses along directions, radii, volumes, and cut-offs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minima_volume.perturbation import Curves, Sweep
+from minima_volume.plots.style import GREY, MARKERS, RED, level_colors, new_figure, styled
+
+MAX_LINES = 100
+
+
+@styled
+def loss_curves(sweeps: Mapping[int, Sweep], thresholds: Sequence[float]) -> Figure:
+    """Losses of all minima of one landscape along their random directions: median, spread, and single directions faint.
+
+    Args:
+        sweeps: level -> its sweep in the landscape.
+        thresholds: loss thresholds, drawn as lines.
+    """
+    landscape = next(iter(sweeps.values())).metadata["additional_data"]
+    figure = new_figure(min(3.2 * len(sweeps), 14), 3.3)
+    axes = figure.subplots(1, len(sweeps), sharex=True, sharey=True, squeeze=False)[0]
+    for axis, color, (level, sweep) in zip(axes, level_colors(len(sweeps)), sweeps.items(), strict=True):
+        positive = np.where(sweep.loss > 0, sweep.loss, np.nan)
+        axis.plot(sweep.coefficients, positive[:MAX_LINES].T, color=color, alpha=0.15, linewidth=0.7)
+        _median(axis, sweep.coefficients, positive, color)
+        _threshold_lines(axis, thresholds)
+        axis.set(title=f"trained on +{level}", xlabel="coefficient c", yscale="log")
+    axes[0].set_ylabel(f"loss in landscape +{landscape}")
+    _span_thresholds(axes[0], sweeps, thresholds)
+    return figure
+
+
+def _median(axis: Axes, coefficients: np.ndarray, loss: np.ndarray, color: Any) -> None:
+    """The median over directions while most of them are still followed (stopped ones are above)."""
+    values = np.where(np.isnan(loss), np.inf, loss)
+    median = np.median(values, axis=0)
+    known = np.isfinite(median)
+    axis.plot(coefficients[known], median[known], color=color, linewidth=2.2)
+
+
+def _span_thresholds(axis: Axes, sweeps: Mapping[int, Sweep], thresholds: Sequence[float]) -> None:
+    start = min((s.loss[0, 0] for s in sweeps.values() if s.loss[0, 0] > 0), default=min(thresholds) / 10)
+    last = max(np.nanmax(np.where(np.isnan(s.loss), -np.inf, 1.0) * s.coefficients) for s in sweeps.values())
+    axis.set_ylim(max(start / 3, 1e-9), 10 * max(thresholds))
+    axis.set_xlim(0, last)
+
+
+def _threshold_lines(axis: Axes, thresholds: Sequence[float]) -> None:
+    for threshold in thresholds:
+        axis.axhline(threshold, color=RED, linewidth=0.9, linestyle="--")
+
+
+@styled
+def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]) -> Figure:
+    """Distribution of the radii of each minimum in one landscape at one threshold, largest radius marked.
+
+    Args:
+        results: a results.json.
+        radii: the arrays of its radii.npz.
+    """
+    figure = new_figure(7, 3.8)
+    axis = figure.subplots()
+    colors = level_colors(len(results["model_data_levels"]))
+    inside = ~np.isnan(radii["radius"])
+    if inside.any():
+        bins = np.geomspace(radii["radius"][inside].min(), radii["radius"][inside].max() * 1.0001, 40)
+        for color, level, row in zip(colors, results["model_data_levels"], radii["radius"], strict=True):
+            known = row[~np.isnan(row)]
+            if len(known):
+                axis.hist(known, bins=bins, histtype="step", linewidth=1.6, color=color, label=f"+{level}")
+                axis.axvline(known.max(), ymax=0.05, color=color, linewidth=2)
+        axis.set_xscale("log")
+        axis.legend(title="trained on")
+    axis.set(
+        xlabel=r"radius $r = c\,\|\xi\|$ (tick: largest)",
+        ylabel="directions",
+        title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}, "
+        f"{results['num_directions'][0]} directions",
+    )
+    return figure
+
+
+@styled
+def volumes(results: Mapping[str, Any]) -> Figure:
+    """Log-volume against training data, and test loss against log-volume, of one landscape at one threshold."""
+    figure = new_figure(9.5, 3.6)
+    left, right = figure.subplots(1, 2)
+    levels = np.array(results["model_data_levels"])
+    sizes = results["base_dataset_size"] + levels
+    volume = np.array(results["log_volume_values"], dtype=float)
+    loss = np.array(results["test_loss_values"])
+    left.plot(sizes, volume, color=GREY, linewidth=1)
+    for i, color in enumerate(level_colors(len(levels))):
+        native = levels[i] == results["loss_landscape_data_param"]
+        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "markersize": 11 if native else 7}
+        label = f"+{levels[i]}" + (" (native)" if native else "")
+        left.plot(sizes[i], volume[i], **style)
+        right.plot(volume[i], loss[i], label=label, **style)
+    if outside := [str(level) for level, value in zip(levels, volume, strict=True) if np.isnan(value)]:
+        left.set_title(f"outside this landscape: +{', +'.join(outside)}", color=RED)
+    left.set(xlabel="training samples", ylabel="log volume of the star region (nats)", xscale="log")
+    right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
+    right.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.suptitle(
+        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; effective sample size "
+        f"{_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
+        fontsize=10.5,
+    )
+    return figure
+
+
+def _least(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{min(known):.1f} at least" if known else "unknown"
+
+
+@styled
+def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence[float]) -> Figure:
+    """Mean loss of each minimum as samples are added: it leaves a landscape where the curve passes the threshold."""
+    figure = new_figure(7.5, 4)
+    axis = figure.subplots()
+    for color, entry in zip(level_colors(len(cutoffs)), cutoffs.values(), strict=True):
+        curve = np.array(entry["loss_curve"], dtype=float)
+        axis.plot(entry["indices"], np.where(curve > 0, curve, np.nan), color=color, label=f"+{entry['additional_data']}")
+        trained = entry["base_train_size"] + entry["additional_data"]
+        axis.plot(trained, np.interp(trained, entry["indices"], curve), "o", color=color, markersize=7, clip_on=False)
+    for threshold in thresholds:
+        axis.axhline(threshold, color=RED, linewidth=0.9, linestyle="--")
+        axis.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), color=RED, va="center", fontsize=9)
+    axis.set(
+        xlabel="samples in the landscape (dot: those the model was trained on)", ylabel="mean loss", xscale="log", yscale="log"
+    )
+    axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.08, 0.5))
+    return figure
+
+
+@styled
+def test_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Figure:
+    """Test-set loss along a few random directions of each minimum: a threshold is sensible where it has not yet exploded."""
+    figure = new_figure(7, 3.8)
+    axis = figure.subplots()
+    for color, (level, found) in zip(level_colors(len(curves)), curves.items(), strict=True):
+        axis.plot(found.coefficients, found.loss[0].T, color=color, alpha=0.35, linewidth=0.8)
+        axis.plot(found.coefficients, np.median(found.loss[0], axis=0), color=color, label=f"+{level}")
+    _threshold_lines(axis, thresholds)
+    first = next(iter(curves.values()))
+    axis.set(xlabel="coefficient c", ylabel="test loss", yscale="log", title=f"{len(first.seeds)} directions, thresholds dashed")
+    axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+test_curves.__test__ = False  # type: ignore[attr-defined]  # a name pytest would collect
+

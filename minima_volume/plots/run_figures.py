@@ -1,0 +1,39 @@
+"""The figures that the stages of a run leave beside their results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minima_volume.files import read_npz
+from minima_volume.layout import Run
+from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
+from minima_volume.plots.style import save_figure
+from minima_volume.volume.results import load_results
+
+DPI = 110
+
+
+def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
+    """Write log_volume.png and radius_histogram.png beside each results.json that has none or an older one.
+
+    Args:
+        run: the run.
+        results_files: what `estimate_volumes` returned.
+    """
+    written = []
+    for path in results_files:
+        target = path.parent / "log_volume.png"
+        if target.is_file() and target.stat().st_mtime >= path.stat().st_mtime:
+            continue
+        results = load_results(path)
+        radii = read_npz(path.parent / "radii.npz")
+        written.append(save_figure(radius_histogram(results, radii), path.parent / "radius_histogram.png", DPI))
+        written.append(save_figure(volumes(results), target, DPI))
+    return written
+
+
+def save_cutoff_figure(run: Run, cutoffs: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Write loss_curves.png."""
+    return save_figure(cutoff_curves(cutoffs, run.config.volume.loss_thresholds), run.loss_curves_figure, DPI)

@@ -1,0 +1,77 @@
+"""The look that all figures share, and how they are saved."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from minima_volume.files import write_atomic
+
+Arguments = ParamSpec("Arguments")
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777"
+MARKERS = "os^DvPX*<>"
+STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
+    "savefig.facecolor": "white",
+}
+
+
+def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Draw in the package's style without touching the caller's matplotlib settings."""
+
+    @wraps(function)
+    def draw(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with style():
+            return function(*args, **kwargs)
+
+    return draw
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The package's style inside the block."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
+    """A figure that pyplot does not know, so that notebooks show it once and nothing has to be closed."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def level_colors(count: int) -> np.ndarray:
+    """Colours for an ordered series, dark to light, readable in print and by colour-blind readers."""
+    return mpl.colormaps["viridis"](np.linspace(0.0, 0.85, max(count, 2)))[:count]
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
+    """Write a figure atomically, in the format of the file's ending."""
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=dpi)
+    return write_atomic(path, lambda file: file.write(buffer.getvalue()))

@@ -1,0 +1,101 @@
+"""Making run folders and conditions, and putting the notebooks' one source where users open them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from minima_volume.config import load_config
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files import write_text
+from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, seeds_of
+
+BATCH_NOTEBOOKS = ("make_dataset_notebooks.ipynb", "full_pipeline.ipynb", "analyze_experiments_data.ipynb")
+FIRST_DATA_SEED = 10
+
+
+def notebook_source(name: str) -> str:
+    """The canonical text of a notebook."""
+    return (resources.files("minima_volume") / "notebooks" / name).read_text(encoding="utf-8")
+
+
+def seed_pairs(count: int) -> list[tuple[int, int]]:
+    """The study's pairs: model seed i with data seed 10 + i.
+
+    >>> seed_pairs(2)
+    [(0, 10), (1, 11)]
+    """
+    return [(i, FIRST_DATA_SEED + i) for i in range(count)]
+
+
+def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
+    """Make run folders model_<i>_data_<j> in a condition folder: its config.yaml and the five notebooks.
+
+    A folder that is there already is left as it is, so nothing a user did is overwritten.
+
+    Args:
+        condition: a folder with a config.yaml.
+        pairs: (model seed, data seed) of each run.
+
+    Returns:
+        The folders, made or found.
+
+    Raises:
+        MissingStageError: the condition has no config.yaml.
+        ConfigError: its config.yaml is not allowed, or already has seeds.
+    """
+    condition = Path(condition)
+    source = condition / CONFIG_NAME
+    config = load_config(source)
+    if config.seeds.model is not None or config.seeds.data is not None:
+        raise ConfigError(f"{source} sets seeds.model {config.seeds.model} and seeds.data {config.seeds.data}; in a condition they must be null")
+    folders = [condition / f"model_{model}_data_{data}" for model, data in pairs]
+    for folder in folders:
+        if not (folder / CONFIG_NAME).exists():
+            _fill(folder, source, RUN_NOTEBOOKS)
+    return folders
+
+
+def new_folder(folder: str | Path, template: str | Path) -> Path:
+    """Make a run folder (named model_<i>_data_<j>) or a condition folder from a template.
+
+    Raises:
+        ConfigError: the folder exists and is not empty, or the template has no config.yaml.
+    """
+    folder, source = Path(folder), Path(template) / CONFIG_NAME
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} exists and is not empty; choose another name, nothing was changed")
+    if not source.is_file():
+        raise MissingStageError(f"{source} does not exist; a template is a folder with a config.yaml, e.g. experiments/digits/template")
+    load_config(source)
+    is_run = seeds_of(folder.resolve()) is not None
+    _fill(folder, source, RUN_NOTEBOOKS if is_run else BATCH_NOTEBOOKS)
+    return folder
+
+
+def _fill(folder: Path, config: Path, notebooks: tuple[str, ...]) -> None:
+    for name in notebooks:
+        if not (folder / name).exists():
+            write_text(folder / name, notebook_source(name))
+    write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
+
+
+def sync_notebooks(experiments: str | Path) -> list[Path]:
+    """Write every notebook of templates and conditions from its one source; run folders keep theirs.
+
+    Args:
+        experiments: the folder that holds the experiments.
+
+    Returns:
+        The files that were changed.
+    """
+    changed = []
+    for config in sorted(Path(experiments).rglob(CONFIG_NAME)):
+        folder = config.parent
+        if seeds_of(folder) is not None:
+            continue
+        for name in RUN_NOTEBOOKS if folder.name == "template" else BATCH_NOTEBOOKS:
+            path, text = folder / name, notebook_source(name)
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                changed.append(write_text(path, text))
+    return changed

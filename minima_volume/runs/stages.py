@@ -1,0 +1,114 @@
+"""The five stages of a run as functions, and the state of each, read from its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
+from minima_volume.files import read_json, read_npz
+from minima_volume.layout import STAGES, Run, read_run
+from minima_volume.perturbation.sweep import missing_seeds, sweep
+from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
+from minima_volume.training import Trained, load_models_and_data, test_accuracies, train_models
+from minima_volume.volume.cutoffs import cutoffs
+from minima_volume.volume.estimate import estimate_volumes, is_current
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stage's files say.
+
+    Attributes:
+        name: complete, partial, missing, stale, damaged or invalid.
+        reason: why it is not complete.
+    """
+
+    name: str
+    reason: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.name == "complete"
+
+
+COMPLETE = State("complete")
+
+
+def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
+    """Do what is missing of one stage, as its notebook does."""
+    if stage == "train":
+        return train_models(run, progress=progress)
+    if stage == "perturb":
+        return sweep(run, progress=progress)
+    if stage == "volume":
+        return save_volume_figures(run, estimate_volumes(run, progress=progress))
+    if stage == "cutoff":
+        return save_cutoff_figure(run, cutoffs(run))
+    return test_accuracies(run)
+
+
+def stage_states(folder: str | Path) -> dict[str, State]:
+    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone."""
+    try:
+        run = read_run(folder)
+    except MinimaVolumeError as error:
+        return dict.fromkeys(STAGES, State("invalid", str(error)))
+    try:
+        trained = load_models_and_data(run)
+    except MissingStageError as error:
+        have = sum(run.model_file(level).is_file() for level in run.config.data.levels)
+        state = State("partial" if have else "missing", f"{have} of {len(run.config.data.levels)} models" if have else str(error))
+        return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+    except (StaleError, DamagedFileError) as error:
+        state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
+        return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
+    checks = {"perturb": _sweep_state, "volume": _volume_state, "cutoff": _cutoff_state, "accuracy": _accuracy_state}
+    return {"train": COMPLETE} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
+
+
+def _guarded(check: Any, run: Run, trained: Trained) -> State:
+    try:
+        return check(run, trained)
+    except MissingStageError as error:
+        return State("missing", str(error))
+    except StaleError as error:
+        return State("stale", str(error))
+    except DamagedFileError as error:
+        return State("damaged", str(error))
+
+
+def _sweep_state(run: Run, trained: Trained) -> State:
+    missing = sum(map(len, missing_seeds(run, trained).values()))
+    wanted = run.config.perturbation.num_directions * len(trained.models)
+    if not missing:
+        return COMPLETE
+    return State("missing" if missing == wanted and not run.shards.exists() else "partial", f"{wanted - missing} of {wanted} directions")
+
+
+def _volume_state(run: Run, trained: Trained) -> State:
+    pairs = [(landscape, t) for landscape in trained.models for t in run.config.volume.loss_thresholds]
+    have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
+    if have == len(pairs):
+        return COMPLETE
+    return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
+
+
+def _cutoff_state(run: Run, trained: Trained) -> State:
+    stored = read_json(run.cutoffs_file)
+    thresholds = {f"{t:g}" for t in run.config.volume.loss_thresholds}
+    for level, record in trained.records.items():
+        entry = stored.get(f"Model_{level}", {})
+        if entry.get("weights_hash") != record["weights_hash"] or set(entry.get("cutoffs", {})) != thresholds:
+            return State("missing", f"{run.cutoffs_file.name} is of other models or thresholds")
+    return COMPLETE if run.loss_curves_figure.is_file() else State("missing", f"{run.loss_curves_figure.name} is missing")
+
+
+def _accuracy_state(run: Run, trained: Trained) -> State:
+    stored = read_npz(run.accuracies_file)
+    hashes = np.array([record["weights_hash"] for record in trained.records.values()])
+    same = "weights_hash" in stored and np.array_equal(stored["weights_hash"], hashes)
+    return COMPLETE if same else State("missing", f"{run.accuracies_file.name} is of other models")

@@ -1,0 +1,43 @@
+"""Notebook 5: test accuracy and loss of every model, and test_accuracies.npz."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minima_volume.files import write_npz
+from minima_volume.layout import Run
+from minima_volume.losses import get_loss
+from minima_volume.provenance import provenance, threads
+from minima_volume.training.loop import evaluate
+from minima_volume.training.train import Trained, load_models_and_data
+
+
+def test_accuracies(run: Run, trained: Trained | None = None) -> dict[str, np.ndarray]:
+    """Measure every model on the whole test set and write test_accuracies.npz.
+
+    Args:
+        run: the run.
+        trained: its models and samples; loaded when None.
+
+    Returns:
+        `additional_data`, `dataset_size` (levels,) counts; `test_accs` fractions and `test_loss`, (levels,).
+    """
+    trained = load_models_and_data(run) if trained is None else trained
+    loss = get_loss(run.config.training.loss)
+    samples = trained.dataset.x_test, trained.dataset.y_test
+    with threads(run.config.experiment.threads):
+        rows = [evaluate(model, samples, loss) for model in trained.models.values()]
+    levels = list(trained.models)
+    result = {
+        "additional_data": np.array(levels),
+        "dataset_size": np.array(trained.dataset.sizes),
+        "test_accs": np.array([row[1] for row in rows]),
+        "test_loss": np.array([row[0] for row in rows]),
+        "weights_hash": np.array([trained.records[level]["weights_hash"] for level in levels]),
+        "threads": np.array(provenance(run.config)["threads"]),
+    }
+    write_npz(run.accuracies_file, result)
+    return result
+
+
+test_accuracies.__test__ = False  # type: ignore[attr-defined]  # a name pytest would collect

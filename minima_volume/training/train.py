@@ -1,0 +1,196 @@
+"""Notebook 1: train one model a level and save it with what reproducing needs."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
+from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.files import hash_arrays, read_pt, write_pt
+from minima_volume.layout import Run
+from minima_volume.models import build_model
+from minima_volume.provenance import provenance, require_same, threads, usable_device
+from minima_volume.training.loop import History, train_model
+
+WAY_OUT = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
+
+
+class Trained(NamedTuple):
+    """What `load_models_and_data` gives back.
+
+    Attributes:
+        models: level -> model in evaluation mode, on the CPU.
+        dataset: the samples.
+        records: level -> everything else the model's file holds (histories, settings, hashes).
+    """
+
+    models: dict[int, nn.Module]
+    dataset: Dataset
+    records: dict[int, dict[str, Any]]
+
+
+def train_settings(run: Run) -> dict[str, Any]:
+    """The settings that decide the weights of a run's models."""
+    config = run.config
+    return {
+        "seeds": {"model": config.model_seed, "data": config.data_seed},
+        "data": config.data.model_dump(exclude={"store"}),
+        "model": config.model.model_dump(),
+        "training": config.training.model_dump(),
+        "checkpoint": config.checkpoint.model_dump(),
+        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
+    }
+
+
+def check_trained_settings(run: Run) -> None:
+    """Refuse settings that differ from those the run's existing models were made with.
+
+    Raises:
+        StaleError: names the setting, its two values and the way out.
+    """
+    for level in run.config.data.levels:
+        path = run.model_file(level)
+        if path.is_file():
+            require_same(_read_record(run, level)["settings"], train_settings(run), path, WAY_OUT)
+    for path in run.models.glob("model_additional_*.pt"):
+        level_text = path.stem.removeprefix("model_additional_")
+        if level_text.isdigit() and int(level_text) not in run.config.data.levels:
+            raise StaleError(f"{path} is of a level that data.levels {run.config.data.levels} does not have. {WAY_OUT}")
+
+
+def prepare_data(run: Run) -> Dataset:
+    """The run's samples: read when they are stored, else drawn and stored, with their size said first."""
+    check_trained_settings(run)
+    if run.dataset_file.is_file():
+        stored = read_pt(run.dataset_file).get("settings", {})
+        require_same(stored, run.config.data.model_dump(), run.dataset_file, WAY_OUT)
+        return load_dataset(run.dataset_file, run.config, run.folder)
+    dataset = make_dataset(run.config, run.folder)
+    if run.config.data.store == "full":
+        free = shutil.disk_usage(next(p for p in (run.output, *run.output.resolve().parents) if p.exists())).free
+        print(f"dataset.pt will take {dataset.nbytes() / 1e6:.1f} MB ({free / 1e9:.0f} GB free)")
+    save_dataset(dataset, run.dataset_file, run.config)
+    return dataset
+
+
+def train_models(run: Run, *, progress: bool = True) -> Trained:
+    """Train the models that are missing, one a level, each from the same initial weights.
+
+    Args:
+        run: the run folder and its configuration.
+        progress: show a progress bar.
+
+    Returns:
+        All models of the run.
+
+    Raises:
+        StaleError: models or samples in the folder were made with other settings.
+    """
+    dataset = prepare_data(run)
+    device = usable_device(run.config)
+    missing = [level for level in run.config.data.levels if not run.model_file(level).is_file()]
+    epochs = run.config.training.epochs
+    with threads(run.config.experiment.threads), tqdm(total=len(missing) * epochs, unit="epoch", disable=not progress) as bar:
+        for level in missing:
+            bar.set_description(f"training level {level}")
+            _train_level(run, dataset, level, device, bar)
+    return load_models_and_data(run)
+
+
+def _train_level(run: Run, dataset: Dataset, level: int, device: torch.device, bar: Any) -> None:
+    config = run.config
+    size = dataset.base_size + level
+    train = dataset.x_train[:size].to(device), dataset.y_train[:size].to(device)
+    test = dataset.x_test.to(device), dataset.y_test.to(device)
+    model = build_model(config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder).to(device)
+    strategy = config.checkpoint.save_strategy
+    best: tuple[float, int, dict[str, Tensor]] | None = None
+
+    def on_epoch(epoch: int, history: History) -> None:
+        nonlocal best
+        bar.update()
+        bar.set_postfix_str(f"test loss {history.test_loss[-1]:.3g}", refresh=False)
+        if strategy == "best" and (best is None or history.test_loss[-1] < best[0]):
+            best = history.test_loss[-1], epoch, weights(model)
+        if strategy == "all":
+            write_pt(run.epoch_file(level, epoch), {"state_dict": weights(model), "epoch": epoch})
+
+    history = train_model(model, train, test, config.training, config.model_seed, on_epoch)
+    state, epoch = (best[2], best[1]) if best is not None else (weights(model), config.training.epochs)
+    write_pt(
+        run.model_file(level),
+        {
+            "state_dict": state,
+            "train_loss": history.train_loss,
+            "test_loss": history.test_loss,
+            "train_accs": history.train_accs,
+            "test_accs": history.test_accs,
+            "additional_data": level,
+            "dataset_type": dataset.dataset_type,
+            "model_class": type(model).__name__,
+            "epoch": epoch,
+            "train_size": size,
+            "model_seed": config.model_seed,
+            "data_seed": config.data_seed,
+            "weights_hash": hash_arrays(state),
+            "data_hash": dataset.hash(),
+            "settings": train_settings(run),
+            "provenance": provenance(config),
+        },
+    )
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def num_outputs(dataset: Dataset) -> int:
+    """Outputs a model needs: the width of vector targets, else the number of classes."""
+    return dataset.y_test.shape[1] if dataset.y_test.ndim > 1 else dataset.num_classes
+
+
+def load_models_and_data(run: Run) -> Trained:
+    """Load the samples and rebuild every model of a run from its weights.
+
+    Args:
+        run: the run folder and its configuration (`minima_volume.open_run(folder)`).
+
+    Raises:
+        MissingStageError: notebook 1 has not been run, or a level is missing.
+        StaleError: the models were made with other settings or other samples.
+    """
+    check_trained_settings(run)
+    dataset = load_dataset(run.dataset_file, run.config, run.folder)
+    data_hash = dataset.hash()
+    models, records = {}, {}
+    for level in run.config.data.levels:
+        record = _read_record(run, level)
+        if record["data_hash"] != data_hash:
+            raise StaleError(f"{run.model_file(level)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}")
+        model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        try:
+            model.load_state_dict(record.pop("state_dict"))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StaleError(f"{run.model_file(level)} does not fit model {run.config.model.name!r}: {reason}. {WAY_OUT}") from error
+        models[level] = model.eval()
+        records[level] = record
+    return Trained(models, dataset, records)
+
+
+def _read_record(run: Run, level: int) -> dict[str, Any]:
+    path = run.model_file(level)
+    if not path.is_file():
+        raise MissingStageError(f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first")
+    record = read_pt(path)
+    if "settings" not in record or "state_dict" not in record:
+        raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
+    if hash_arrays(record["state_dict"]) != record["weights_hash"]:
+        raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")
+    return record

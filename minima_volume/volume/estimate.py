@@ -1,0 +1,279 @@
+"""Notebook 3: radii and volumes of every minimum at the chosen thresholds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from minima_volume.config import Config
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.files import read_json
+from minima_volume.layout import Run
+from minima_volume.perturbation.curves import Curves
+from minima_volume.perturbation.sweep import landscapes_of, sweep_seeds
+from minima_volume.perturbation.sweep_files import Sweep, read_sweep, require_current, sweep_settings, write_sweep
+from minima_volume.perturbation.work import Shard, run_tasks, shards, usable_workers
+from minima_volume.training import Trained, load_models_and_data
+from minima_volume.volume.crossings import Condition, Radii, find_radii
+from minima_volume.volume.results import Minimum, write_results
+
+SECONDS_PER_RADIUS = 1e-3  # a guess good enough to decide whether worker processes pay
+
+
+@dataclass(frozen=True)
+class RadiiTask:
+    """Find the radii of one shard of directions in several landscapes and at several thresholds."""
+
+    shard: Shard
+    curves: Curves
+    sizes: list[int]
+    conditions: list[Condition]
+
+    @property
+    def config(self) -> Config:
+        return self.shard.config
+
+
+RadiiResult = tuple[dict[tuple[int, Condition], Radii], Curves]
+
+
+def radii_task(task: RadiiTask) -> RadiiResult:
+    """Do one task; the curves come back continued where a threshold lay above the sweep's ceiling."""
+    config = task.config
+    return find_radii(
+        task.shard.engine(),
+        task.curves,
+        task.sizes,
+        task.conditions,
+        max_coefficient=config.perturbation.max_coefficient,
+        tolerance=config.volume.radius_tolerance,
+    )
+
+
+def estimate_volumes(
+    run: Run,
+    trained: Trained | None = None,
+    *,
+    landscapes: Sequence[int] | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Measure the radii of every minimum at every configured threshold and write data_<landscape>/loss_<t>/results.json.
+
+    What is already there, made from the same weights, data and settings, is left alone.
+
+    Args:
+        run: the run.
+        trained: its models and samples; loaded when None.
+        landscapes: levels of the landscapes; all by default.
+        progress: show a progress bar.
+
+    Returns:
+        The results.json files, by landscape, then threshold.
+
+    Raises:
+        MissingStageError: an earlier notebook has not been run.
+        StaleError: a sweep is older than its model, or was made with other settings.
+    """
+    trained = load_models_and_data(run) if trained is None else trained
+    levels = run.config.data.levels
+    chosen = levels if landscapes is None else sorted(landscapes)
+    if unknown := set(chosen) - set(levels):
+        raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
+    sweeps = read_sweeps(run, trained, chosen)
+    wanted = [
+        (landscape, threshold)
+        for landscape in chosen
+        for threshold in run.config.volume.loss_thresholds
+        if not is_current(run, trained, landscape, threshold)
+    ]
+    if wanted:
+        radii = _measure(run, trained, sweeps, wanted, progress)
+        for landscape, threshold in wanted:
+            minima = _minima(run, trained, sweeps, radii, landscape, threshold)
+            write_results(run, landscape, threshold, minima, fingerprint(run, trained, landscape, threshold))
+    return [run.results_file(landscape, threshold) for landscape in chosen for threshold in run.config.volume.loss_thresholds]
+
+
+def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[tuple[int, int], Sweep]:
+    """The sweeps of the chosen landscapes, cut to the run's directions and checked to belong to its models."""
+    data_hash, seeds = trained.dataset.hash(), np.array(sweep_seeds(run))
+    found = {}
+    for landscape, level in run.pairs():
+        if landscape not in landscapes:
+            continue
+        path = run.sweep_file(landscape, level)
+        sweep = read_sweep(path)
+        require_current(sweep.metadata, run, path, trained.records[level]["weights_hash"], data_hash)
+        have = np.isin(seeds, sweep.perturbation_seed)
+        if not have.all():
+            raise MissingStageError(
+                f"{path} has {int(have.sum())} of the {len(seeds)} directions that perturbation.num_directions asks for: "
+                "run 'Random Perturbs.ipynb' (`minima-volume run --stage perturb`) to add the others"
+            )
+        found[landscape, level] = sweep
+    return found
+
+
+def _measure(
+    run: Run, trained: Trained, sweeps: dict[tuple[int, int], Sweep], wanted: list[tuple[int, float]], progress: bool
+) -> dict[tuple[int, int, Condition], Radii]:
+    """Radii for each (landscape, level, condition)."""
+    seeds = sweep_seeds(run)
+    count = sum(1 for landscape, _ in wanted for level in trained.models if level >= landscape) * len(seeds)
+    workers = usable_workers(run.config, count * SECONDS_PER_RADIUS)
+    tasks = [task for level in trained.models for task in _tasks(run, trained, sweeps, wanted, level, seeds, workers)]
+    parts: dict[tuple[int, int, Condition], list[Radii]] = {}
+    with tqdm(total=sum(len(task.shard.seeds) for task in tasks), unit="direction", disable=not progress, desc="radii") as bar:
+        for task, (found, curves) in run_tasks(radii_task, tasks, workers):
+            level = task.shard.level
+            for (size, condition), radii in found.items():
+                parts.setdefault((size - trained.dataset.base_size, level, condition), []).append(radii)
+            _keep_continued(run, sweeps, task, curves, trained.dataset.base_size)
+            bar.update(len(task.shard.seeds))
+    _write_continued(run, sweeps)
+    return {key: _join(group) for key, group in parts.items()}
+
+
+def _tasks(
+    run: Run,
+    trained: Trained,
+    sweeps: dict[tuple[int, int], Sweep],
+    wanted: list[tuple[int, float]],
+    level: int,
+    seeds: list[int],
+    workers: int,
+) -> Iterator[RadiiTask]:
+    here = sorted({landscape for landscape, _ in wanted if landscape <= level})
+    if not here:
+        return
+    conditions = [
+        condition for threshold in dict.fromkeys(t for _, t in wanted) for condition in conditions_of(run, threshold)
+    ]
+    base = trained.dataset.base_size
+    for shard in shards(run, trained, level, seeds, workers):
+        yield RadiiTask(shard, _curves(run, sweeps, level, shard.seeds), [base + landscape for landscape in here], conditions)
+
+
+def _curves(run: Run, sweeps: dict[tuple[int, int], Sweep], level: int, seeds: Sequence[int]) -> Curves:
+    """The stored curves of a shard in all landscapes of its model; landscapes that were not read are unknown (NaN)."""
+    known = {landscape: sweep for (landscape, other), sweep in sweeps.items() if other == level}
+    any_sweep = next(iter(known.values()))
+    shape = len(seeds), len(any_sweep.coefficients)
+    loss, accs = [], []
+    for landscape in landscapes_of(run, level):
+        sweep = known.get(landscape)
+        rows = [] if sweep is None else np.searchsorted(sweep.perturbation_seed, seeds)
+        loss.append(np.full(shape, np.nan) if sweep is None else sweep.loss[rows])
+        accs.append(np.full(shape, np.nan) if sweep is None else sweep.accs[rows])
+    norms = any_sweep.perturbation_norm[np.searchsorted(any_sweep.perturbation_seed, seeds)]
+    return Curves(any_sweep.coefficients, np.stack(loss), np.stack(accs), np.array(seeds), norms)
+
+
+def _keep_continued(
+    run: Run, sweeps: dict[tuple[int, int], Sweep], task: RadiiTask, curves: Curves, base: int
+) -> None:
+    """Take over curves that were continued past the sweep's ceiling; the changed sweeps lose their place in memory only."""
+    level = task.shard.level
+    for k, landscape in enumerate(landscapes_of(run, level)):
+        if base + landscape not in task.sizes:
+            continue
+        known = ~np.isnan(curves.loss[k])
+        if not (known & np.isnan(task.curves.loss[k])).any():
+            continue
+        sweep = sweeps[landscape, level]
+        rows = np.searchsorted(sweep.perturbation_seed, task.shard.seeds)
+        loss, accs = sweep.loss.copy(), sweep.accs.copy()
+        loss[rows], accs[rows] = curves.loss[k], curves.accs[k]
+        sweeps[landscape, level] = replace(sweep, loss=loss, accs=accs, metadata=sweep.metadata | {"continued": True})
+
+
+def _write_continued(run: Run, sweeps: dict[tuple[int, int], Sweep]) -> None:
+    for (landscape, level), sweep in sweeps.items():
+        if sweep.metadata.pop("continued", False):
+            write_sweep(run.sweep_file(landscape, level), sweep)
+
+
+def _join(parts: list[Radii]) -> Radii:
+    """The radii of all shards, ordered by seed."""
+    order = np.argsort(np.concatenate([part.seeds for part in parts]))
+    names = ("coefficient", "radius", "censored", "reentered", "seeds")
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
+
+
+def conditions_of(run: Run, threshold: float) -> list[Condition]:
+    """The loss condition of a threshold, and the accuracy condition paired with it."""
+    accuracy = run.config.volume.accuracy_for(threshold)
+    pair = [Condition("loss", threshold)]
+    return pair if accuracy is None else [*pair, Condition("accuracy", accuracy)]
+
+
+def _minima(
+    run: Run,
+    trained: Trained,
+    sweeps: dict[tuple[int, int], Sweep],
+    radii: dict[tuple[int, int, Condition], Radii],
+    landscape: int,
+    threshold: float,
+) -> list[Minimum]:
+    conditions = conditions_of(run, threshold)
+    minima = []
+    for level in trained.models:
+        if level < landscape:
+            continue
+        sweep, record = sweeps[landscape, level], trained.records[level]
+        found = [radii[landscape, level, condition] for condition in conditions]
+        if len(found) == 2 and np.isnan(found[1].start):
+            raise ConfigError(
+                f"volume.accuracy_thresholds {run.config.volume.accuracy_thresholds}: accuracy means nothing with loss "
+                f"{run.config.training.loss!r} on these targets; set it to null"
+            )
+        minima.append(
+            Minimum(
+                level=level,
+                radii=found[0],
+                accuracy_radii=found[1] if len(found) == 2 else None,
+                num_params=int(sweep.metadata["num_params"]),
+                num_zero_params=int(sweep.metadata["num_zero_params"]),
+                log_det=float(sweep.metadata["log_det"]),
+                test_loss=float(sweep.metadata["test_loss"]),
+                test_accuracy=float(sweep.metadata["test_accs"]),
+                train_loss=record["train_loss"][record["epoch"] - 1],
+                start_loss=float(sweep.loss[0, 0]),
+                left_out=list(sweep.metadata["left_out"]),
+            )
+        )
+    return minima
+
+
+def fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
+    """A hash of everything that decides the numbers of one results.json."""
+    config = run.config
+    parts = {
+        "weights": {level: record["weights_hash"] for level, record in trained.records.items() if level >= landscape},
+        "data": trained.dataset.hash(),
+        "directions": [config.seeds.perturbation, config.perturbation.num_directions],
+        "settings": sweep_settings(run),
+        "max_coefficient": config.perturbation.max_coefficient,
+        "tolerance": config.volume.radius_tolerance,
+        "top_k": config.volume.top_k,
+        "threshold": [threshold, config.volume.accuracy_for(threshold)],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
+    """Whether results.json is there and was made from the present weights, data and settings."""
+    path = run.results_file(landscape, threshold)
+    if not (path.is_file() and run.radii_file(landscape, threshold).is_file()):
+        return False
+    try:
+        return read_json(path).get("fingerprint") == fingerprint(run, trained, landscape, threshold)
+    except DamagedFileError:
+        return False
