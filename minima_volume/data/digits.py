@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.datasets import load_digits
 
 from minima_volume.data.pool import Pool
 
@@ -24,6 +23,8 @@ def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:
     Returns:
         float32 inputs (N, 1, 8, 8) and integer labels.
     """
+    from sklearn.datasets import load_digits  # here, because it takes seconds
+
     bunch = load_digits()
     x = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
     x = (x - 0.3053) / 0.3760  # mean and standard deviation of all pixels

@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-import torchvision
 from torch import Tensor
 
 from minima_volume.data.pool import Pool
@@ -50,6 +49,8 @@ def fashion_mnist(seed: int, needed: int) -> Pool:
 
 
 def _load(name: str) -> Pool:
+    import torchvision  # here, because it takes seconds and most runs do without
+
     root = data_root()
     raw = root / name / "raw"
     _unpack(raw)

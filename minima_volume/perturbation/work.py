@@ -20,6 +20,8 @@ from minima_volume.training import Trained, load_models_and_data
 Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 
+STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -104,7 +106,7 @@ def usable_workers(config: Config, seconds: float) -> int:
     """One process per usable core; one alone for work of a few seconds (starting processes takes as long), and on a GPU."""
     if config.perturbation.workers is not None:
         return config.perturbation.workers
-    if config.experiment.device != "cpu" or seconds < 15:
+    if config.experiment.device != "cpu" or seconds < STARTUP_SECONDS:
         return 1
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 

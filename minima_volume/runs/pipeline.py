@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import papermill
-from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from minima_volume.errors import MinimaVolumeError
@@ -73,6 +71,9 @@ def run_pipeline(condition: str | Path, runs: Sequence[Path] | None = None, *, p
 
 
 def _execute(folder: Path, stage: str) -> Outcome:
+    import papermill  # here, because it takes seconds and only the pipeline needs it
+    from papermill.exceptions import PapermillExecutionError
+
     name = STAGES[stage]
     if stage_states(folder)[stage].complete:
         return Outcome(folder.name, stage, "skipped")

@@ -218,7 +218,7 @@ class _Search:
         return excess
 
     def _refine(self, rows: np.ndarray, low: np.ndarray, high: np.ndarray, tolerance: float) -> np.ndarray:
-        """Safeguarded secant in (log c, excess) for all rows in lock-step; bisection where an end is 0 or not finite.
+        """Safeguarded secant in (log c, log loss) or (c, margin) for all rows in lock-step; bisection where an end is 0 or not finite.
 
         A row is done when the secant's next step is below a quarter of the tolerance, or its bracket below the tolerance.
         """
@@ -228,7 +228,8 @@ class _Search:
         near_low = np.abs(f_low) < np.abs(f_high)
         last, f_last = np.where(near_low, low, high), np.where(near_low, f_low, f_high)
         previous, f_previous = np.where(near_low, high, low), np.where(near_low, f_high, f_low)
-        guess = _secant(previous, f_previous, last, f_last, low, high)
+        linear = self.condition.kind == "accuracy"  # margins are nearly linear in c, log losses in log c
+        guess = _secant(previous, f_previous, last, f_last, low, high, linear)
         width = np.log(high / np.maximum(low, np.finfo(float).tiny))
         todo = np.arange(len(rows))
         for step in range(MAX_STEPS):
@@ -243,7 +244,7 @@ class _Search:
             previous[todo] = np.where(newer, last[todo], other)
             f_previous[todo] = np.where(newer, f_last[todo], f_other)
             last[todo], f_last[todo] = point, excess
-            guess[todo] = _secant(previous[todo], f_previous[todo], point, excess, low[todo], high[todo])
+            guess[todo] = _secant(previous[todo], f_previous[todo], point, excess, low[todo], high[todo], linear)
             if step % 3 == 2:  # three steps must have cut the bracket to an eighth, or bisect once
                 now = np.log(high[todo] / np.maximum(low[todo], np.finfo(float).tiny))
                 slow = now > width[todo] / 8
@@ -266,11 +267,13 @@ def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _secant(
-    a: np.ndarray, f_a: np.ndarray, b: np.ndarray, f_b: np.ndarray, low: np.ndarray, high: np.ndarray
+    a: np.ndarray, f_a: np.ndarray, b: np.ndarray, f_b: np.ndarray, low: np.ndarray, high: np.ndarray, linear: bool
 ) -> np.ndarray:
-    """The root of the line through (log a, f_a) and (log b, f_b), or the bracket's middle where that is no use."""
+    """The root of the line through (a, f_a) and (b, f_b), in c or in log c, or the bracket's middle where that is no use."""
     with np.errstate(all="ignore"):
-        log_a, log_b = np.log(a), np.log(b)
-        root = np.exp(log_b - f_b * (log_b - log_a) / (f_b - f_a))
+        if linear:
+            root = b - f_b * (b - a) / (f_b - f_a)
+        else:
+            root = b * np.exp(-f_b * np.log(b / a) / (f_b - f_a))
     useful = np.isfinite(root) & (root > low) & (root < high)
     return np.where(useful, root, _middle(low, high))

@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+EXPERIMENT ?= experiments/digits/low_data/base
+SEEDS ?= 3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench data notebooks clean
+
+help: ## show this help
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo
+	@echo "  make run EXPERIMENT=experiments/swiss_roll/low_data/x5 SEEDS=10"
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is not installed; install Python 3.10 or newer, or set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+setup: $(STAMP) ## make .venv and install everything into it
+
+run: $(STAMP) ## run EXPERIMENT (digits by default) for SEEDS pairs of seeds, and analyze
+	$(BIN)/minima-volume pipeline $(EXPERIMENT) --seeds $(SEEDS)
+
+test: $(STAMP) data ## run all tests (doctests and notebooks too)
+	MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## check style, notebooks and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## measure the loss engine against the published loop (about 10 minutes)
+	$(BIN)/python benchmarks/engine.py
+
+data: $(STAMP) ## place real MNIST and Fashion-MNIST under data/
+	$(BIN)/python tests/place_data.py
+
+notebooks: $(STAMP) ## rewrite the notebooks of templates and conditions from minima_volume/notebooks/
+	$(BIN)/minima-volume notebooks experiments
+
+clean: ## remove .venv and caches; runs and data stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
