@@ -25,7 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Condition = Annotated[Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")]
+Condition = Annotated[
+    Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
@@ -41,9 +43,15 @@ def main() -> None:
 @app.command()
 def new(
     folder: Annotated[Path, typer.Argument(help="A condition folder, or the folder to make from --template.")],
-    seeds: Annotated[int | None, typer.Option(min=1, help="Make this many run folders: model_i_data_{10+i}, i = 0, 1, ...")] = None,
-    pair: Annotated[list[str] | None, typer.Option(help="Make the run folder of one pair, MODEL:DATA; may be repeated.")] = None,
-    template: Annotated[Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Make this many run folders: model_i_data_{10+i}, i = 0, 1, ...")
+    ] = None,
+    pair: Annotated[
+        list[str] | None, typer.Option(help="Make the run folder of one pair, MODEL:DATA; may be repeated.")
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")
+    ] = None,
 ) -> None:
     """Make run folders in a condition, or a condition or run folder from a template. Nothing that exists is overwritten.
 
@@ -56,7 +64,9 @@ def new(
     from minima_volume.runs import new_folder, new_runs, seed_pairs
 
     if (template is not None) + (seeds is not None) + bool(pair) != 1:
-        raise ConfigError("give one of --seeds N, --pair MODEL:DATA, --template FOLDER (see `minima-volume new --help`)")
+        raise ConfigError(
+            "give one of --seeds N, --pair MODEL:DATA, --template FOLDER (see `minima-volume new --help`)"
+        )
     if template is not None:
         print(new_folder(folder, template))
         return
@@ -75,8 +85,14 @@ def _pair(text: str) -> tuple[int, int]:
 @app.command()
 def run(
     run_folder: Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.")],
-    stage: Annotated[list[str] | None, typer.Option(help="train, perturb, volume, cutoff or accuracy; may be repeated. All by default.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting, KEY=VALUE, e.g. training.epochs=10; written into config.yaml.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(help="train, perturb, volume, cutoff or accuracy; may be repeated. All by default."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override a setting, KEY=VALUE, e.g. training.epochs=10; written into config.yaml."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run the stages of one run folder without opening notebooks; what is done already is left alone."""
@@ -97,7 +113,9 @@ def run(
 @app.command()
 def pipeline(
     condition: Condition,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run every run folder of a condition through its five notebooks, then analyze them together."""
@@ -165,7 +183,11 @@ def clean(
     if files is None:
         found = files_of(run_folder, what)
         size = sum(file.stat().st_size for file in found)
-        print(*found, f"{len(found)} files, {size / 1e6:.1f} MB would be removed; add --yes to remove them", sep="\n")
+        print(
+            *found,
+            f"{len(found)} files, {size / 1e6:.1f} MB would be removed; add --yes to remove them",
+            sep="\n",
+        )
     else:
         print(f"{len(files)} files removed")
 

@@ -87,7 +87,10 @@ class Training(Section):
     batch_size: Count | None = None  # None: the full batch, unshuffled
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
+        0.9,
+        0.999,
+    ]
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
@@ -142,8 +145,10 @@ class Volume(Section):
 
     @model_validator(mode="after")
     def _pairs(self) -> Volume:
-        if len(set(self.loss_thresholds)) != len(self.loss_thresholds):
-            raise ValueError(f"loss_thresholds {self.loss_thresholds} must differ from each other")
+        if len({f"{threshold:g}" for threshold in self.loss_thresholds}) != len(self.loss_thresholds):
+            raise ValueError(
+                f"loss_thresholds {self.loss_thresholds} must differ from each other in their first 6 digits, which name the folders"
+            )
         if self.accuracy_thresholds is not None and len(self.accuracy_thresholds) != len(self.loss_thresholds):
             raise ValueError(
                 f"accuracy_thresholds has {len(self.accuracy_thresholds)} values and loss_thresholds "
@@ -195,7 +200,9 @@ class Config(Section):
 
 def _resolved(seed: int | None, name: str) -> int:
     if seed is None:
-        raise ConfigError(f"seeds.{name} is not set: name the run folder model_<seed>_data_<seed>, or set it in config.yaml")
+        raise ConfigError(
+            f"seeds.{name} is not set: name the run folder model_<seed>_data_<seed>, or set it in config.yaml"
+        )
     return seed
 
 
@@ -219,7 +226,7 @@ def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors()]
     unknown_first = sorted(problems, key=lambda text: "unknown key" not in text)
-    raise ConfigError(f"{where}: " + "; ".join(unknown_first if len(problems) < 4 else unknown_first[:3] + ["..."]))
+    raise ConfigError(f"{where}: " + "; ".join(unknown_first if len(problems) < 4 else [*unknown_first[:3], "..."]))
 
 
 def _explain(problem: Any) -> str:
@@ -293,7 +300,9 @@ def _yaml() -> YAML:
     yaml = YAML()  # round-trip, YAML 1.2
     yaml.width = 120
     yaml.preserve_quotes = True
-    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     return yaml
 
 

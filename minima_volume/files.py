@@ -50,7 +50,12 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write UTF-8 text atomically."""
-    return write_atomic(path, lambda file: file.write(text.encode()))
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write bytes atomically."""
+    return write_atomic(path, lambda file: file.write(content))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
@@ -111,7 +116,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
     for key, array in plain.items():
         if array.dtype.hasobject:
             raise TypeError(f"{path.name}: {key} holds Python objects; .npz files carry plain arrays only")
-    return write_atomic(path, lambda file: np.savez_compressed(file, **plain))
+    return write_atomic(path, lambda file: np.savez_compressed(file, allow_pickle=False, **plain))
 
 
 def read_npz(path: Path, keys: list[str] | None = None) -> dict[str, np.ndarray]:

@@ -30,7 +30,9 @@ def load_object(path: str, folder: Path | None, what: str) -> Any:
     folders = [] if folder is None else [folder.resolve(), *folder.resolve().parents][:SEARCHED_FOLDERS]
     files = [place / f"{module_name}.py" for place in folders]
     try:
-        module = next((_load_file(file) for file in files if file.is_file()), None) or importlib.import_module(module_name)
+        module = next((_load_file(file) for file in files if file.is_file()), None) or importlib.import_module(
+            module_name
+        )
     except ModuleNotFoundError as error:
         looked = ", ".join(str(file) for file in files) or "installed modules"
         raise ConfigError(f"{what}: {path!r}: {error}; looked at {looked}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +119,9 @@ def run_path(run_folder: str | Path) -> Path:
     """The folder, checked to exist and not to be a template."""
     folder = Path(run_folder).resolve()
     if not folder.is_dir():
-        raise MissingStageError(f"run folder {folder} does not exist; make one with `minima-volume new` or by copying a template/")
+        raise MissingStageError(
+            f"run folder {folder} does not exist; make one with `minima-volume new` or by copying a template/"
+        )
     if folder.name == "template":
         raise ConfigError(
             f"{folder} is a template: copy it to model_<seed>_data_<seed> (for example `cp -r template model_0_data_10`) and run "
@@ -132,11 +133,13 @@ def run_path(run_folder: str | Path) -> Path:
 def resolve_seeds(content: Any, folder: Path) -> None:
     """Fill the seeds in from the folder's name, in place, and refuse a contradiction."""
     named = seeds_of(folder)
-    seeds = content.get("seeds")
+    seeds: Any = content.get("seeds")
     if seeds is None:
         seeds = content["seeds"] = {}
-    if not isinstance(seeds, Mapping):
-        raise ConfigError(f"{folder / CONFIG_NAME}: seeds must be a section with model, data and perturbation, not {seeds!r}")
+    if not isinstance(seeds, dict):
+        raise ConfigError(
+            f"{folder / CONFIG_NAME}: seeds must be a section with model, data and perturbation, not {seeds!r}"
+        )
     for key, value in zip(("model", "data"), named or (None, None), strict=True):
         configured = seeds.get(key)
         if configured is None and value is None:

@@ -77,9 +77,15 @@ def _mse_elements(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _one_hot_margins(outputs: Tensor, targets: Tensor) -> Tensor:
-    if outputs.shape[-1] == 1:
+    if not is_one_hot(targets):
         return torch.full(outputs.shape[:-1], torch.nan, dtype=outputs.dtype, device=outputs.device)
     return class_margins(outputs, targets.argmax(-1))
+
+
+def is_one_hot(targets: Tensor) -> bool:
+    """Whether targets name classes: zeros and a single 1 along the last of at least two entries."""
+    binary = bool(((targets == 0) | (targets == 1)).all())
+    return targets.shape[-1] > 1 and binary and bool((targets.sum(-1) == 1).all())
 
 
 LOSSES = {
@@ -98,8 +104,14 @@ def get_loss(loss: str | PerSample) -> Loss:
     if callable(loss):
         return Loss(getattr(loss, "__name__", "custom"), loss, None, batched=False)
     if loss not in LOSSES:
-        raise ConfigError(f"loss {loss!r} is not known; allowed: {', '.join(LOSSES)}, or a callable (outputs, targets) -> losses")
+        raise ConfigError(
+            f"loss {loss!r} is not known; allowed: {', '.join(LOSSES)}, or a callable (outputs, targets) -> losses"
+        )
     return LOSSES[loss]
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(extent for extent in shape if extent != 1)
 
 
 def prepare_targets(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -116,16 +128,27 @@ def prepare_targets(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     given, got = tuple(targets.shape), tuple(outputs.shape)
     if loss is LOSSES["cross_entropy"]:
         if given != got[:-1] or targets.is_floating_point():
-            raise ConfigError(f"cross_entropy needs integer labels of shape {got[:-1]} for outputs of shape {got}, got {targets.dtype} {given}")
+            raise ConfigError(
+                f"cross_entropy needs integer labels of shape {got[:-1]} for outputs of shape {got}, got {targets.dtype} {given}"
+            )
         if targets.numel() and (int(targets.min()) < 0 or int(targets.max()) >= got[-1]):
-            raise ConfigError(f"cross_entropy: labels go from {int(targets.min())} to {int(targets.max())}, the model has {got[-1]} outputs")
+            raise ConfigError(
+                f"cross_entropy: labels go from {int(targets.min())} to {int(targets.max())}, the model has {got[-1]} outputs"
+            )
         return targets.long()
     if loss is LOSSES["bce_with_logits"]:
         if len(got) != 2 or got[1] != 1 or targets.numel() != got[0]:
-            raise ConfigError(f"bce_with_logits needs outputs of shape (samples, 1) and one label each: outputs {got}, labels {given}")
+            raise ConfigError(
+                f"bce_with_logits needs outputs of shape (samples, 1) and one label each: outputs {got}, labels {given}"
+            )
+        if targets.numel() and not 0 <= float(targets.min()) <= float(targets.max()) <= 1:
+            raise ConfigError(
+                f"bce_with_logits: labels go from {float(targets.min()):g} to {float(targets.max()):g}, allowed are 0 to 1"
+            )
         return targets.reshape(got[0]).to(outputs.dtype)
     if loss is LOSSES["mse"]:
-        if targets.numel() != outputs.numel():
+        flat = min(len(given), len(got)) <= 2 and targets.numel() == outputs.numel()
+        if given[:1] != got[:1] or not (flat or _without_ones(given) == _without_ones(got)):
             raise ConfigError(f"mse needs targets of the outputs' shape {got}, got {given}")
         return targets.reshape(outputs.shape).to(outputs.dtype)
     return targets

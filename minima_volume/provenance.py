@@ -30,7 +30,9 @@ def provenance(config: Config) -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in ("minima_volume", "torch", "numpy", "scipy")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("minima_volume", "torch", "numpy", "scipy")
+    }
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.config import Config, load_config
-from minima_volume.errors import MinimaVolumeError, MissingStageError
+from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 from minima_volume.layout import CONFIG_NAME, find_runs, read_run
 from minima_volume.volume.results import load_results
 
@@ -102,11 +102,23 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
 
 
 def select(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> pd.DataFrame:
-    """The rows of one landscape (the smallest by default) at one threshold (the headline by default)."""
+    """The rows of one landscape (the smallest by default) at one threshold (the headline by default).
+
+    Raises:
+        ConfigError: the runs have no such landscape or threshold.
+    """
     table = collected.table
     landscape = min(table["landscape"]) if landscape is None else landscape
     threshold = collected.config.volume.headline if threshold is None else threshold
-    return table[(table["landscape"] == landscape) & (table["threshold"] == threshold)]
+    rows = table[(table["landscape"] == landscape) & (table["threshold"] == threshold)]
+    if rows.empty:
+        have = {name: sorted(float(value) for value in table[name].unique()) for name in ("landscape", "threshold")}
+        raise ConfigError(
+            f"no results for landscape {landscape} at threshold {threshold:g}: the runs have landscapes "
+            f"{', '.join(f'{value:g}' for value in have['landscape'])} and thresholds "
+            f"{', '.join(f'{value:g}' for value in have['threshold'])}; choose among these, or run the stage volume again"
+        )
+    return rows
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:

@@ -105,7 +105,16 @@ def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
     pool = _pool(config, folder, seed, data.base_size + count)
     x_base, y_base, x_add, y_add, indices = draw(pool, data.variant, data.base_size, count, seed)
     return Dataset(
-        x_base, y_base, x_add, y_add, pool.x_test, pool.y_test, tuple(data.levels), data.variant, pool.num_classes, indices
+        x_base,
+        y_base,
+        x_add,
+        y_add,
+        pool.x_test,
+        pool.y_test,
+        tuple(data.levels),
+        data.variant,
+        pool.num_classes,
+        indices,
     )
 
 
@@ -116,7 +125,9 @@ def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
     elif name in SOURCES:
         source = SOURCES[name]
     else:
-        raise ConfigError(f"data.source: {name!r} is not known; allowed: {', '.join(SOURCES)}, or <module>:<function> of your own")
+        raise ConfigError(
+            f"data.source: {name!r} is not known; allowed: {', '.join(SOURCES)}, or <module>:<function> of your own"
+        )
     try:
         pool = source(seed, needed, **config.data.options)
     except TypeError as error:
@@ -152,7 +163,9 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
         StaleError: the source no longer gives the samples that were stored.
     """
     if not path.is_file():
-        raise MissingStageError(f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first")
+        raise MissingStageError(
+            f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first"
+        )
     content = read_pt(path)
     if "data_hash" not in content:
         raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
@@ -171,7 +184,9 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
         except KeyError as error:
             raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error
     if dataset.hash() != content["data_hash"]:
-        raise StaleError(f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again")
+        raise StaleError(
+            f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again"
+        )
     return dataset
 
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import zlib
 from pathlib import Path
 
 from torch import Tensor
 
 from minima_volume.data.pool import Pool
 from minima_volume.errors import DataError
+from minima_volume.files import write_bytes
 
 MEAN_STD = {"MNIST": (0.1307, 0.3081), "FashionMNIST": (0.2860, 0.3530)}
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 SIZE_ON_DISK = "about 12 MB to download, 55 MB on disk"
 
 
@@ -56,12 +63,15 @@ def _load(name: str) -> Pool:
     _unpack(raw)
     source = getattr(torchvision.datasets, name)
     if not all((raw / file).is_file() for file in FILES):
-        print(f"{name} is not in {raw}: downloading it ({SIZE_ON_DISK}) through torchvision ...", file=sys.stderr)
+        print(
+            f"{name} is not in {raw}: downloading it ({SIZE_ON_DISK}) through torchvision ...",
+            file=sys.stderr,
+        )
         try:
             source(str(root), train=True, download=True)
         except Exception as error:  # URLError, RuntimeError, OSError: whatever stops a download
             raise DataError(
-                f"{name} is not in {raw} and could not be downloaded ({str(error).splitlines()[0]}). "
+                f"{name} is not in {raw} and could not be downloaded ({' '.join(str(error).split()) or type(error).__name__}). "
                 f"Place {', '.join(FILES)} (or their .gz) there by hand ({SIZE_ON_DISK}), run `make data`, "
                 "or point MINIMA_VOLUME_DATA at a folder that has them."
             ) from error
@@ -82,4 +92,8 @@ def _unpack(raw: Path) -> None:
     for file in FILES:
         packed = raw / f"{file}.gz"
         if packed.is_file() and not (raw / file).is_file():
-            (raw / file).write_bytes(gzip.decompress(packed.read_bytes()))
+            try:
+                content = gzip.decompress(packed.read_bytes())
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"{packed} cannot be unpacked ({error}): delete it and place it again") from error
+            write_bytes(raw / file, content)

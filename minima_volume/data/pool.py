@@ -29,4 +29,6 @@ class Pool:
         for split in ("train", "test"):
             x, y = getattr(self, f"x_{split}"), getattr(self, f"y_{split}")
             if len(x) != len(y) or len(x) == 0:
-                raise DataError(f"the data source gave {len(x)} {split} inputs and {len(y)} {split} labels; they must be as many, at least 1")
+                raise DataError(
+                    f"the data source gave {len(x)} {split} inputs and {len(y)} {split} labels; they must be as many, at least 1"
+                )

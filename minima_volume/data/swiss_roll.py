@@ -14,7 +14,9 @@ SPARE_PER_ARM = 1000
 TEST_PER_ARM = 2000
 
 
-def swiss_roll(seed: int, needed: int, *, noise: float = 0.3, turns: float = 1.7, test_per_arm: int = TEST_PER_ARM) -> Pool:
+def swiss_roll(
+    seed: int, needed: int, *, noise: float = 0.3, turns: float = 1.7, test_per_arm: int = TEST_PER_ARM
+) -> Pool:
     """Arm 1 is (-1.5 n cos n, 1.5 n sin n) + noise with n = sqrt(U(0, 1)) * turns * 2 pi; arm 2 is its negative.
 
     Args:

@@ -52,7 +52,9 @@ def noise_samples(x_base: Tensor, y_base: Tensor, count: int, num_classes: int, 
     return x, y
 
 
-def draw(pool: Pool, variant: str, base_size: int, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def draw(
+    pool: Pool, variant: str, base_size: int, count: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Draw the base samples first, then one set of additional samples; level q is its first q.
 
     Args:

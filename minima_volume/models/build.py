@@ -37,7 +37,9 @@ def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, fo
     elif name in MODELS:
         kind = MODELS[name]
     else:
-        raise ConfigError(f"model.name: {name!r} is not known; allowed: {', '.join(MODELS)}, or <module>:<class> of your own")
+        raise ConfigError(
+            f"model.name: {name!r} is not known; allowed: {', '.join(MODELS)}, or <module>:<class> of your own"
+        )
     with torch.random.fork_rng(devices=[]):  # nn.Module constructors only know the global generator
         torch.default_generator.manual_seed(config.model_seed)
         try:

@@ -19,7 +19,9 @@ class CNN(nn.Module):
         fc: widths of the fully connected layers.
     """
 
-    def __init__(self, input_shape: Sequence[int], num_outputs: int, channels: Sequence[int], fc: Sequence[int]) -> None:
+    def __init__(
+        self, input_shape: Sequence[int], num_outputs: int, channels: Sequence[int], fc: Sequence[int]
+    ) -> None:
         super().__init__()
         if len(input_shape) != 3:
             raise ConfigError(f"model cnn needs samples of shape (channels, height, width), got {tuple(input_shape)}")
@@ -29,7 +31,9 @@ class CNN(nn.Module):
             layers += [nn.Conv2d(depth, out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
             depth, height, width = out, height // 2, width // 2
         if height * width == 0:
-            raise ConfigError(f"model cnn: {len(channels)} poolings leave nothing of samples of shape {tuple(input_shape)}; give fewer channels")
+            raise ConfigError(
+                f"model cnn: {len(channels)} poolings leave nothing of samples of shape {tuple(input_shape)}; give fewer channels"
+            )
         layers.append(nn.Flatten())
         size = depth * height * width
         for out in fc:

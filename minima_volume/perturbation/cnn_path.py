@@ -47,7 +47,12 @@ class CNNPath:
     chunk = CHUNK
 
     def __init__(
-        self, model: nn.Module, directions: Directions, x: Tensor, sizes: Sequence[int], layers: Sequence[Layer]
+        self,
+        model: nn.Module,
+        directions: Directions,
+        x: Tensor,
+        sizes: Sequence[int],
+        layers: Sequence[Layer],
     ) -> None:
         self.layers = list(layers)
         self.base = directions
@@ -75,6 +80,10 @@ class CNNPath:
             hidden = layer.module(hidden)
             widest = max(widest, hidden.numel())
         return widest
+
+    def chunk_for(self, size: int) -> int:
+        """Parameter vectors that are run together, whatever the landscape."""
+        return self.chunk
 
     def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
         return HeldDirections([[_channels_last(tensor) for tensor in direction] for direction in directions])

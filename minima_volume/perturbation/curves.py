@@ -58,19 +58,33 @@ def trace_curves(
     norms, done = [], 0
     for rays in engine.groups(seeds):
         part = slice(done, done + len(rays.seeds))
-        _walk(rays, coefficients, math.inf if ceiling is None else ceiling, loss[:, part], accs[:, part], on_done)
+        _walk(
+            rays,
+            coefficients,
+            math.inf if ceiling is None else ceiling,
+            loss[:, part],
+            accs[:, part],
+            on_done,
+        )
         norms.append(rays.norms)
         done = part.stop
     return Curves(np.asarray(coefficients), loss, accs, np.array(seeds), np.concatenate(norms))
 
 
 def _walk(
-    rays: Rays, coefficients: np.ndarray, ceiling: float, loss: np.ndarray, accs: np.ndarray, on_done: Callable[[int], None]
+    rays: Rays,
+    coefficients: np.ndarray,
+    ceiling: float,
+    loss: np.ndarray,
+    accs: np.ndarray,
+    on_done: Callable[[int], None],
 ) -> None:
     """Fill (K, D, C) views for one group, all its unfinished directions one step of `block` coefficients at a time."""
     active, column = np.arange(len(rays.seeds)), 1
     while len(active) and column < len(coefficients):
-        block = max(rays.path.block, math.ceil(rays.path.chunk / len(active))) if ceiling < math.inf else len(coefficients)
+        block = (
+            max(rays.path.block, math.ceil(rays.path.chunk / len(active))) if ceiling < math.inf else len(coefficients)
+        )
         columns = np.arange(column, min(column + block, len(coefficients)))
         values = rays.evaluate(np.repeat(active, len(columns)), np.tile(coefficients[columns], len(active)))
         grid = len(loss), len(active), len(columns)

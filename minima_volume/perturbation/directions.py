@@ -85,7 +85,9 @@ def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias"
             raise ConfigError(f"names: {sorted(unknown)} are not parameters of the model; it has {', '.join(have)}")
         chosen = [name for name in have if name in set(names)]
     if not chosen:
-        raise ConfigError(f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}")
+        raise ConfigError(
+            f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}"
+        )
     return tuple(chosen)
 
 
@@ -126,7 +128,8 @@ class Directions:
     def num_zero(self) -> int:
         """Entries whose scaling is 0 (dead filters): directions do not move them, they are left out of n."""
         return sum(
-            int((factor == 0).expand(tensor.shape).sum()) for tensor, factor in zip(self.minimum, self.factors, strict=True)
+            int((factor == 0).expand(tensor.shape).sum())
+            for tensor, factor in zip(self.minimum, self.factors, strict=True)
         )
 
     @cached_property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError, MinimaVolumeError
-from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, prepare_targets
+from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, is_one_hot, prepare_targets
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.general import GeneralPath
@@ -34,11 +35,13 @@ class Path(Protocol):
     """One way of running a model at many perturbed parameter vectors."""
 
     name: str
-    chunk: int  # parameter vectors run together
+    chunk: int  # parameter vectors run together on the largest landscape
     block: int  # coefficients of one direction that are best run together
     tiles: list[Tile]
     features_first: bool
     bytes_per_direction: int
+
+    def chunk_for(self, size: int) -> int: ...
 
     def hold(self, directions: Sequence[list[Tensor]]) -> Any: ...
 
@@ -96,7 +99,9 @@ class LossEngine:
     ) -> None:
         self.sizes = tuple(sorted(set(sizes or (len(x),))))
         if self.sizes[0] < 1 or self.sizes[-1] > len(x) or len(x) != len(y):
-            raise ConfigError(f"landscape sizes {self.sizes} need 1 to {len(x)} samples; x has {len(x)}, y has {len(y)}")
+            raise ConfigError(
+                f"landscape sizes {self.sizes} need 1 to {len(x)} samples; x has {len(x)}, y has {len(y)}"
+            )
         x = x[: self.sizes[-1]]
         self.dtype = next(model.parameters()).dtype
         if x.is_floating_point() and x.dtype != self.dtype:
@@ -106,13 +111,19 @@ class LossEngine:
         self.memory = memory_gib * 2**30
         general = GeneralPath(model, self.directions, x, self.sizes)
         with torch.no_grad():
-            one = general.model(x[:1])
+            one = general.run(x[:1])
         self.y = prepare_targets(self.loss, one.expand(len(x), *one.shape[1:]), y[: self.sizes[-1]])
+        if self.loss is LOSSES["mse"] and not is_one_hot(self.y):
+            self.loss = replace(self.loss, margins=None)
         self.general = general
-        self.path: Path = self._choose(model, x) if fast and self.loss.batched else general
+        self.path: Path = self._choose(x) if fast and self.loss.batched else general
+        # margins of one sample: one, or one for each of its tokens
+        self.answers = 1 if self.loss.margins is None else self.loss.margins(one, self.y[:1]).numel()
         self._y = _features_first(self.y) if self.path.features_first else self.y
 
-    def _choose(self, model: nn.Module, x: Tensor) -> Path:
+    def _choose(self, x: Tensor) -> Path:
+        # a copy in evaluation mode: tracing runs the user's forward, which may change the model
+        model = copy.deepcopy(self.general.model)
         layers = trace_stack(model)
         if layers is not None and MLPPath.fits(layers, self.directions, x):
             return MLPPath(model, self.directions, x, self.sizes, layers)
@@ -133,7 +144,13 @@ class LossEngine:
     def rays(self, seeds: Sequence[int]) -> Rays:
         """Hold the directions of a few seeds."""
         drawn = [self.directions.draw(seed) for seed in seeds]
-        return Rays(self, self.path, tuple(seeds), np.array([norm for _, norm in drawn]), self.path.hold([d for d, _ in drawn]))
+        return Rays(
+            self,
+            self.path,
+            tuple(seeds),
+            np.array([norm for _, norm in drawn]),
+            self.path.hold([d for d, _ in drawn]),
+        )
 
     @cached_property
     def start(self) -> Values:
@@ -193,27 +210,35 @@ class Rays:
             rows: (B,) which of the held directions.
             coefficients: (B,) float64.
             sizes: the landscapes, (K,) of the engine's sizes, ascending; all by default.
-            wrong_allowed: for each landscape, the number of samples w that may be wrong; asks for the (w + 1)-th smallest
-                margin as `score`: at most w samples are wrong exactly when it is > 0.
+            wrong_allowed: for each landscape, the number w of answers (samples, or their tokens) that may be wrong; asks for
+                the (w + 1)-th smallest margin as `score`: at most w answers are wrong exactly when it is > 0.
 
         Returns:
             Values of shape (K, B).
         """
         sizes = self.engine.sizes if sizes is None else tuple(sizes)
-        chunk, parts = self.path.chunk, []
+        chunk, parts = self.path.chunk_for(sizes[-1]), []
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
             parts.append(self._chunk(rows[part], coefficients[part], sizes, wrong_allowed))
-        columns = [None if column[0] is None else torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True)]
+        columns = [
+            None if column[0] is None else torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True)
+        ]
         return Values(*columns)  # type: ignore[arg-type]
 
     def _chunk(
-        self, rows: np.ndarray, coefficients: np.ndarray, sizes: Sequence[int], wrong_allowed: Sequence[int] | None
+        self,
+        rows: np.ndarray,
+        coefficients: np.ndarray,
+        sizes: Sequence[int],
+        wrong_allowed: Sequence[int] | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         engine, path = self.engine, self.path
         y = engine._y if path is engine.path else engine.y
         device = y.device
-        stacked = path.stack(self.held, torch.as_tensor(rows, device=device), torch.as_tensor(coefficients, device=device))
+        stacked = path.stack(
+            self.held, torch.as_tensor(rows, device=device), torch.as_tensor(coefficients, device=device)
+        )
         total = torch.zeros(len(rows), dtype=torch.float64, device=device)
         right = torch.zeros(len(rows), dtype=torch.float64, device=device)
         losses_at, right_at, margins = [], [], []
@@ -221,25 +246,28 @@ class Rays:
             outputs = path.forward(stacked, self.held, tile)
             targets = y[tile.start : tile.stop]
             losses = _losses(engine.loss, outputs, targets)
-            margin = None if engine.loss.margins is None else _samples(engine.loss.margins(outputs, targets))
+            margin = None if engine.loss.margins is None else engine.loss.margins(outputs, targets)
             begin = 0
             for cut in tile.cuts:
                 total = total + losses[:, begin:cut].double().sum(1)
                 if margin is not None:
-                    right = right + (margin[:, begin:cut] > 0).double().sum(1)
+                    right = right + _samples((margin[:, begin:cut] > 0).double()).sum(1)
                 begin = cut
                 if (size := tile.start + cut) in sizes:
                     losses_at.append(total / size)
                     right_at.append(right / size)
             if margin is not None and wrong_allowed is not None:
-                margins.append(margin)
+                margins.append(margin.flatten(1))
         loss, accuracy = torch.stack(losses_at), torch.stack(right_at)
-        if engine.loss.margins is None or (engine.loss is LOSSES["mse"] and engine.y.shape[-1] == 1):
+        if engine.loss.margins is None:
             accuracy = torch.full_like(accuracy, math.nan)
         if not margins or wrong_allowed is None:
             return loss, accuracy, None
         joined = torch.cat(margins, 1).nan_to_num(nan=-math.inf)
-        scores = [joined[:, :size].kthvalue(wrong + 1, 1).values.double() for size, wrong in zip(sizes, wrong_allowed, strict=True)]
+        scores = [
+            joined[:, : size * engine.answers].kthvalue(wrong + 1, 1).values.double()
+            for size, wrong in zip(sizes, wrong_allowed, strict=True)
+        ]
         return loss, accuracy, torch.stack(scores)
 
 
@@ -248,7 +276,9 @@ def _losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
         return _samples(loss.elements(outputs, targets))
     losses = loss.elements(outputs[0], targets)
     if losses.shape != outputs.shape[1:2]:
-        raise ConfigError(f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}")
+        raise ConfigError(
+            f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}"
+        )
     return losses.unsqueeze(0)
 
 

@@ -41,8 +41,16 @@ class GeneralPath:
         self.tiles = plan_tiles(sizes, TILE)
         parameters = dict(self.model.named_parameters())
         self.parameters = [parameters[name] for name in directions.names]
-        self.buffers = [(buffer, buffer.clone(), buffer._version) for buffer in self.model.buffers()]
+        self.buffers = [
+            (owner, name, buffer, buffer.clone(), buffer._version)
+            for owner in self.model.modules()
+            for name, buffer in owner.named_buffers(recurse=False)
+        ]
         self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
+
+    def chunk_for(self, size: int) -> int:
+        """Parameter vectors that are run together, whatever the landscape."""
+        return self.chunk
 
     def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
         """Keep what evaluating these directions needs; each is a list of one tensor a parameter."""
@@ -56,8 +64,13 @@ class GeneralPath:
 
     def forward(self, stacked: None, held: HeldDirections, tile: Tile) -> Tensor:
         """Outputs (1, samples, ...) of one tile at the parameters last written."""
-        outputs = self.model(self.x[tile.start : tile.stop]).unsqueeze(0)
-        for buffer, saved, version in self.buffers:
+        return self.run(self.x[tile.start : tile.stop]).unsqueeze(0)
+
+    def run(self, x: Tensor) -> Tensor:
+        """One forward pass that leaves the samples and the buffers as they were."""
+        outputs = self.model(x.clone())  # a model may work on its input in place
+        for owner, name, buffer, saved, version in self.buffers:
+            owner._buffers[name] = buffer
             if buffer._version != version:
                 buffer.copy_(saved)
         return outputs

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.perturbation.directions import Directions
-from minima_volume.perturbation.tiles import Tile, plan_tiles
+from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
 from minima_volume.perturbation.trace import Layer
 
-CACHE_BYTES = 4 << 20  # activations of a chunk and tile should stay in the processor's cache
+CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache (measured: 1 MiB is best)
 GPU_BYTES = 256 << 20
 MAX_CHUNK = 512
 ALIGNMENT = 16  # numbers; see `aligned`
@@ -57,7 +57,12 @@ class MLPPath:
     block = 1
 
     def __init__(
-        self, model: nn.Module, directions: Directions, x: Tensor, sizes: Sequence[int], layers: Sequence[Layer]
+        self,
+        model: nn.Module,
+        directions: Directions,
+        x: Tensor,
+        sizes: Sequence[int],
+        layers: Sequence[Layer],
     ) -> None:
         minimum = dict(zip(directions.names, directions.minimum, strict=True))
         linears = [layer for layer in layers if layer.kind == "linear"]
@@ -67,7 +72,8 @@ class MLPPath:
         last = len(linears) - 1
         # widths of inputs and outputs of each layer as they are stored: hidden ones are padded with zeros
         self.widths = [
-            (out if i == last else aligned(out), wide if i == 0 else aligned(wide)) for i, (out, wide) in enumerate(shapes)
+            (out if i == last else aligned(out), wide if i == 0 else aligned(wide))
+            for i, (out, wide) in enumerate(shapes)
         ]
         weights, biases = self._stack_parameters([list(directions.minimum)])
         self.weights = [weight[0] for weight in weights]
@@ -75,15 +81,23 @@ class MLPPath:
         self.steps = [layer.module for layer in layers if layer.kind in ("linear", "elementwise")]
         widest = max(weight.shape[0] for weight in self.weights)
         self.tiles = plan_tiles(sizes, 512 if widest >= 64 or x.is_cuda else 128)
-        longest = max(tile.stop - tile.start for tile in self.tiles)
         room = GPU_BYTES if x.is_cuda else CACHE_BYTES
-        self.chunk = max(4, min(MAX_CHUNK, room // (longest * widest * x.element_size())))
+        self.numbers = room // (widest * x.element_size())  # samples x parameter vectors that fit
+        self.chunk = self.chunk_for(max(sizes))
         flat = x.flatten(1)
-        self.x = {tile.start: _pad(flat[tile.start : tile.stop].t(), (flat.shape[1], aligned(tile.stop - tile.start))) for tile in self.tiles}
+        self.x = {
+            tile.start: _pad(flat[tile.start : tile.stop].t(), (flat.shape[1], aligned(tile.stop - tile.start)))
+            for tile in self.tiles
+        }
         self.dtype = x.dtype
         self.first: dict[int, Tensor] = {}
         held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * max(sizes)
         self.bytes_per_direction = held * x.element_size()
+
+    def chunk_for(self, size: int) -> int:
+        """Parameter vectors that are best run together on a landscape of this many samples."""
+        longest = max(tile.stop - tile.start for tile in tiles_for(self.tiles, size))
+        return max(4, min(MAX_CHUNK, self.numbers // longest))
 
     @staticmethod
     def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:
@@ -115,13 +129,13 @@ class MLPPath:
     def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> Stacked:
         """Weights (B, out, in) and biases (B, out, 1) of the layers after the first at B (direction, coefficient) pairs."""
         c = coefficients.to(self.dtype).view(-1, 1, 1)
-        rows = _as_view(rows)
-        weights = [torch.addcmul(w, d[rows], c) for w, d in zip(self.weights[1:], held.weights[1:], strict=True)]
+        chosen = _as_view(rows)
+        weights = [torch.addcmul(w, d[chosen], c) for w, d in zip(self.weights[1:], held.weights[1:], strict=True)]
         biases = [
-            None if b is None or d is None else torch.addcmul(b, d[rows], c)
+            None if b is None or d is None else torch.addcmul(b, d[chosen], c)
             for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
         ]
-        return rows, c, weights, biases
+        return chosen, c, weights, biases
 
     def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile, a transposed view."""

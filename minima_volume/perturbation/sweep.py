@@ -236,7 +236,11 @@ def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int
         "left_out": list(directions.left_out),
         "weights_hash": record["weights_hash"],
         "data_hash": dataset.hash(),
-        "seeds": {"model": run.config.model_seed, "data": run.config.data_seed, "perturbation": run.config.seeds.perturbation},
+        "seeds": {
+            "model": run.config.model_seed,
+            "data": run.config.data_seed,
+            "perturbation": run.config.seeds.perturbation,
+        },
         "settings": sweep_settings(run),
         "provenance": provenance(run.config),
     }

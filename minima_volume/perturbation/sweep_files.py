@@ -46,7 +46,11 @@ class Sweep:
     def curves(self) -> Curves:
         """The curves with a leading landscape dimension of 1."""
         return Curves(
-            self.coefficients, self.loss[None], self.accs[None], self.perturbation_seed, self.perturbation_norm
+            self.coefficients,
+            self.loss[None],
+            self.accs[None],
+            self.perturbation_seed,
+            self.perturbation_norm,
         )
 
 
@@ -71,7 +75,9 @@ def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
         DamagedFileError: truncated, or not a sweep of this package.
     """
     if not path.is_file():
-        raise MissingStageError(f"{path} does not exist: run 'Random Perturbs.ipynb' (`minima-volume run --stage perturb`) first")
+        raise MissingStageError(
+            f"{path} does not exist: run 'Random Perturbs.ipynb' (`minima-volume run --stage perturb`) first"
+        )
     content = read_npz(path)
     if missing := [name for name in (*ARRAYS, "weights_hash", "settings") if name not in content]:
         raise DamagedFileError(f"{path} lacks {', '.join(missing)}: it was not written by this package")

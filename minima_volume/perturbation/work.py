@@ -118,14 +118,18 @@ class Task(Protocol):
     def config(self) -> Config: ...
 
 
-def run_tasks(work: Callable[[AnyTask], Result], todo: Sequence[AnyTask], workers: int) -> Iterator[tuple[AnyTask, Result]]:
+def run_tasks(
+    work: Callable[[AnyTask], Result], todo: Sequence[AnyTask], workers: int
+) -> Iterator[tuple[AnyTask, Result]]:
     """Do tasks in this process or on one-thread worker processes, and hand over each as soon as it is done."""
     if workers == 1:
         for task in todo:
             yield _with_threads(work, task)
         return
     jobs = (joblib.delayed(_with_threads)(work, task) for task in todo)
-    yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")(jobs)
+    yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")(
+        jobs
+    )
 
 
 def _with_threads(work: Callable[[AnyTask], Result], task: AnyTask) -> tuple[AnyTask, Result]:

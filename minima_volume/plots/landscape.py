@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from minima_volume.perturbation import Curves, Sweep
-from minima_volume.plots.style import GREY, MARKERS, RED, level_colors, new_figure, styled
+from minima_volume.plots.style import (
+    GREY,
+    MARKERS,
+    RED,
+    level_colors,
+    new_figure,
+    plain_log,
+    size_axis,
+    styled,
+)
 
 MAX_LINES = 100
 
@@ -70,13 +80,14 @@ def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]
     colors = level_colors(len(results["model_data_levels"]))
     inside = ~np.isnan(radii["radius"])
     if inside.any():
-        bins = np.geomspace(radii["radius"][inside].min(), radii["radius"][inside].max() * 1.0001, 40)
+        bins = np.geomspace(radii["radius"][inside].min(), radii["radius"][inside].max() * 1.0001, 40).tolist()
         for color, level, row in zip(colors, results["model_data_levels"], radii["radius"], strict=True):
             known = row[~np.isnan(row)]
             if len(known):
                 axis.hist(known, bins=bins, histtype="step", linewidth=1.6, color=color, label=f"+{level}")
                 axis.axvline(known.max(), ymax=0.05, color=color, linewidth=2)
         axis.set_xscale("log")
+        plain_log(axis.xaxis)
         axis.legend(title="trained on")
     axis.set(
         xlabel=r"radius $r = c\,\|\xi\|$ (tick: largest)",
@@ -99,18 +110,26 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     left.plot(sizes, volume, color=GREY, linewidth=1)
     for i, color in enumerate(level_colors(len(levels))):
         native = levels[i] == results["loss_landscape_data_param"]
-        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "markersize": 11 if native else 7}
+        style = {
+            "color": color,
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": "none",
+            "markersize": 11 if native else 7,
+        }
         label = f"+{levels[i]}" + (" (native)" if native else "")
         left.plot(sizes[i], volume[i], **style)
         right.plot(volume[i], loss[i], label=label, **style)
     if outside := [str(level) for level, value in zip(levels, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: +{', +'.join(outside)}", color=RED)
-    left.set(xlabel="training samples", ylabel="log volume of the star region (nats)", xscale="log")
+    left.set_ylabel("log volume of the star region (nats)")
+    size_axis(left, sizes)
+    right.xaxis.set_major_locator(MaxNLocator(5))
     right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
+    plain_log(right.yaxis)
     right.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(
-        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; effective sample size "
-        f"{_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
+        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; smallest effective sample "
+        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
         fontsize=10.5,
     )
     return figure
@@ -118,7 +137,7 @@ def volumes(results: Mapping[str, Any]) -> Figure:
 
 def _least(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return f"{min(known):.1f} at least" if known else "unknown"
+    return f"{min(known):.1f}" if known else "unknown"
 
 
 @styled
@@ -128,14 +147,36 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
     axis = figure.subplots()
     for color, entry in zip(level_colors(len(cutoffs)), cutoffs.values(), strict=True):
         curve = np.array(entry["loss_curve"], dtype=float)
-        axis.plot(entry["indices"], np.where(curve > 0, curve, np.nan), color=color, label=f"+{entry['additional_data']}")
+        axis.plot(
+            entry["indices"],
+            np.where(curve > 0, curve, np.nan),
+            color=color,
+            label=f"+{entry['additional_data']}",
+        )
         trained = entry["base_train_size"] + entry["additional_data"]
-        axis.plot(trained, np.interp(trained, entry["indices"], curve), "o", color=color, markersize=7, clip_on=False)
+        axis.plot(
+            trained,
+            np.interp(trained, entry["indices"], curve),
+            "o",
+            color=color,
+            markersize=7,
+            clip_on=False,
+        )
     for threshold in thresholds:
         axis.axhline(threshold, color=RED, linewidth=0.9, linestyle="--")
-        axis.annotate(f"{threshold:g}", (1.0, threshold), xycoords=("axes fraction", "data"), color=RED, va="center", fontsize=9)
+        axis.annotate(
+            f"{threshold:g}",
+            (1.0, threshold),
+            xycoords=("axes fraction", "data"),
+            color=RED,
+            va="center",
+            fontsize=9,
+        )
     axis.set(
-        xlabel="samples in the landscape (dot: those the model was trained on)", ylabel="mean loss", xscale="log", yscale="log"
+        xlabel="samples in the landscape (dot: those the model was trained on)",
+        ylabel="mean loss",
+        xscale="log",
+        yscale="log",
     )
     axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.08, 0.5))
     return figure
@@ -151,10 +192,18 @@ def test_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Fi
         axis.plot(found.coefficients, np.median(found.loss[0], axis=0), color=color, label=f"+{level}")
     _threshold_lines(axis, thresholds)
     first = next(iter(curves.values()))
-    axis.set(xlabel="coefficient c", ylabel="test loss", yscale="log", title=f"{len(first.seeds)} directions, thresholds dashed")
+    start = max(float(found.loss[0, 0, 0]) for found in curves.values())
+    near = np.median([np.median(found.loss[0], axis=0) for found in curves.values()], axis=0) <= 20 * start
+    axis.set_xlim(0, first.coefficients[near].max())
+    axis.set_ylim(min(thresholds) / 2, 40 * start)
+    axis.set(
+        xlabel="coefficient c",
+        ylabel="test loss",
+        yscale="log",
+        title=f"{len(first.seeds)} directions, thresholds dashed",
+    )
     axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
 
 test_curves.__test__ = False  # type: ignore[attr-defined]  # a name pytest would collect
-

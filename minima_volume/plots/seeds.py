@@ -6,8 +6,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from minima_volume.plots.style import BLUE, GREEN, GREY, MARKERS, RED, level_colors, new_figure, styled
+from minima_volume.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    MARKERS,
+    RED,
+    level_colors,
+    new_figure,
+    plain_log,
+    size_axis,
+    styled,
+)
 
 VOLUME = "log volume of the star region (nats)"
 
@@ -24,11 +36,18 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
     _mean_and_spread(axis, rows, "log_volume", BLUE)
     native = rows[rows["native"]]
     axis.plot(
-        native["train_size"].mean(), native["log_volume"].mean(), "*", color=RED, markersize=17, zorder=5, label="native minimum"
+        native["train_size"].mean(),
+        native["log_volume"].mean(),
+        "*",
+        color=RED,
+        markersize=17,
+        zorder=5,
+        label="native minimum",
     )
-    axis.set(xlabel="training samples", ylabel=VOLUME, xscale="log", title=_title(rows))
-    axis.legend()
-    _note(axis, rows)
+    axis.set(ylabel=VOLUME, title=_title(rows))
+    size_axis(axis, rows["train_size"])
+    figure.legend(loc="outside upper center", ncols=2)
+    _note(figure, rows)
     return figure
 
 
@@ -59,8 +78,10 @@ def loss_against_volume(rows: pd.DataFrame) -> Figure:
             label=f"{part['train_size'].iloc[0]}" + (" (native)" if native else ""),
         )
     axis.set(xlabel=VOLUME, ylabel="test loss", yscale="log", title=_title(rows))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(title="training samples", loc="center left", bbox_to_anchor=(1.02, 0.5))
-    _note(axis, rows)
+    plain_log(axis.yaxis)
+    _note(figure, rows)
     return figure
 
 
@@ -70,8 +91,9 @@ def accuracy_against_data(rows: pd.DataFrame) -> Figure:
     figure = new_figure(6.4, 4.0)
     axis = figure.subplots()
     _mean_and_spread(axis, rows, "test_accuracy", GREEN)
-    axis.set(xlabel="training samples", ylabel="test accuracy", xscale="log", title=f"{rows['run'].nunique()} seeds")
-    axis.legend()
+    axis.set(ylabel="test accuracy", title=f"{rows['run'].nunique()} seeds")
+    size_axis(axis, rows["train_size"])
+    figure.legend(loc="outside upper center")
     return figure
 
 
@@ -100,13 +122,13 @@ def _title(rows: pd.DataFrame) -> str:
     return f"landscape of {base + landscape} samples, loss threshold {rows['threshold'].iloc[0]:g}, {rows['run'].nunique()} seeds"
 
 
-def _note(axis: Axes, rows: pd.DataFrame) -> None:
+def _note(figure: Figure, rows: pd.DataFrame) -> None:
     """How far to trust the numbers, under the figure."""
     effective = rows["effective_sample_size"].median()
     outside = int(rows["log_volume"].isna().sum())
-    text = f"median effective sample size {effective:.1f} of {rows['num_directions'].min()} directions"
+    lines = [f"median effective sample size {effective:.1f} of {rows['num_directions'].min()} directions"]
     if np.isfinite(effective) and effective < 10:
-        text += ": each value is a lower bound set by its largest direction"
+        lines.append("each value is a lower bound set by its largest direction")
     if outside:
-        text += f"; {outside} minima outside the landscape"
-    axis.annotate(text, (0, -0.2), xycoords="axes fraction", color=GREY, fontsize=8.5)
+        lines.append(f"{outside} minima are outside the landscape and not shown")
+    figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from minima_volume.files import write_atomic
 
 Arguments = ParamSpec("Arguments")
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#777777"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#777777",
+)
 MARKERS = "os^DvPX*<>"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -62,6 +73,30 @@ def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples") -> None:
+    """A logarithmic x axis with a tick at each number of samples, where there are few enough to read."""
+    ticks = sorted(set(sizes))
+    axis.set_xscale("log")
+    axis.set_xlabel(label)
+    if len(ticks) <= 8:
+        axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axis.set_xticks([], minor=True)
+        axis.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+
+
+def plain_log(axis: Axis) -> None:
+    """Logarithmic ticks as plain numbers, also between powers of ten."""
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(PlainLogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.4)))
+
+
+class PlainLogFormatter(LogFormatter):
+    """matplotlib's choice of minor ticks to label, written as plain numbers (0.06, not 6e-02)."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def level_colors(count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from minima_volume.data import Dataset
-from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, styled
+from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, size_axis, styled
 from minima_volume.training import Trained
 
 SHOWN = 10
@@ -31,7 +31,7 @@ def samples(dataset: Dataset) -> Figure:
 def _images(dataset: Dataset) -> Figure:
     rows = [("base", dataset.x_base_train, dataset.y_base_train)]
     if len(dataset.x_additional):
-        rows.append((f"additional ({dataset.dataset_type})", dataset.x_additional, dataset.y_additional))
+        rows.append((f"additional\n({dataset.dataset_type})", dataset.x_additional, dataset.y_additional))
     figure = new_figure(8, 1.15 * len(rows) + 0.3)
     axes = figure.subplots(len(rows), SHOWN, squeeze=False)
     for row, (title, x, y) in enumerate(rows):
@@ -40,7 +40,17 @@ def _images(dataset: Dataset) -> Figure:
             if column < len(x):
                 axis.imshow(_picture(x[column]), cmap="gray")
                 axis.set_title(str(y[column].item()), fontsize=9)
-        axes[row][0].text(-0.25, 0.5, title, rotation=90, ha="right", va="center", transform=axes[row][0].transAxes, fontsize=9)
+        axes[row][0].text(
+            -0.25,
+            0.5,
+            title,
+            rotation=90,
+            ha="right",
+            va="center",
+            multialignment="center",
+            transform=axes[row][0].transAxes,
+            fontsize=9,
+        )
     return figure
 
 
@@ -52,13 +62,26 @@ def _picture(x: Tensor) -> np.ndarray:
 def _points(dataset: Dataset) -> Figure:
     parts = [("base", dataset.x_base_train, dataset.y_base_train)]
     if len(dataset.x_additional):
-        parts.append((f"base + {len(dataset.x_additional)} additional ({dataset.dataset_type})", dataset.x_train, dataset.y_train))
+        parts.append(
+            (
+                f"base + {len(dataset.x_additional)} additional ({dataset.dataset_type})",
+                dataset.x_train,
+                dataset.y_train,
+            )
+        )
     parts.append(("test set", dataset.x_test, dataset.y_test))
     figure = new_figure(3.2 * len(parts), 3.2)
     for axis, (title, x, y) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         for label, color, marker in ((0, BLUE, "o"), (1, ORANGE, "^")):
             chosen = x[y == label].numpy()
-            axis.scatter(chosen[:, 0], chosen[:, 1], s=12 if len(x) < 200 else 3, color=color, marker=marker, label=f"class {label}")
+            axis.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=12 if len(x) < 200 else 3,
+                color=color,
+                marker=marker,
+                label=f"class {label}",
+            )
         axis.set_aspect("equal")
         axis.set_title(f"{title}, {len(x)} points")
         axis.set_xlabel("$x_1$")
@@ -73,7 +96,13 @@ def _labels(dataset: Dataset) -> Figure:
     for offset, (name, y) in enumerate((("base", dataset.y_base_train), ("additional", dataset.y_additional))):
         labels = y.argmax(-1) if y.ndim > 1 else y.long()
         counts = torch.bincount(labels.flatten(), minlength=dataset.num_classes).numpy()
-        axis.bar(np.arange(len(counts)) + 0.4 * offset - 0.2, counts, 0.4, label=f"{name} ({len(y)})", color=(BLUE, ORANGE)[offset])
+        axis.bar(
+            np.arange(len(counts)) + 0.4 * offset - 0.2,
+            counts,
+            0.4,
+            label=f"{name} ({len(y)})",
+            color=(BLUE, ORANGE)[offset],
+        )
     axis.set(xlabel="label", ylabel="samples")
     axis.legend()
     return figure
@@ -83,7 +112,11 @@ def _labels(dataset: Dataset) -> Figure:
 def training_curves(trained: Trained) -> Figure:
     """Train and test loss, and test accuracy, of every model over epochs."""
     figure = new_figure(10, 3.4)
-    panels = [("train_loss", "train loss", "log"), ("test_loss", "test loss", "log"), ("test_accs", "test accuracy", "linear")]
+    panels = [
+        ("train_loss", "train loss", "log"),
+        ("test_loss", "test loss", "log"),
+        ("test_accs", "test accuracy", "linear"),
+    ]
     for axis, (key, label, scale) in zip(figure.subplots(1, 3), panels, strict=True):
         for color, (level, record) in zip(level_colors(len(trained.records)), trained.records.items(), strict=True):
             axis.plot(np.arange(1, len(record[key]) + 1), record[key], color=color, label=str(level))
@@ -97,10 +130,13 @@ def test_accuracy(accuracies: Mapping[str, Any]) -> Figure:
     """Test accuracy and test loss against the number of training samples."""
     figure = new_figure(8, 3.4)
     for axis, (key, label, color) in zip(
-        figure.subplots(1, 2), (("test_accs", "test accuracy", BLUE), ("test_loss", "test loss", ORANGE)), strict=True
+        figure.subplots(1, 2),
+        (("test_accs", "test accuracy", BLUE), ("test_loss", "test loss", ORANGE)),
+        strict=True,
     ):
         axis.plot(accuracies["dataset_size"], accuracies[key], "o-", color=color)
-        axis.set(xlabel="training samples", ylabel=label, xscale="log")
+        axis.set_ylabel(label)
+        size_axis(axis, accuracies["dataset_size"])
     return figure
 
 

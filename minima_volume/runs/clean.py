@@ -20,14 +20,22 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
     if what not in KINDS:
         raise ConfigError(f"what: {what!r} is not known; allowed: {', '.join(KINDS)}")
     run = read_run(run_folder)
-    landscapes = [p for p in run.output.glob(f"{run.config.data.variant}_*") if p.is_dir() and not p.is_symlink()]
+    variant = run.config.data.variant
+    landscapes = [
+        p for p in run.output.glob(f"{variant}_*") if p.is_dir() and not p.is_symlink() and _is_level(p.name, variant)
+    ]
     files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.glob("*")]
     files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
     if what in ("sweeps", "models"):
-        files += [file for folder in landscapes for file in folder.glob("*.npz")]
+        files += [file for folder in landscapes for file in folder.glob("*.npz") if _is_level(file.stem, variant)]
     if what == "models":
         files += list(run.models.glob("*.pt"))
     return sorted(file for file in files if file.is_file() and not file.is_symlink())
+
+
+def _is_level(name: str, variant: str) -> bool:
+    """Whether a name is <variant>_<level>, as the package writes it, and not a user's data_0_copy."""
+    return name.removeprefix(f"{variant}_").isdigit()
 
 
 def clean(run_folder: str | Path, what: str) -> list[Path]:

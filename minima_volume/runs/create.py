@@ -48,7 +48,9 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
     source = condition / CONFIG_NAME
     config = load_config(source)
     if config.seeds.model is not None or config.seeds.data is not None:
-        raise ConfigError(f"{source} sets seeds.model {config.seeds.model} and seeds.data {config.seeds.data}; in a condition they must be null")
+        raise ConfigError(
+            f"{source} sets seeds.model {config.seeds.model} and seeds.data {config.seeds.data}; in a condition they must be null"
+        )
     folders = [condition / f"model_{model}_data_{data}" for model, data in pairs]
     for folder in folders:
         if not (folder / CONFIG_NAME).exists():
@@ -66,7 +68,9 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} exists and is not empty; choose another name, nothing was changed")
     if not source.is_file():
-        raise MissingStageError(f"{source} does not exist; a template is a folder with a config.yaml, e.g. experiments/digits/template")
+        raise MissingStageError(
+            f"{source} does not exist; a template is a folder with a config.yaml, e.g. experiments/digits/template"
+        )
     load_config(source)
     is_run = seeds_of(folder.resolve()) is not None
     _fill(folder, source, RUN_NOTEBOOKS if is_run else BATCH_NOTEBOOKS)

@@ -14,7 +14,13 @@ from minima_volume.errors import ConfigError
 from minima_volume.layout import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
 from minima_volume.training.train import check_trained_settings
 
-OVERRIDABLE: dict[str, set[str] | None] = {"train": None, "perturb": {"perturbation"}, "volume": {"volume"}, "cutoff": set(), "accuracy": set()}
+OVERRIDABLE: dict[str, set[str] | None] = {
+    "train": None,
+    "perturb": {"perturbation"},
+    "volume": {"volume"},
+    "cutoff": set(),
+    "accuracy": set(),
+}
 
 
 def open_run(run_folder: str | Path = ".", stage: str | None = None, overrides: Mapping[str, Any] | None = None) -> Run:

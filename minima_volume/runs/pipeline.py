@@ -55,7 +55,9 @@ def run_pipeline(condition: str | Path, runs: Sequence[Path] | None = None, *, p
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
     if not folders:
-        raise PipelineError(f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb")
+        raise PipelineError(
+            f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"
+        )
     logging.getLogger("papermill").setLevel(logging.ERROR)
     outcomes: list[Outcome] = []
     with tqdm(total=len(folders) * len(STAGES), unit="notebook", disable=not progress, desc="pipeline") as bar:
@@ -107,7 +109,8 @@ def _execute(folder: Path, stage: str) -> Outcome:
 def outcome_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Runs down, stages across, what happened and how long it took."""
     cells = [
-        {"run": o.run, "stage": o.stage, "what": f"{o.outcome} {o.seconds:.0f} s" if o.seconds else o.outcome} for o in outcomes
+        {"run": o.run, "stage": o.stage, "what": f"{o.outcome} {o.seconds:.0f} s" if o.seconds else o.outcome}
+        for o in outcomes
     ]
     order = list(dict.fromkeys(o.run for o in outcomes))
     return pd.DataFrame(cells).pivot(index="run", columns="stage", values="what").loc[order, list(STAGES)]

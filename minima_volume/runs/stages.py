@@ -61,12 +61,23 @@ def stage_states(folder: str | Path) -> dict[str, State]:
         trained = load_models_and_data(run)
     except MissingStageError as error:
         have = sum(run.model_file(level).is_file() for level in run.config.data.levels)
-        state = State("partial" if have else "missing", f"{have} of {len(run.config.data.levels)} models" if have else str(error))
+        state = State(
+            "partial" if have else "missing",
+            f"{have} of {len(run.config.data.levels)} models" if have else str(error),
+        )
         return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
     except (StaleError, DamagedFileError) as error:
         state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
         return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
-    checks = {"perturb": _sweep_state, "volume": _volume_state, "cutoff": _cutoff_state, "accuracy": _accuracy_state}
+    except Exception as error:  # data files that are gone, or a user's own model or source, which may raise anything
+        reason = str(error) if isinstance(error, MinimaVolumeError) else f"{type(error).__name__}: {error}"
+        return dict.fromkeys(STAGES, State("invalid", "see train")) | {"train": State("invalid", reason)}
+    checks = {
+        "perturb": _sweep_state,
+        "volume": _volume_state,
+        "cutoff": _cutoff_state,
+        "accuracy": _accuracy_state,
+    }
     return {"train": COMPLETE} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
 
 
@@ -86,7 +97,10 @@ def _sweep_state(run: Run, trained: Trained) -> State:
     wanted = run.config.perturbation.num_directions * len(trained.models)
     if not missing:
         return COMPLETE
-    return State("missing" if missing == wanted and not run.shards.exists() else "partial", f"{wanted - missing} of {wanted} directions")
+    return State(
+        "missing" if missing == wanted and not run.shards.exists() else "partial",
+        f"{wanted - missing} of {wanted} directions",
+    )
 
 
 def _volume_state(run: Run, trained: Trained) -> State:
@@ -104,7 +118,9 @@ def _cutoff_state(run: Run, trained: Trained) -> State:
         entry = stored.get(f"Model_{level}", {})
         if entry.get("weights_hash") != record["weights_hash"] or set(entry.get("cutoffs", {})) != thresholds:
             return State("missing", f"{run.cutoffs_file.name} is of other models or thresholds")
-    return COMPLETE if run.loss_curves_figure.is_file() else State("missing", f"{run.loss_curves_figure.name} is missing")
+    return (
+        COMPLETE if run.loss_curves_figure.is_file() else State("missing", f"{run.loss_curves_figure.name} is missing")
+    )
 
 
 def _accuracy_state(run: Run, trained: Trained) -> State:

@@ -112,7 +112,10 @@ def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimize
             weight_decay=settings.weight_decay,
         )
     return torch.optim.SGD(
-        model.parameters(), lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
     )
 
 

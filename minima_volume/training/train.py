@@ -67,8 +67,10 @@ def prepare_data(run: Run) -> Dataset:
     """The run's samples: read when they are stored, else drawn and stored, with their size said first."""
     check_trained_settings(run)
     if run.dataset_file.is_file():
-        stored = read_pt(run.dataset_file).get("settings", {})
-        require_same(stored, run.config.data.model_dump(), run.dataset_file, WAY_OUT)
+        stored = read_pt(run.dataset_file)
+        made_with = {"data": stored.get("settings", {}), "seeds": {"data": stored.get("data_seed")}}
+        wanted = {"data": run.config.data.model_dump(), "seeds": {"data": run.config.data_seed}}
+        require_same(made_with, wanted, run.dataset_file, WAY_OUT)
         return load_dataset(run.dataset_file, run.config, run.folder)
     dataset = make_dataset(run.config, run.folder)
     if run.config.data.store == "full":
@@ -95,7 +97,10 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
     device = usable_device(run.config)
     missing = [level for level in run.config.data.levels if not run.model_file(level).is_file()]
     epochs = run.config.training.epochs
-    with threads(run.config.experiment.threads), tqdm(total=len(missing) * epochs, unit="epoch", disable=not progress) as bar:
+    with (
+        threads(run.config.experiment.threads),
+        tqdm(total=len(missing) * epochs, unit="epoch", disable=not progress) as bar,
+    ):
         for level in missing:
             bar.set_description(f"training level {level}")
             _train_level(run, dataset, level, device, bar)
@@ -172,13 +177,17 @@ def load_models_and_data(run: Run) -> Trained:
     for level in run.config.data.levels:
         record = _read_record(run, level)
         if record["data_hash"] != data_hash:
-            raise StaleError(f"{run.model_file(level)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}")
+            raise StaleError(
+                f"{run.model_file(level)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}"
+            )
         model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
         try:
             model.load_state_dict(record.pop("state_dict"))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
-            raise StaleError(f"{run.model_file(level)} does not fit model {run.config.model.name!r}: {reason}. {WAY_OUT}") from error
+            raise StaleError(
+                f"{run.model_file(level)} does not fit model {run.config.model.name!r}: {reason}. {WAY_OUT}"
+            ) from error
         models[level] = model.eval()
         records[level] = record
     return Trained(models, dataset, records)
@@ -187,7 +196,9 @@ def load_models_and_data(run: Run) -> Trained:
 def _read_record(run: Run, level: int) -> dict[str, Any]:
     path = run.model_file(level)
     if not path.is_file():
-        raise MissingStageError(f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first")
+        raise MissingStageError(
+            f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first"
+        )
     record = read_pt(path)
     if "settings" not in record or "state_dict" not in record:
         raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")

@@ -28,7 +28,7 @@ class Condition:
     threshold: float
 
     def wrong_allowed(self, size: int) -> int:
-        """For accuracy: samples of `size` that may be wrong.
+        """For accuracy: answers of `size` (samples, or their tokens) that may be wrong.
 
         >>> Condition("accuracy", 0.9).wrong_allowed(60)
         6
@@ -86,7 +86,8 @@ def find_radii(
     """Find the first crossing of every direction, in several landscapes and at several thresholds.
 
     A crossing is bracketed on the stored curve. Where the curve was stopped before the threshold it is continued on the grid;
-    past the grid the coefficient doubles up to `max_coefficient`. Brackets are refined for all directions in lock-step.
+    past the grid the coefficient doubles up to `max_coefficient`. So the first crossing is the first that these coefficients see: a
+    ray that leaves and comes back between two of them is not noticed. Brackets are refined for all directions in lock-step.
 
     Args:
         engine: the model the curves belong to.
@@ -102,7 +103,9 @@ def find_radii(
     """
     tolerance = default_tolerance(engine) if tolerance is None else tolerance
     loss, accs = curves.loss.copy(), curves.accs.copy()
-    parts: dict[tuple[int, Condition], list[_Part]] = {(size, condition): [] for size in sizes for condition in conditions}
+    parts: dict[tuple[int, Condition], list[_Part]] = {
+        (size, condition): [] for size in sizes for condition in conditions
+    }
     begin = 0
     for rays in engine.groups(curves.seeds.tolist()):
         part = slice(begin, begin + len(rays.seeds))
@@ -118,7 +121,7 @@ def find_radii(
         k = engine.sizes.index(size)
         joined = _Part(*(np.concatenate(column) for column in zip(*(vars(p).values() for p in found), strict=True)))
         start = (loss if condition.kind == "loss" else accs)[k, 0, 0]
-        outside = not bool(condition.inside(loss[k, :1, 0], accs[k, :1, 0], size)[0])
+        outside = not bool(condition.inside(loss[k, :1, 0], accs[k, :1, 0], size * engine.answers)[0])
         radii[size, condition] = Radii(
             joined.coefficient,
             joined.coefficient * curves.norms,
@@ -146,9 +149,16 @@ class _Search:
     """
 
     def __init__(
-        self, rays: Rays, size: int, condition: Condition, grid: np.ndarray, loss: np.ndarray, accs: np.ndarray
+        self,
+        rays: Rays,
+        size: int,
+        condition: Condition,
+        grid: np.ndarray,
+        loss: np.ndarray,
+        accs: np.ndarray,
     ) -> None:
         self.rays, self.size, self.condition = rays, size, condition
+        self.answers = size * rays.engine.answers
         self.grid, self.loss, self.accs = grid, loss, accs
 
     def run(self, max_coefficient: float, tolerance: float) -> _Part:
@@ -165,7 +175,7 @@ class _Search:
         return _Part(coefficient, censored, reentered)
 
     def _inside(self) -> np.ndarray:
-        return self.condition.inside(self.loss, self.accs, self.size)
+        return self.condition.inside(self.loss, self.accs, self.answers)
 
     def _bracket(self, max_coefficient: float) -> tuple[np.ndarray, np.ndarray]:
         """For each direction the last coefficient inside and the first outside (infinity where there is none)."""
@@ -177,14 +187,14 @@ class _Search:
                 values = self.rays.evaluate(unknown, np.full(len(unknown), self.grid[column]), [self.size])
                 self.loss[unknown, column] = finite_or_inf(values.loss[0])
                 self.accs[unknown, column] = values.accuracy[0]
-            inside = self.condition.inside(self.loss[pending, column], self.accs[pending, column], self.size)
+            inside = self.condition.inside(self.loss[pending, column], self.accs[pending, column], self.answers)
             low[pending[inside]] = self.grid[column]
             high[pending[~inside]] = self.grid[column]
         coefficient = self.grid[-1]
         while coefficient < max_coefficient and len(pending := np.flatnonzero(np.isinf(high))):
             coefficient = min(2 * coefficient, max_coefficient)
             values = self.rays.evaluate(pending, np.full(len(pending), coefficient), [self.size])
-            inside = self.condition.inside(finite_or_inf(values.loss[0]), values.accuracy[0], self.size)
+            inside = self.condition.inside(finite_or_inf(values.loss[0]), values.accuracy[0], self.answers)
             low[pending[inside]] = coefficient
             high[pending[~inside]] = coefficient
         return low, high
@@ -198,11 +208,14 @@ class _Search:
         """A continuous score of each direction: <= 0 inside, > 0 outside; log(loss / threshold), or minus the margin."""
         if self.condition.kind == "loss":
             loss = finite_or_inf(self.rays.evaluate(rows, coefficients, [self.size]).loss[0])
-            with np.errstate(divide="ignore"):
-                return np.log(loss) - np.log(self.condition.threshold)
-        values = self.rays.evaluate(rows, coefficients, [self.size], [self.condition.wrong_allowed(self.size)])
+            return self._log_ratio(loss)
+        values = self.rays.evaluate(rows, coefficients, [self.size], [self.condition.wrong_allowed(self.answers)])
         assert values.score is not None
         return np.where(values.score[0] > 0, -values.score[0], np.maximum(-values.score[0], np.finfo(float).tiny))
+
+    def _log_ratio(self, loss: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):  # a loss of one's own may be 0 or negative
+            return np.log(np.maximum(loss, 0)) - np.log(self.condition.threshold)
 
     def _excess_on_grid(self, rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         """The score at the ends of the brackets: read off the curve for a loss, measured for an accuracy."""
@@ -211,8 +224,7 @@ class _Search:
         columns = np.searchsorted(self.grid, coefficients)
         known = columns < len(self.grid)
         excess = np.full(len(rows), np.nan)
-        with np.errstate(divide="ignore"):
-            excess[known] = np.log(self.loss[rows[known], columns[known]]) - np.log(self.condition.threshold)
+        excess[known] = self._log_ratio(self.loss[rows[known], columns[known]])
         if not known.all():
             excess[~known] = self._excess(rows[~known], coefficients[~known])
         return excess
@@ -220,7 +232,8 @@ class _Search:
     def _refine(self, rows: np.ndarray, low: np.ndarray, high: np.ndarray, tolerance: float) -> np.ndarray:
         """Safeguarded secant in (log c, log loss) or (c, margin) for all rows in lock-step; bisection where an end is 0 or not finite.
 
-        A row is done when the secant's next step is below a quarter of the tolerance, or its bracket below the tolerance.
+        A row is done when the last step has at least halved the excess and the next one is below a quarter of the tolerance, or
+        when its bracket is below the tolerance.
         """
         low, high = low.copy(), high.copy()
         f_low, f_high = self._excess_on_grid(rows, low), self._excess_on_grid(rows, high)
@@ -230,29 +243,37 @@ class _Search:
         previous, f_previous = np.where(near_low, high, low), np.where(near_low, f_high, f_low)
         linear = self.condition.kind == "accuracy"  # margins are nearly linear in c, log losses in log c
         guess = _secant(previous, f_previous, last, f_last, low, high, linear)
-        width = np.log(high / np.maximum(low, np.finfo(float).tiny))
+        width = _log_width(low, high)
         todo = np.arange(len(rows))
         for step in range(MAX_STEPS):
             point = guess[todo]
             excess = self._excess(rows[todo], point)
             inside = excess <= 0
+            nearer = np.abs(excess) <= np.minimum(np.abs(f_low[todo]), np.abs(f_high[todo])) / 2
             low[todo], f_low[todo] = np.where(inside, point, low[todo]), np.where(inside, excess, f_low[todo])
-            high[todo], f_high[todo] = np.where(inside, high[todo], point), np.where(inside, f_high[todo], excess)
+            high[todo], f_high[todo] = (
+                np.where(inside, high[todo], point),
+                np.where(inside, f_high[todo], excess),
+            )
             # the secant goes through the newest point and the better of its predecessor and the bracket's other end
-            other, f_other = np.where(inside, high[todo], low[todo]), np.where(inside, f_high[todo], f_low[todo])
+            other, f_other = (
+                np.where(inside, high[todo], low[todo]),
+                np.where(inside, f_high[todo], f_low[todo]),
+            )
             newer = np.abs(f_last[todo]) < np.abs(f_other)
             previous[todo] = np.where(newer, last[todo], other)
             f_previous[todo] = np.where(newer, f_last[todo], f_other)
             last[todo], f_last[todo] = point, excess
             guess[todo] = _secant(previous[todo], f_previous[todo], point, excess, low[todo], high[todo], linear)
+            # a small step counts only where the last one brought the excess down: on a plateau just inside a jump the secant's
+            # steps are small too, and lead nowhere
+            settled = nearer & (np.abs(guess[todo] - point) <= tolerance / 4 * point)
             if step % 3 == 2:  # three steps must have cut the bracket to an eighth, or bisect once
-                now = np.log(high[todo] / np.maximum(low[todo], np.finfo(float).tiny))
+                now = _log_width(low[todo], high[todo])
                 slow = now > width[todo] / 8
                 guess[todo[slow]] = _middle(low[todo[slow]], high[todo[slow]])
-                settled = ~slow & (np.abs(guess[todo] - point) <= tolerance / 4 * point)
+                settled &= ~slow
                 width[todo] = now
-            else:
-                settled = np.abs(guess[todo] - point) <= tolerance / 4 * point
             settled |= high[todo] - low[todo] <= tolerance * high[todo]
             found[todo[settled]] = guess[todo[settled]]
             todo = todo[~settled]
@@ -262,12 +283,22 @@ class _Search:
         return found
 
 
+def _log_width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.log(high) - np.log(np.maximum(low, np.finfo(float).tiny))
+
+
 def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(low > 0, np.sqrt(low * high), high / 2)
 
 
 def _secant(
-    a: np.ndarray, f_a: np.ndarray, b: np.ndarray, f_b: np.ndarray, low: np.ndarray, high: np.ndarray, linear: bool
+    a: np.ndarray,
+    f_a: np.ndarray,
+    b: np.ndarray,
+    f_b: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    linear: bool,
 ) -> np.ndarray:
     """The root of the line through (a, f_a) and (b, f_b), in c or in log c, or the bracket's middle where that is no use."""
     with np.errstate(all="ignore"):

@@ -18,7 +18,13 @@ from minima_volume.files import read_json
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.sweep import landscapes_of, sweep_seeds
-from minima_volume.perturbation.sweep_files import Sweep, read_sweep, require_current, sweep_settings, write_sweep
+from minima_volume.perturbation.sweep_files import (
+    Sweep,
+    read_sweep,
+    require_current,
+    sweep_settings,
+    write_sweep,
+)
 from minima_volume.perturbation.work import Shard, run_tasks, shards, usable_workers
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
@@ -98,7 +104,11 @@ def estimate_volumes(
         for landscape, threshold in wanted:
             minima = _minima(run, trained, sweeps, radii, landscape, threshold)
             write_results(run, landscape, threshold, minima, fingerprint(run, trained, landscape, threshold))
-    return [run.results_file(landscape, threshold) for landscape in chosen for threshold in run.config.volume.loss_thresholds]
+    return [
+        run.results_file(landscape, threshold)
+        for landscape in chosen
+        for threshold in run.config.volume.loss_thresholds
+    ]
 
 
 def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[tuple[int, int], Sweep]:
@@ -122,7 +132,11 @@ def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[t
 
 
 def _measure(
-    run: Run, trained: Trained, sweeps: dict[tuple[int, int], Sweep], wanted: list[tuple[int, float]], progress: bool
+    run: Run,
+    trained: Trained,
+    sweeps: dict[tuple[int, int], Sweep],
+    wanted: list[tuple[int, float]],
+    progress: bool,
 ) -> dict[tuple[int, int, Condition], Radii]:
     """Radii for each (landscape, level, condition)."""
     seeds = sweep_seeds(run)
@@ -130,7 +144,12 @@ def _measure(
     workers = usable_workers(run.config, count * SECONDS_PER_RADIUS)
     tasks = [task for level in trained.models for task in _tasks(run, trained, sweeps, wanted, level, seeds, workers)]
     parts: dict[tuple[int, int, Condition], list[Radii]] = {}
-    with tqdm(total=sum(len(task.shard.seeds) for task in tasks), unit="direction", disable=not progress, desc="radii") as bar:
+    with tqdm(
+        total=sum(len(task.shard.seeds) for task in tasks),
+        unit="direction",
+        disable=not progress,
+        desc="radii",
+    ) as bar:
         for task, (found, curves) in run_tasks(radii_task, tasks, workers):
             level = task.shard.level
             for (size, condition), radii in found.items():
@@ -158,7 +177,12 @@ def _tasks(
     ]
     base = trained.dataset.base_size
     for shard in shards(run, trained, level, seeds, workers):
-        yield RadiiTask(shard, _curves(run, sweeps, level, shard.seeds), [base + landscape for landscape in here], conditions)
+        yield RadiiTask(
+            shard,
+            _curves(run, sweeps, level, shard.seeds),
+            [base + landscape for landscape in here],
+            conditions,
+        )
 
 
 def _curves(run: Run, sweeps: dict[tuple[int, int], Sweep], level: int, seeds: Sequence[int]) -> Curves:
@@ -169,16 +193,18 @@ def _curves(run: Run, sweeps: dict[tuple[int, int], Sweep], level: int, seeds: S
     loss, accs = [], []
     for landscape in landscapes_of(run, level):
         sweep = known.get(landscape)
-        rows = [] if sweep is None else np.searchsorted(sweep.perturbation_seed, seeds)
-        loss.append(np.full(shape, np.nan) if sweep is None else sweep.loss[rows])
-        accs.append(np.full(shape, np.nan) if sweep is None else sweep.accs[rows])
+        if sweep is None:
+            loss.append(np.full(shape, np.nan))
+            accs.append(np.full(shape, np.nan))
+        else:
+            rows = np.searchsorted(sweep.perturbation_seed, seeds)
+            loss.append(sweep.loss[rows])
+            accs.append(sweep.accs[rows])
     norms = any_sweep.perturbation_norm[np.searchsorted(any_sweep.perturbation_seed, seeds)]
     return Curves(any_sweep.coefficients, np.stack(loss), np.stack(accs), np.array(seeds), norms)
 
 
-def _keep_continued(
-    run: Run, sweeps: dict[tuple[int, int], Sweep], task: RadiiTask, curves: Curves, base: int
-) -> None:
+def _keep_continued(run: Run, sweeps: dict[tuple[int, int], Sweep], task: RadiiTask, curves: Curves, base: int) -> None:
     """Take over curves that were continued past the sweep's ceiling; the changed sweeps lose their place in memory only."""
     level = task.shard.level
     for k, landscape in enumerate(landscapes_of(run, level)):
@@ -204,7 +230,8 @@ def _join(parts: list[Radii]) -> Radii:
     """The radii of all shards, ordered by seed."""
     order = np.argsort(np.concatenate([part.seeds for part in parts]))
     names = ("coefficient", "radius", "censored", "reentered", "seeds")
-    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
+    return replace(parts[0], **joined)
 
 
 def conditions_of(run: Run, threshold: float) -> list[Condition]:

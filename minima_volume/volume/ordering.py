@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
+import scipy
 
 Values = Sequence[float | None]
 
@@ -17,7 +18,7 @@ def ranks(values: Values) -> list[float | None]:
     [2.5, None, 1.0, 2.5]
     """
     known = [value for value in values if value is not None]
-    found = iter((rankdata([-value for value in known]) if known else np.empty(0)).tolist())
+    found = iter((scipy.stats.rankdata([-value for value in known]) if known else np.empty(0)).tolist())
     return [None if value is None else next(found) for value in values]
 
 
@@ -28,7 +29,7 @@ def order_holds(levels: Sequence[int], volumes: Values) -> bool | None:
     (True, False)
     """
     known = [volume for _, volume in sorted(zip(levels, volumes, strict=True)) if volume is not None]
-    return None if len(known) < 2 else all(a > b for a, b in zip(known, known[1:], strict=False))
+    return None if len(known) < 2 else all(a > b for a, b in pairwise(known))
 
 
 def native_is_largest(landscape: int, levels: Sequence[int], volumes: Values) -> bool | None:
@@ -46,14 +47,16 @@ def ordering_violations(volumes: Values, test_losses: Sequence[float]) -> int:
     1
     """
     losses = [loss for _, loss in _by_volume(volumes, test_losses)]
-    return sum(b < a for a, b in zip(losses, losses[1:], strict=False))
+    return sum(b < a for a, b in pairwise(losses))
 
 
 def discordant_pairs(volumes: Values, test_losses: Sequence[float]) -> int:
     """Pairs in which the larger minimum has the larger test loss."""
     pairs = _by_volume(volumes, test_losses)
     return sum(
-        (pairs[i][0] > pairs[j][0]) and (pairs[i][1] > pairs[j][1]) for i in range(len(pairs)) for j in range(i + 1, len(pairs))
+        (pairs[i][0] > pairs[j][0]) and (pairs[i][1] > pairs[j][1])
+        for i in range(len(pairs))
+        for j in range(i + 1, len(pairs))
     )
 
 
@@ -62,7 +65,7 @@ def spearman(volumes: Values, test_losses: Sequence[float]) -> float | None:
     pairs = _by_volume(volumes, test_losses)
     if len({pair[0] for pair in pairs}) < 2 or len({pair[1] for pair in pairs}) < 2:
         return None
-    return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+    return float(scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
 def _by_volume(volumes: Values, test_losses: Sequence[float]) -> list[tuple[float, float]]:

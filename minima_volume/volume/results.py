@@ -61,7 +61,10 @@ def write_results(run: Run, landscape: int, threshold: float, minima: Sequence[M
 
 def radii_arrays(minima: Sequence[Minimum]) -> dict[str, np.ndarray]:
     """Per direction (minima, D): radius, coefficient, censored, reentered; `acc_*` at the accuracy threshold."""
-    arrays = {"model_data_levels": np.array([m.level for m in minima]), "perturbation_seed": minima[0].radii.seeds}
+    arrays = {
+        "model_data_levels": np.array([m.level for m in minima]),
+        "perturbation_seed": minima[0].radii.seeds,
+    }
     for name in ("radius", "coefficient", "censored", "reentered"):
         arrays[name] = np.stack([getattr(m.radii, name) for m in minima])
         if minima[0].accuracy_radii is not None:
@@ -81,7 +84,9 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
         "base_dataset_size": config.data.base_size,
         "loss_threshold": threshold,
         "accuracy_threshold": config.volume.accuracy_for(threshold),
-        "num_params": minima[0].num_params if len({m.num_params for m in minima}) == 1 else [m.num_params for m in minima],
+        "num_params": minima[0].num_params
+        if len({m.num_params for m in minima}) == 1
+        else [m.num_params for m in minima],
         "num_zero_params": [m.num_zero_params for m in minima],
         "left_out_params": minima[0].left_out,
         "test_loss_values": test_losses,
@@ -96,11 +101,17 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
     content |= top_radii(minima, config.volume.top_k)
     content |= order_keys("loss", landscape, levels, volumes, test_losses)
     if minima[0].accuracy_radii is not None:
-        by_accuracy = [star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None]
+        by_accuracy = [
+            star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None
+        ]
         content |= volume_keys("log_exp_r_n_acc", by_accuracy)
         content |= order_keys("accuracy", landscape, levels, by_accuracy, test_losses)
     content |= {
-        "seeds": {"model": config.model_seed, "data": config.data_seed, "perturbation": config.seeds.perturbation},
+        "seeds": {
+            "model": config.model_seed,
+            "data": config.data_seed,
+            "perturbation": config.seeds.perturbation,
+        },
         "settings": config.model_dump(),
         "radius_tolerance": minima[0].radii.tolerance,
         "provenance": provenance(config),
@@ -127,7 +138,11 @@ def volume_keys(prefix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
 
 
 def order_keys(
-    prefix: str, landscape: int, levels: Sequence[int], volumes: Sequence[StarVolume], test_losses: Sequence[float]
+    prefix: str,
+    landscape: int,
+    levels: Sequence[int],
+    volumes: Sequence[StarVolume],
+    test_losses: Sequence[float],
 ) -> dict[str, Any]:
     """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
     values = [v.log_exp_r_n for v in volumes]
@@ -168,6 +183,10 @@ def load_results(path: str | Path) -> dict[str, Any]:
         DamagedFileError: it is not strict JSON, or lacks the keys.
     """
     content = read_json(Path(path))
-    if missing := [key for key in ("model_data_levels", "log_exp_r_n_values", "loss_landscape_data_param") if key not in content]:
-        raise DamagedFileError(f"{path} lacks {', '.join(missing)}; delete it and run 'Volume Estimation Pipeline.ipynb' again")
+    if missing := [
+        key for key in ("model_data_levels", "log_exp_r_n_values", "loss_landscape_data_param") if key not in content
+    ]:
+        raise DamagedFileError(
+            f"{path} lacks {', '.join(missing)}; delete it and run 'Volume Estimation Pipeline.ipynb' again"
+        )
     return content

@@ -43,13 +43,18 @@ class StarVolume:
         assert self.effective_sample_size is not None and self.largest_share is not None
         parts = []
         if self.num_censored:
-            parts.append(f"lower bound: {self.num_censored} of {self.num_directions} directions never crossed the threshold")
+            parts.append(
+                f"lower bound: {self.num_censored} of {self.num_directions} directions never crossed the threshold"
+            )
         if self.effective_sample_size < 10:
             parts.append(
                 f"lower bound: one direction carries {self.largest_share:.0%}; "
                 f"effective sample size {self.effective_sample_size:.1f} of {self.num_directions}"
             )
-        return "; ".join(parts) or f"estimate: effective sample size {self.effective_sample_size:.0f} of {self.num_directions}"
+        return (
+            "; ".join(parts)
+            or f"estimate: effective sample size {self.effective_sample_size:.0f} of {self.num_directions}"
+        )
 
 
 def log_unit_ball(n: int) -> float:
@@ -92,5 +97,7 @@ def star_volume(radii: Radii, n: int, log_det: float) -> StarVolume:
     if radii.outside:
         note = f"the minimum itself is outside: its value at coefficient 0 is {radii.start:.6g}"
         return StarVolume(None, None, None, None, *counts, note)
+    if n == 0:
+        return StarVolume(None, None, None, None, *counts, "no parameter moves: every scaling is 0")
     log_mean, effective, share = log_mean_power(radii.radius, n)
     return StarVolume(log_mean, log_unit_ball(n) + log_mean + log_det, effective, share, *counts)

@@ -1,0 +1,170 @@
+"""The loss engine against the published loop: interleaved rounds on one thread, medians, ratios. Run by `make bench`.
+
+Prints a table and writes it to benchmarks/README.md. `python benchmarks/engine.py "swiss roll x5"` measures chosen workloads only and
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from reference_loop import published_sweep
+from workloads import LOSSES, NAMES, Workload, build, published_grid
+
+from minima_volume.config import Coefficients
+from minima_volume.perturbation.curves import trace_curves
+from minima_volume.perturbation.engine import LossEngine
+from minima_volume.volume.crossings import Condition, find_radii
+
+ROUNDS = 3
+WHOLE, RADII = 50, 100  # coefficients of whole curves; of the baseline that radii are compared with
+DIRECTIONS = 24
+TOLERANCE = 1e-4
+TABLE = Path(__file__).parent / "README.md"
+
+
+def engine_of(work: Workload, level: int) -> LossEngine:
+    sizes = [size for size in work.sizes.values() if size <= work.sizes[level]]
+    last = sizes[-1]
+    return LossEngine(work.models[level], work.x[:last], work.y[:last], work.loss, sizes)
+
+
+def baseline(work: Workload, seed: int) -> float:
+    """Seconds for one direction and one coefficient of the published loop, over all (landscape, model) pairs."""
+    coefficients = published_grid(work.baseline_coefficients)
+    return timed(
+        lambda: published_sweep(work.models, work.x, work.y, LOSSES[work.loss], work.sizes, [seed], coefficients)
+    ) / len(coefficients)
+
+
+def whole_curves(work: Workload, count: int) -> float:
+    """Seconds a direction for whole curves of 50 coefficients."""
+
+    def run() -> None:
+        for level in work.models:
+            trace_curves(engine_of(work, level), range(1, count + 1), published_grid(WHOLE))
+
+    return timed(run) / count
+
+
+def radii(work: Workload, count: int) -> float:
+    """Seconds a direction for the radii at the headline threshold in all landscapes, on the templates' coarse grid."""
+    condition = Condition("loss", work.threshold)
+
+    def run() -> None:
+        for level in work.models:
+            engine = engine_of(work, level)
+            curves = trace_curves(engine, range(1, count + 1), Coefficients().values(), work.threshold)
+            find_radii(engine, curves, list(engine.sizes), [condition], max_coefficient=16.0, tolerance=TOLERANCE)
+
+    return timed(run) / count
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def peak_flops() -> float:
+    """Measured single-precision matrix product, FLOP/s on one thread."""
+    a = torch.randn(1024, 1024)
+    return 2 * 1024**3 / min(timed(lambda: a @ a) for _ in range(10))
+
+
+def flops(work: Workload) -> float:
+    """Multiply-adds x 2 of one forward pass of the longest landscape of every model, as the published loop counts them."""
+    total = 0.0
+    for level, model in work.models.items():
+        per_sample = 0
+
+        def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            nonlocal per_sample
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                per_sample += 2 * module.weight[0].numel() * output[0].numel()
+
+        hooks = [module.register_forward_hook(count) for module in model.modules()]
+        model(work.x[:1])
+        for hook in hooks:
+            hook.remove()
+        total += per_sample * work.sizes[level]
+    return total
+
+
+def measure(name: str) -> list[str]:
+    """One row of the table."""
+    work = build(name)
+    seconds: dict[str, list[float]] = {"baseline": [], "whole": [], "radii": []}
+    for round_number in range(ROUNDS):
+        seconds["baseline"].append(baseline(work, round_number + 1))
+        seconds["whole"].append(whole_curves(work, 8))
+        seconds["radii"].append(radii(work, DIRECTIONS))
+    median = {key: statistics.median(values) for key, values in seconds.items()}
+    path = engine_of(work, max(work.models)).path.name
+    return [
+        name,
+        path,
+        f"{median['baseline'] * WHOLE * 1e3:.0f} ms",
+        f"{WHOLE * median['baseline'] / median['whole']:.1f}x",
+        f"{RADII * median['baseline'] / median['radii']:.0f}x",
+        f"{flops(work) * WHOLE / median['whole'] / peak_flops():.0%}",
+        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB",
+    ]
+
+
+HEADER = [
+    "workload",
+    "path",
+    "baseline, a direction",
+    f"whole curves ({WHOLE} coefficients)",
+    f"radii (baseline: {RADII} coefficients)",
+    "work done / sgemm peak",
+    "peak memory",
+]
+
+
+def table(rows: list[list[str]]) -> str:
+    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="WORKLOAD", help=f"one of {', '.join(NAMES)}; all by default")
+    names = parser.parse_args().names or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"{sorted(unknown)[0]!r} is not a workload; allowed: {', '.join(NAMES)}")
+    torch.set_num_threads(1)
+    rows = []
+    for name in names:
+        rows.append(measure(name))
+        print(" | ".join(rows[-1]), flush=True)
+    if names == list(NAMES):
+        machine = f"{cpu_name()}, 1 thread, torch {torch.__version__}, sgemm {peak_flops() / 1e9:.0f} GFLOP/s"
+        text = TABLE.read_text(encoding="utf-8")
+        marked = f"<!-- table -->\nMeasured on: {machine}.\n\n{table(rows)}\n<!-- /table -->"
+        TABLE.write_text(
+            re.sub(r"<!-- table -->.*<!-- /table -->", lambda _: marked, text, flags=re.S), encoding="utf-8"
+        )
+    return 0
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ALL_STAGES, make_run
+
+from minima_volume.layout import Run, read_run
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Numbers are compared bit for bit, and the machine is shared."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A tiny digits run through all stages; never written to: take `copied` for that."""
+    torch.set_num_threads(1)
+    return make_run(tmp_path_factory.mktemp("condition") / "model_0_data_10", stages=ALL_STAGES)
+
+
+@pytest.fixture
+def copied(digits_run: Run, tmp_path: Path) -> Run:
+    """A copy of the finished tiny run that a test may damage."""
+    folder = tmp_path / "condition" / digits_run.folder.name
+    shutil.copytree(digits_run.folder, folder)
+    return read_run(folder)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call the command line in this process: (exit code, standard output, standard error)."""
+    from minima_volume.cli import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["minima-volume", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -1,0 +1,93 @@
+"""Tiny runs and small tools that several test files share."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minima_volume.config import set_dotted, write_yaml
+from minima_volume.files import read_json
+from minima_volume.layout import STAGES, Run, read_run
+from minima_volume.runs import open_run
+from minima_volume.runs.stages import run_stage
+
+TINY: dict[str, Any] = {
+    "experiment": {"name": "tiny digits"},
+    "seeds": {"model": None, "data": None, "perturbation": 1},
+    "data": {"source": "digits", "base_size": 20, "levels": [0, 20, 40]},
+    "model": {"name": "mlp", "options": {"hidden": [8]}},
+    "training": {"epochs": 30, "learning_rate": 0.05},
+    "perturbation": {
+        "num_directions": 12,
+        "coefficients": {"max": 1.0, "count": 12, "power": 2.0},
+        "shard_size": 5,
+        "workers": 1,
+    },
+    "volume": {"loss_thresholds": [0.5, 0.2], "accuracy_thresholds": [0.8, 0.9], "top_k": 5},
+}
+SWISS: dict[str, Any] = {
+    "data.source": "swiss_roll",
+    "data.options": {"test_per_arm": 100},
+    "training.loss": "bce_with_logits",
+    "training.epochs": 60,
+    "volume.loss_thresholds": [0.6, 0.5],
+}
+
+
+def tiny(overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The tiny digits configuration with dotted overrides."""
+    content = copy.deepcopy(TINY)
+    set_dotted(content, overrides or {})
+    return content
+
+
+def make_run(folder: Path, overrides: dict[str, Any] | None = None, stages: tuple[str, ...] = ()) -> Run:
+    """A run folder with a tiny configuration, taken through some stages."""
+    write_yaml(folder / "config.yaml", tiny(overrides))
+    run = (
+        open_run(folder, stages[0]) if stages else read_run(folder)
+    )  # a stage writes the resolved seeds, as the notebooks do
+    for stage in stages:
+        run_stage(run, stage, progress=False)
+    return run
+
+
+def edit_config(folder: Path, overrides: dict[str, Any]) -> Run:
+    """Change settings in a folder's config.yaml as a user with an editor does."""
+    from minima_volume.config import read_yaml
+
+    content = read_yaml(folder / "config.yaml")
+    set_dotted(content, overrides)
+    write_yaml(folder / "config.yaml", content)
+    return read_run(folder)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder and its bytes."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def numbers(path: Path) -> dict[str, Any]:
+    """A results.json without what may differ between two equal runs."""
+    return {key: value for key, value in read_json(path).items() if key != "provenance"}
+
+
+def same_arrays(first: Path, second: Path, ignore: tuple[str, ...] = ("provenance",)) -> None:
+    """Assert that two .npz files hold the same entries bit for bit."""
+    with np.load(first, allow_pickle=False) as a, np.load(second, allow_pickle=False) as b:
+        assert sorted(a.files) == sorted(b.files)
+        for key in set(a.files) - set(ignore):
+            assert a[key].dtype == b[key].dtype
+            assert a[key].tobytes() == b[key].tobytes(), f"{first.name}: {key} differs"
+
+
+def same_sweeps(first: Run, second: Run) -> None:
+    """Assert that all sweeps of two runs hold the same numbers bit for bit."""
+    for landscape, level in first.pairs():
+        same_arrays(first.sweep_file(landscape, level), second.sweep_file(landscape, level))
+
+
+ALL_STAGES = tuple(STAGES)

@@ -1,0 +1,162 @@
+"""Many seeds together: means and spreads against a hand computation, and what is missing."""
+
+from __future__ import annotations
+
+import math
+import shutil
+
+import pandas as pd
+import pytest
+from helpers import edit_config, make_run, tiny
+
+import minima_volume as mv
+from minima_volume.analysis import collect, select, summary
+from minima_volume.config import write_yaml
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files import read_json, write_json
+
+LEVELS = [0, 20, 40]
+
+
+def fake_results(run, landscape, threshold, volumes, losses, accuracies, effective):
+    """A results.json with chosen numbers."""
+    levels = [q for q in LEVELS if q >= landscape]
+    count = len(levels)
+    content = {
+        "model_data_levels": levels,
+        "loss_landscape_data_param": landscape,
+        "log_exp_r_n_values": [None if v is None else v + 1000 for v in volumes[:count]],
+        "log_volume_values": volumes[:count],
+        "effective_sample_size": effective[:count],
+        "largest_share": [0.5] * count,
+        "num_directions": [12] * count,
+        "num_censored": [1] * count,
+        "test_loss_values": losses[:count],
+        "test_accuracy_values": accuracies[:count],
+        "train_loss_values": [0.01] * count,
+        "start_loss_values": [0.02] * count,
+        "verdicts": ["a verdict"] * count,
+    }
+    write_json(run.results_file(landscape, threshold), content)
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """Seeds (0, 10) and (1, 11) with known numbers, and (2, 12) without results."""
+    write_yaml(tmp_path / "config.yaml", tiny())
+    for seed, shift in ((0, 0.0), (1, 4.0)):
+        run = make_run(tmp_path / f"model_{seed}_data_{10 + seed}")
+        for landscape in LEVELS:
+            for threshold in (0.5, 0.2):
+                volumes = [-10.0 + shift - landscape, -20.0 + 3 * shift, None if seed else -30.0]
+                fake_results(
+                    run,
+                    landscape,
+                    threshold,
+                    volumes,
+                    [2.0 + shift, 1.0, 0.5],
+                    [0.6, 0.7 + shift / 40, 0.9],
+                    [1.0, 2.0 + shift, None if seed else 3.0],
+                )
+    make_run(tmp_path / "model_2_data_12")
+    return tmp_path
+
+
+def test_means_and_deviations_over_seeds(two_runs):
+    """Sample standard deviation of two values is their difference over sqrt(2); undefined volumes are left out."""
+    collected = collect(two_runs)
+    table = summary(select(collected)).set_index("level")
+    assert table.index.tolist() == LEVELS
+    assert table["seeds"].tolist() == [2, 2, 2]
+    assert table["log_volume"].tolist() == [-8.0, -14.0, -30.0]
+    assert table["log_exp_r_n"].tolist() == [992.0, 986.0, 970.0]
+    assert table["log_volume_sd"].tolist()[:2] == pytest.approx([4 / math.sqrt(2), 12 / math.sqrt(2)])
+    assert math.isnan(table["log_volume_sd"].iloc[2])
+    assert table["test_loss"].tolist() == pytest.approx([4.0, 1.0, 0.5])
+    assert table["test_accuracy"].tolist() == pytest.approx([0.6, 0.75, 0.9])
+    assert table["directions"].tolist() == [12] * 3 and table["censored"].tolist() == [2] * 3
+    assert table["effective_sample_size"].tolist() == [1.0, 4.0, 3.0]
+
+
+def test_the_table_has_every_minimum(two_runs):
+    """2 runs x 2 thresholds x (3 + 2 + 1) minima; the native one is that of the landscape's own level."""
+    table = collect(two_runs).table
+    assert len(table) == 24
+    assert (table["native"] == (table["level"] == table["landscape"])).all()
+    assert (table["train_size"] == table["level"] + 20).all()
+    assert set(table["model_seed"]) == {0, 1} and set(table["data_seed"]) == {10, 11}
+
+
+def test_another_landscape_and_threshold_can_be_selected(two_runs):
+    """The default is the smallest landscape at the headline threshold."""
+    collected = collect(two_runs)
+    assert set(select(collected)["landscape"]) == {0} and set(select(collected)["threshold"]) == {0.5}
+    rows = select(collected, landscape=20, threshold=0.2)
+    assert set(rows["level"]) == {20, 40} and len(rows) == 4
+    with pytest.raises(
+        ConfigError,
+        match=r"landscape 30 at threshold 0\.5: the runs have landscapes 0, 20, 40 and thresholds 0\.2, 0\.5",
+    ):
+        select(collected, landscape=30)
+
+
+def test_runs_without_results_are_named(two_runs):
+    """With the reason; a damaged and an invalid run as well; the others are analyzed."""
+    shutil.copytree(two_runs / "model_0_data_10", two_runs / "model_3_data_13")
+    next((two_runs / "model_3_data_13").rglob("results.json")).write_text('{"x": NaN}', encoding="utf-8")
+    (two_runs / "model_4_data_14").mkdir()
+    analysis = mv.analyze(two_runs)
+    missing = analysis.collected.missing
+    assert list(missing) == ["model_2_data_12", "model_3_data_13", "model_4_data_14"]
+    assert "results.json does not exist" in missing["model_2_data_12"]
+    assert "not valid JSON" in missing["model_3_data_13"] and "config.yaml does not exist" in missing["model_4_data_14"]
+    text = mv.describe(analysis)
+    assert all(f"not analyzed: {name}: " in text for name in missing)
+    assert set(analysis.collected.table["run"]) == {"model_0_data_10", "model_1_data_11"}
+
+
+def test_files_of_the_analysis(two_runs):
+    """CSV files that read back, and figures; the description says mean and spread."""
+    analysis = mv.analyze(two_runs)
+    folder = two_runs / "analysis"
+    assert len(pd.read_csv(folder / "all_minima.csv")) == 24
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "summary.csv"), analysis.table, check_dtype=False)
+    assert [p.parent for p in analysis.figures] == [folder] * 3 and all(
+        p.read_bytes()[:4] == b"\x89PNG" for p in analysis.figures
+    )
+    text = mv.describe(analysis)
+    assert "-8 ± 3" in text and "-14 ± 8" in text and "-30" in text and "landscape +0 (20 samples)" in text
+    assert "lower bound" in text
+
+
+def test_thresholds_that_no_run_has(two_runs):
+    """The condition's headline threshold was changed after the runs: what they have is named, no empty figure."""
+    edit = tiny({"volume.loss_thresholds": [0.7], "volume.accuracy_thresholds": None})
+    write_yaml(two_runs / "config.yaml", edit)
+    with pytest.raises(ConfigError, match=r"threshold 0\.7: the runs have .* thresholds 0\.2, 0\.5"):
+        mv.analyze(two_runs)
+
+
+def test_no_results_at_all(tmp_path):
+    """Each run with its reason."""
+    make_run(tmp_path / "model_0_data_10")
+    with pytest.raises(
+        MissingStageError, match=r"no results to analyze \(model_0_data_10: .*results\.json does not exist\)"
+    ):
+        mv.analyze(tmp_path)
+    assert not (tmp_path / "analysis").exists()
+    with pytest.raises(MissingStageError, match=r"nowhere does not exist"):
+        collect(tmp_path / "nowhere")
+
+
+def test_the_real_run_is_collected_as_its_files_say(copied):
+    """Values in the table are those of results.json, in order; without a condition config the run's own is used."""
+    collected = collect(copied.folder.parent)
+    for landscape in LEVELS:
+        stored = read_json(copied.results_file(landscape, 0.2))
+        rows = select(collected, landscape, 0.2)
+        assert rows["level"].tolist() == stored["model_data_levels"]
+        assert rows["log_volume"].tolist() == stored["log_volume_values"]
+        assert rows["test_accuracy"].tolist() == stored["test_accuracy_values"]
+    edit_config(copied.folder, {"volume.headline_threshold": 0.2})
+    assert set(select(collect(copied.folder.parent))["threshold"]) == {0.2}

@@ -1,0 +1,198 @@
+"""Losses and margins against float64 truths."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minima_volume.errors import ConfigError
+from minima_volume.losses import LOSSES, class_margins, cross_entropy_elements, get_loss, prepare_targets
+from minima_volume.perturbation.engine import LossEngine
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize("size", [1e-8, 1e-7, 1e-6, 1e-5, 1e-4])
+def test_tiny_cross_entropies_keep_their_digits_in_float32(size: float):
+    """log(1 + e^-gap), computed from the float32 logits in float64, to 1e-3 where logsumexp - z_y has lost 2e-2."""
+    gaps = torch.linspace(-math.log(size) - 0.5, -math.log(size) + 0.5, 200)
+    for offset in (0.0, 30.0, -30.0):
+        logits = torch.stack([gaps + offset, torch.full_like(gaps, offset)], 1)
+        exact = torch.log1p(torch.exp(logits[:, 1].double() - logits[:, 0].double()))
+        got = cross_entropy_elements(logits, torch.zeros(200, dtype=torch.long))
+        assert got.dtype == torch.float32
+        assert ((got.double() - exact).abs() / exact).max() < 1e-3
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_cross_entropy_of_large_logits(label: int):
+    """Neither overflow nor a negative loss at logits of +-1e4; a tie of two classes is log 2."""
+    logits = torch.tensor([[1e4, -1e4, 1e4]])
+    expected = {0: math.log(2), 1: 2e4 + math.log(2), 2: math.log(2)}[label]
+    got = cross_entropy_elements(logits, torch.tensor([label])).item()
+    assert got == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10, 97])
+def test_cross_entropy_and_its_gradient_agree_with_torch(classes: int):
+    """Values and gradients of F.cross_entropy in float64, ties among the largest logits included."""
+    logits = 5 * normal(50, classes)
+    logits[:10] = logits[:10].round()
+    labels = torch.arange(50) % classes
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    a = cross_entropy_elements(ours, labels)
+    b = F.cross_entropy(theirs, labels, reduction="none")
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
+    a.mean().backward()
+    b.mean().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_cross_entropy_takes_batches_and_tokens():
+    """Leading batch dimensions, and (samples, tokens) labels with (B, samples, tokens, classes) logits."""
+    logits, labels = normal(3, 5, 7, 4), torch.arange(35).reshape(5, 7) % 4
+    got = cross_entropy_elements(logits, labels)
+    assert got.shape == (3, 5, 7)
+    for b in range(3):
+        expected = F.cross_entropy(logits[b].reshape(35, 4), labels.flatten(), reduction="none").reshape(5, 7)
+        torch.testing.assert_close(got[b], expected, rtol=1e-12, atol=1e-13)
+    means = LOSSES["cross_entropy"].per_sample(logits[0], labels)
+    torch.testing.assert_close(means, got[0].mean(1))
+
+
+def test_binary_cross_entropy():
+    """-log sigmoid of the signed logit, per sample, for a batch; the margin is the signed logit."""
+    loss, logits = get_loss("bce_with_logits"), 6 * normal(3, 20, 1)
+    labels = (torch.arange(20) % 2).double()
+    sign = 2 * labels - 1
+    torch.testing.assert_close(loss.elements(logits, labels), torch.log1p(torch.exp(-sign * logits.squeeze(-1))))
+    assert loss.margins is not None
+    assert torch.equal(loss.margins(logits, labels), sign * logits.squeeze(-1))
+
+
+def test_mean_squared_error():
+    """The mean over outputs; images are averaged over all their dimensions by `per_sample`."""
+    loss, outputs, targets = get_loss("mse"), normal(4, 6), normal(4, 6, seed=1)
+    torch.testing.assert_close(loss.elements(outputs, targets), ((outputs - targets) ** 2).sum(1) / 6)
+    images, wanted = normal(4, 2, 3, 5), normal(4, 2, 3, 5, seed=1)
+    torch.testing.assert_close(
+        loss.per_sample(images, wanted), F.mse_loss(images, wanted, reduction="none").mean((1, 2, 3))
+    )
+
+
+@given(
+    st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=8),
+    st.lists(st.integers(0, 3), min_size=8, max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_margins_say_who_is_right(rows: list[list[int]], labels: list[int]):
+    """z_y - max of the others, by loops; integers make ties, and a tie is wrong."""
+    logits, own = torch.tensor(rows, dtype=torch.float64), torch.tensor(labels[: len(rows)])
+    got = class_margins(logits, own)
+    for margin, row, label in zip(got.tolist(), rows, labels, strict=False):
+        others = [value for k, value in enumerate(row) if k != label]
+        assert margin == row[label] - max(others)
+        assert (margin > 0) == all(row[label] > value for value in others)
+
+
+def test_a_tie_is_wrong_in_the_engine():
+    """A model whose outputs are all equal has accuracy 0, not 1 / classes."""
+    model = torch.nn.Linear(2, 3)
+    torch.nn.init.zeros_(model.weight)
+    torch.nn.init.zeros_(model.bias)
+    assert LossEngine(model, torch.ones(6, 2), torch.arange(6) % 3).start.accuracy[0, 0] == 0
+    binary = torch.nn.Linear(2, 1)
+    torch.nn.init.zeros_(binary.weight)
+    torch.nn.init.zeros_(binary.bias)
+    engine = LossEngine(binary, torch.ones(6, 2), torch.arange(6) % 2, "bce_with_logits")
+    assert engine.start.accuracy[0, 0] == 0
+    assert engine.start.loss[0, 0] == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_one_hot_margins():
+    """With mse, one-hot targets are right where their class has the largest output; a single output has no accuracy."""
+    loss = get_loss("mse")
+    assert loss.margins is not None
+    outputs, targets = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0]]), torch.eye(3)[[1, 0]]
+    torch.testing.assert_close(loss.margins(outputs, targets), torch.tensor([0.5, 0.0]))
+    assert loss.margins(outputs[:, :1], targets[:, :1]).isnan().all()
+
+
+BAD_TARGETS = {
+    "labels above the outputs": ("cross_entropy", (6, 3), torch.tensor([0, 1, 2, 3, 0, 1])),
+    "negative label": ("cross_entropy", (6, 3), torch.tensor([0, 1, 2, -1, 0, 1])),
+    "float labels": ("cross_entropy", (6, 3), torch.zeros(6)),
+    "labels with a column too many": ("cross_entropy", (6, 3), torch.zeros(6, 1, dtype=torch.long)),
+    "one label for each token": ("cross_entropy", (6, 5, 3), torch.zeros(6, dtype=torch.long)),
+    "too few labels": ("cross_entropy", (6, 3), torch.zeros(5, dtype=torch.long)),
+    "binary with two outputs": ("bce_with_logits", (6, 2), torch.zeros(6)),
+    "binary with too few labels": ("bce_with_logits", (6, 1), torch.zeros(5)),
+    "binary labels -1 and 1": ("bce_with_logits", (6, 1), torch.tensor([-1.0, 1, 1, 1, -1, 1])),
+    "binary labels 0, 1, 2": ("bce_with_logits", (6, 1), torch.arange(6) % 3),
+    "mse of another width": ("mse", (6, 3), torch.zeros(6, 2)),
+    "mse transposed": ("mse", (6, 3), torch.zeros(3, 6)),
+    "mse with swapped image axes": ("mse", (6, 2, 3), torch.zeros(6, 3, 2)),
+}
+
+
+@pytest.mark.parametrize(("loss", "shape", "targets"), BAD_TARGETS.values(), ids=BAD_TARGETS)
+def test_targets_that_do_not_fit_are_refused(loss: str, shape: tuple[int, ...], targets: torch.Tensor):
+    """A ConfigError that names the loss, instead of broadcasting or an index error deep inside."""
+    with pytest.raises(ConfigError, match=loss):
+        prepare_targets(get_loss(loss), torch.zeros(shape), targets)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [((6, 1), (6,)), ((6, 8), (6, 2, 4)), ((6, 1, 2, 4), (6, 2, 4)), ((6, 2, 4), (6, 2, 4)), ((6, 1, 1), (6,))],
+)
+def test_mse_targets_are_brought_to_the_outputs_shape(shape: tuple[int, ...], given: tuple[int, ...]):
+    """Flattened and unflattened samples are the same numbers in the same order."""
+    targets = normal(*given, dtype=torch.float64)
+    got = prepare_targets(get_loss("mse"), torch.zeros(shape, dtype=torch.float32), targets)
+    assert got.shape == shape
+    assert got.dtype == torch.float32
+    assert torch.equal(got.flatten(), targets.flatten().float())
+
+
+def test_small_integer_labels_become_indices():
+    """uint8 labels, as image data sets store them, are usable as indices; boolean binary labels as numbers."""
+    labels = prepare_targets(
+        get_loss("cross_entropy"), torch.zeros(4, 3), torch.tensor([0, 1, 2, 1], dtype=torch.uint8)
+    )
+    assert labels.dtype == torch.int64
+    binary = prepare_targets(get_loss("bce_with_logits"), torch.zeros(2, 1), torch.tensor([[True], [False]]))
+    assert binary.tolist() == [1.0, 0.0]
+
+
+def huber(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.huber_loss(outputs, targets, reduction="none").mean(1)
+
+
+def test_a_loss_of_ones_own():
+    """A callable is taken as it is: its mean is the loss, its name is kept, accuracy means nothing."""
+    model, x, y = torch.nn.Linear(3, 2).double(), normal(9, 3), normal(9, 2, seed=1)
+    engine = LossEngine(model, x, y, huber)
+    assert engine.loss.name == "huber"
+    assert engine.start.loss[0, 0] == pytest.approx(F.huber_loss(model(x), y).item(), rel=1e-12)
+    assert math.isnan(engine.start.accuracy[0, 0])
+
+
+def test_a_loss_of_ones_own_must_be_per_sample():
+    """A callable that returns a scalar (the usual reduction) is refused with the shape it must have."""
+    engine = LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), F.mse_loss)
+    with pytest.raises(ConfigError, match=r"one value a sample, shape \(4,\)"):
+        _ = engine.start
+
+
+def test_unknown_loss():
+    """The message names what is allowed."""
+    with pytest.raises(ConfigError, match=r"'nll'.*cross_entropy, bce_with_logits, mse"):
+        get_loss("nll")

@@ -1,0 +1,281 @@
+"""The notebooks: one source, thin, without outputs; executed for real in kernels of their own at tiny size."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from helpers import SWISS, tiny, tree
+
+import minima_volume as mv
+from minima_volume.config import write_yaml
+from minima_volume.layout import RUN_NOTEBOOKS, STAGES, seeds_of
+from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_notebooks
+from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+ALL = (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
+
+
+def cells(name: str) -> list[dict]:
+    return json.loads(notebook_source(name))["cells"]
+
+
+def code_of(name: str) -> str:
+    lines = [
+        line for cell in cells(name) if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()
+    ]
+    return "\n".join(line for line in lines if not line.startswith("%"))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_is_stored_clean(name):
+    """Valid, no outputs, no execution counts, cells with ids."""
+    notebook = nbformat.reads(notebook_source(name), as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert cell.id
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_has_one_parameters_cell(name):
+    """Tagged `parameters`: run_folder and overrides in the five, condition_folder in the batch notebooks."""
+    tagged = [cell for cell in cells(name) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    assigned = {
+        node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse("".join(tagged[0]["source"])).body
+    }
+    if name in RUN_NOTEBOOKS:
+        assert assigned == {"run_folder": ".", "overrides": {}}
+    else:
+        assert assigned["condition_folder"] == "."
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_notebook_only_calls_the_library(name):
+    """No function, lambda or class, and every `mv.` name exists."""
+    module = ast.parse(code_of(name))
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+    assert not [node for node in ast.walk(module) if isinstance(node, kinds)]
+    used = [
+        n
+        for n in ast.walk(module)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "mv"
+    ]
+    assert used and all(hasattr(mv, node.attr) for node in used)
+
+
+def test_the_notebooks_at_hand_are_those_of_the_package():
+    """Every template and condition has its notebooks, byte for byte; no other stray copies."""
+    configs = [p for p in EXPERIMENTS.rglob("config.yaml") if seeds_of(p.parent) is None]
+    assert len(configs) >= 6
+    for config in configs:
+        names = RUN_NOTEBOOKS if config.parent.name == "template" else BATCH_NOTEBOOKS
+        assert {p.name for p in config.parent.glob("*.ipynb")} == set(names)
+        for name in names:
+            assert (config.parent / name).read_bytes() == notebook_source(name).encode(), config.parent / name
+
+
+def test_sync_changes_nothing_that_is_in_order(tmp_path):
+    """A copy of the templates and conditions: nothing to write."""
+    for config in EXPERIMENTS.rglob("config.yaml"):
+        if seeds_of(config.parent) is None:
+            target = tmp_path / config.parent.relative_to(EXPERIMENTS)
+            target.mkdir(parents=True)
+            for path in (config, *config.parent.glob("*.ipynb")):
+                shutil.copy(path, target)
+    before = tree(tmp_path)
+    assert len(before) >= 6 * 4
+    assert sync_notebooks(tmp_path) == []
+    assert tree(tmp_path) == before
+
+
+# ---- executed for real
+
+FEW = {"data.levels": [0, 20], "perturbation.num_directions": 6, "perturbation.shard_size": 4, "volume.top_k": 3}
+DIGITS = {**FEW, "volume.loss_thresholds": [0.5], "volume.accuracy_thresholds": [0.8]}
+
+
+@pytest.fixture(scope="module")
+def digits_condition(tmp_path_factory):
+    """A condition of which the first run has a broken config: made and run by its batch notebooks, in kernels."""
+    condition = tmp_path_factory.mktemp("digits") / "base"
+    write_yaml(condition / "config.yaml", tiny(DIGITS))
+    for name in BATCH_NOTEBOOKS:
+        (condition / name).write_text(notebook_source(name), encoding="utf-8")
+    mv.new_runs(condition, [(0, 10)])
+    broken = condition / "model_0_data_10" / "config.yaml"
+    broken.write_text(broken.read_text(encoding="utf-8").replace("epochs: 30", "epochs: thirty"), encoding="utf-8")
+    execute(condition, "make_dataset_notebooks.ipynb", num_seeds=2)
+    with pytest.raises(papermill.PapermillExecutionError, match=r"1 of 2 runs failed: model_0_data_10"):
+        execute(condition, "full_pipeline.ipynb")
+    return condition
+
+
+def execute(folder: Path, name: str, **parameters) -> None:
+    papermill.execute_notebook(
+        str(folder / name),
+        str(folder / name),
+        parameters=parameters,
+        cwd=str(folder),
+        progress_bar=False,
+        log_output=False,
+    )
+
+
+def outputs(path: Path) -> str:
+    notebook = nbformat.read(path, as_version=4)
+    return json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+
+
+@pytest.mark.notebooks
+def test_the_good_run_is_complete_though_the_other_failed(digits_condition):
+    """All five stages, executed notebooks with outputs and figures as the record, and no temporary file."""
+    run = digits_condition / "model_1_data_11"
+    assert {stage: state.name for stage, state in mv.stage_states(run).items()} == dict.fromkeys(STAGES, "complete")
+    for name in RUN_NOTEBOOKS:
+        notebook = nbformat.read(run / name, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code), name
+        assert "image/png" in outputs(run / name), name
+        assert '"output_type": "error"' not in outputs(run / name)
+    assert not list(digits_condition.rglob("*.executing.ipynb")) and not list(digits_condition.rglob("*.tmp"))
+    assert mv.open_run(run).config.model_seed == 1
+
+
+@pytest.mark.notebooks
+def test_the_failed_run_keeps_its_traceback(digits_condition):
+    """In its own first notebook; later notebooks were not started; config.yaml is as the user left it."""
+    run = digits_condition / "model_0_data_10"
+    assert "training.epochs: 'thirty' is not allowed" in outputs(run / RUN_NOTEBOOKS[0])
+    for name in RUN_NOTEBOOKS[1:]:
+        assert (run / name).read_text(encoding="utf-8") == notebook_source(name)
+    assert {p.name for p in run.iterdir()} == {"config.yaml", *RUN_NOTEBOOKS}
+
+
+@pytest.mark.notebooks
+def test_the_pipeline_from_the_command_line(digits_condition, cli):
+    """Complete stages are skipped without a kernel, the failure is in the table and on standard error, exit code 1."""
+    record = (digits_condition / "model_1_data_11" / RUN_NOTEBOOKS[0]).read_bytes()
+    code, out, err = cli("pipeline", digits_condition, "--quiet")
+    rows = {line.split()[0]: line for line in out.splitlines() if line.startswith("model_")}
+    assert code == 1
+    assert rows["model_1_data_11"].split()[1:] == ["skipped"] * 5
+    assert "failed" in rows["model_0_data_10"] and rows["model_0_data_10"].count("not reached") == 4
+    assert "1 of 2 runs failed: model_0_data_10, 'Train Low Test Models.ipynb': ConfigError:" in err
+    assert "training.epochs" in err and "Traceback" not in err
+    assert (digits_condition / "model_1_data_11" / RUN_NOTEBOOKS[0]).read_bytes() == record
+
+
+@pytest.mark.notebooks
+def test_the_analysis_notebook(digits_condition):
+    """Figures and tables; the run without results is named."""
+    execute(digits_condition, "analyze_experiments_data.ipynb")
+    assert "not analyzed: model_0_data_10" in outputs(digits_condition / "analyze_experiments_data.ipynb")
+    names = {p.name for p in (digits_condition / "analysis").iterdir()}
+    assert names == {
+        *("all_minima.csv", "summary.csv", "log_volume_against_data.png", "test_loss_against_log_volume.png"),
+        "test_accuracy_against_data.png",
+    }
+
+
+@pytest.mark.notebooks
+def test_the_five_notebooks_on_the_swiss_roll(tmp_path):
+    """One after another as a user opens them, with overrides in the first."""
+    folder = tmp_path / "model_0_data_10"
+    write_yaml(folder / "config.yaml", tiny({**SWISS, **FEW}))
+    for name in RUN_NOTEBOOKS:
+        (folder / name).write_text(notebook_source(name), encoding="utf-8")
+    for name in RUN_NOTEBOOKS:
+        execute(folder, name, **({"overrides": {"training.epochs": 50}} if name == RUN_NOTEBOOKS[0] else {}))
+    assert all(state.complete for state in mv.stage_states(folder).values())
+    assert mv.open_run(folder).config.training.epochs == 50
+    assert len(mv.load_models_and_data(mv.open_run(folder)).records[0]["train_loss"]) == 50
+
+
+# ---- the pipeline without kernels
+
+
+@pytest.fixture
+def fake_papermill(monkeypatch):
+    """Execute a notebook by running its stage in this process."""
+    from minima_volume.runs.stages import run_stage
+
+    def run_notebook(source, target, **options):
+        stage = next(key for key, name in STAGES.items() if name == Path(source).name)
+        Path(target).write_text("executed", encoding="utf-8")
+        if "model_1" in source and stage == "perturb":
+            raise RuntimeError("no kernel\nsecond line")
+        if "model_2" not in source:
+            run_stage(mv.open_run(Path(source).parent, stage), stage, progress=False)
+
+    monkeypatch.setattr(papermill, "execute_notebook", run_notebook)
+
+
+def test_outcomes_of_runs_that_fail_in_different_ways(tmp_path, fake_papermill):
+    """Done; an exception; a notebook that ran but wrote nothing; a missing notebook. The others go on, all are named."""
+    few = {
+        "data.levels": [0],
+        "perturbation.num_directions": 2,
+        "volume.loss_thresholds": [0.5],
+        "volume.accuracy_thresholds": None,
+    }
+    write_yaml(tmp_path / "config.yaml", tiny({**few, "training.epochs": 20}))
+    runs = mv.new_runs(tmp_path, mv.seed_pairs(4))
+    (runs[3] / RUN_NOTEBOOKS[0]).unlink()
+    outcomes = run_pipeline(tmp_path, progress=False)
+    found = {run.name: [o.outcome for o in outcomes if o.run == run.name] for run in runs}
+    assert found == {
+        "model_0_data_10": ["done"] * 5,
+        "model_1_data_11": ["done", "failed", *["not reached"] * 3],
+        "model_2_data_12": ["failed", *["not reached"] * 4],
+        "model_3_data_13": ["failed", *["not reached"] * 4],
+    }
+    with pytest.raises(PipelineError) as failure:
+        raise_failures(outcomes)
+    message = str(failure.value)
+    assert message.startswith("3 of 4 runs failed: ")
+    assert "model_1_data_11, 'Random Perturbs.ipynb': RuntimeError: no kernel;" in message
+    assert "model_2_data_12, 'Train Low Test Models.ipynb': the notebook ran, but its files are missing" in message
+    assert (
+        "model_3_data_13, 'Train Low Test Models.ipynb': Train Low Test Models.ipynb is not in the run folder"
+        in message
+    )
+    assert not list(tmp_path.rglob(".*"))
+    table = outcome_table(outcomes)
+    assert list(table.columns) == list(STAGES) and list(table.index) == [run.name for run in runs]
+    assert table.loc["model_1_data_11", "cutoff"] == "not reached"
+    again = run_pipeline(tmp_path, runs[:1], progress=False)
+    assert [o.outcome for o in again] == ["skipped"] * 5
+    raise_failures(again)
+
+
+def test_a_run_whose_files_cannot_even_be_looked_at_does_not_stop_the_others(tmp_path, fake_papermill):
+    """A trained run whose own model file raises something unforeseen on import."""
+    few = {
+        "data.levels": [0],
+        "perturbation.num_directions": 2,
+        "volume.loss_thresholds": [0.5],
+        "volume.accuracy_thresholds": None,
+    }
+    write_yaml(
+        tmp_path / "config.yaml", tiny({**few, "training.epochs": 20, "model.name": "own:build", "model.options": {}})
+    )
+    runs = mv.new_runs(tmp_path, [(3, 13), (0, 10)])
+    own = (
+        "from minima_volume.models.mlp import MLP\ndef build(shape, outputs):\n    {}return MLP(shape, outputs, [4])\n"
+    )
+    for run in runs:
+        (run / "own.py").write_text(own.format(""), encoding="utf-8")
+    mv.train_models(mv.open_run(runs[0], "train"), progress=False)
+    (runs[0] / "own.py").write_text(own.format("raise KeyError(3); "), encoding="utf-8")
+    outcomes = run_pipeline(tmp_path, runs, progress=False)
+    assert [o.outcome for o in outcomes] == ["failed", *["not reached"] * 4, *["done"] * 5]
+    assert "KeyError" in outcomes[0].error

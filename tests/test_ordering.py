@@ -1,0 +1,131 @@
+"""How volumes order the minima: against brute force and scipy."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from minima_volume.volume.ordering import (
+    discordant_pairs,
+    native_is_largest,
+    order_holds,
+    ordering_violations,
+    ranks,
+    spearman,
+)
+
+VALUES = st.lists(st.one_of(st.none(), st.integers(-4, 4).map(float)), max_size=9)
+PAIRS = st.lists(
+    st.tuples(st.one_of(st.none(), st.integers(-3, 3).map(float)), st.integers(0, 5).map(float)), max_size=9
+)
+
+
+@given(VALUES)
+@settings(max_examples=200, deadline=None)
+def test_ranks_by_counting(values: list[float | None]):
+    """1 + how many are larger, plus half of the other ties; None stays None."""
+    known = [v for v in values if v is not None]
+    for value, rank in zip(values, ranks(values), strict=True):
+        if value is None:
+            assert rank is None
+        else:
+            assert rank == 1 + sum(v > value for v in known) + (known.count(value) - 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], []),
+        ([None], [None]),
+        ([2.0], [1.0]),
+        ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]),
+        ([-1e6, 5.0, None, 5.0], [3.0, 1.5, None, 1.5]),
+    ],
+)
+def test_ranks_of_edge_cases(values: list[float | None], expected: list[float | None]):
+    """Nothing, nothing known, one, all tied."""
+    assert ranks(values) == expected
+
+
+@given(st.permutations(range(6)), st.lists(st.one_of(st.none(), st.integers(0, 4).map(float)), min_size=6, max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_order_holds_for_every_pair(levels: list[int], volumes: list[float | None]):
+    """Every pair with less data has the strictly larger volume, in whatever order the minima are listed."""
+    known = [(level, volume) for level, volume in zip(levels, volumes, strict=True) if volume is not None]
+    expected = all(v > w for (a, v), (b, w) in itertools.permutations(known, 2) if a < b) if len(known) > 1 else None
+    assert order_holds(levels, volumes) == expected
+
+
+def test_order_holds_only_strictly():
+    """A tie is not an order; levels are compared as numbers."""
+    assert order_holds([0, 10], [3.0, 3.0]) is False
+    assert order_holds([90, 810, 0], [2.0, 1.0, 3.0]) is True
+    assert order_holds([0, 10, 20], [None, None, 3.0]) is None
+
+
+@pytest.mark.parametrize(
+    ("landscape", "volumes", "expected"),
+    [
+        (0, [3.0, 2.0, 1.0], True),
+        (10, [3.0, 2.0, 1.0], False),
+        (10, [None, 2.0, 1.0], True),
+        (0, [None, 2.0, 1.0], None),
+        (0, [2.0, 2.0, 1.0], True),
+        (0, [2.0, None, None], None),
+        (5, [3.0, 2.0, 1.0], None),
+    ],
+)
+def test_native_is_largest(landscape: int, volumes: list[float | None], expected: bool | None):
+    """Among the known volumes of levels 0, 10, 20; None where the native's is unknown or stands alone."""
+    assert native_is_largest(landscape, [0, 10, 20], volumes) is expected
+
+
+@given(PAIRS)
+@settings(max_examples=200, deadline=None)
+def test_discordant_pairs_by_brute_force(pairs: list[tuple[float | None, float]]):
+    """Pairs where the strictly larger volume has the strictly larger test loss; ties and unknown volumes do not count."""
+    volumes, losses = [v for v, _ in pairs], [t for _, t in pairs]
+    expected = sum(
+        v is not None and w is not None and v > w and a > b for (v, a), (w, b) in itertools.permutations(pairs, 2)
+    )
+    assert discordant_pairs(volumes, losses) == expected
+
+
+@given(st.permutations(range(7)), st.permutations(range(7)))
+@settings(max_examples=100, deadline=None)
+def test_violations_are_adjacent_decreases(volumes: list[int], losses: list[int]):
+    """Sorted by volume, descending, the number of descents of the test loss, in whatever order the minima are listed."""
+    by_rank = [losses[volumes.index(v)] for v in range(6, -1, -1)]
+    expected = sum(by_rank[i + 1] < by_rank[i] for i in range(6))
+    assert ordering_violations([float(v) for v in volumes], [float(t) for t in losses]) == expected
+
+
+def test_violations_and_discordant_pairs_tell_apart():
+    """One large descent is one violation but many discordant pairs; the published claim (larger volume, larger loss) is all of them."""
+    volumes = [4.0, 3.0, 2.0, 1.0]
+    assert (ordering_violations(volumes, [4, 1, 2, 3]), discordant_pairs(volumes, [4, 1, 2, 3])) == (1, 3)
+    assert (ordering_violations(volumes, [4, 3, 2, 1]), discordant_pairs(volumes, [4, 3, 2, 1])) == (3, 6)
+    assert (ordering_violations(volumes, [1, 2, 3, 4]), discordant_pairs(volumes, [1, 2, 3, 4])) == (0, 0)
+    assert (ordering_violations([None, 1.0], [1, 2]), discordant_pairs([], [])) == (0, 0)
+
+
+@given(PAIRS)
+@settings(max_examples=100, deadline=None)
+def test_spearman(pairs: list[tuple[float | None, float]]):
+    """scipy's on the known pairs, None where either side is constant."""
+    known = [(v, t) for v, t in pairs if v is not None]
+    got = spearman([v for v, _ in pairs], [t for _, t in pairs])
+    if len({v for v, _ in known}) < 2 or len({t for _, t in known}) < 2:
+        assert got is None
+    else:
+        assert got == pytest.approx(spearmanr(*zip(*known, strict=True)).statistic)
+
+
+def test_spearman_of_perfect_orders():
+    """1 when larger volumes have larger losses, -1 in the reverse."""
+    assert spearman([1.0, 2.0, 4.0], [0.1, 0.2, 0.9]) == pytest.approx(1)
+    assert spearman([1.0, 2.0, 4.0], [0.9, 0.2, 0.1]) == pytest.approx(-1)
