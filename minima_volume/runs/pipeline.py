@@ -92,6 +92,7 @@ def _execute(folder: Path, stage: str) -> Outcome:
             cwd=str(folder),
             progress_bar=False,
             log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: each kernel would warn about its transport
         )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}".strip().splitlines()[0]
