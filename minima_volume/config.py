@@ -216,10 +216,10 @@ def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
     Raises:
         ConfigError: one line per problem, each with the key, its value and what is allowed.
 
-    >>> parse_config({"experiment": {"name": "a", "colour": 1}})
+    >>> parse_config({"experiment": {"name": "a", "colour": 1}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
-    minima_volume.errors.ConfigError: config: experiment.colour: unknown key; allowed: name, output_dir, device, threads
+    minima_volume.errors.ConfigError: config: experiment.colour: unknown key; allowed: name, output_dir, device, threads; ...
     """
     try:
         return Config.model_validate(content)

@@ -13,7 +13,7 @@ import minima_volume as mv
 from minima_volume.analysis import collect, select, summary
 from minima_volume.config import write_yaml
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import read_json, write_json
+from minima_volume.files import read_json, read_pt, write_json, write_pt
 
 LEVELS = [0, 20, 40]
 
@@ -36,6 +36,8 @@ def fake_results(run, landscape, threshold, volumes, losses, accuracies, effecti
         "train_loss_values": [0.01] * count,
         "start_loss_values": [0.02] * count,
         "verdicts": ["a verdict"] * count,
+        "settings": run.config.model_dump(),
+        "weights_hashes": ["none"] * count,
     }
     write_json(run.results_file(landscape, threshold), content)
 
@@ -160,3 +162,18 @@ def test_the_real_run_is_collected_as_its_files_say(copied):
         assert rows["test_accuracy"].tolist() == stored["test_accuracy_values"]
     edit_config(copied.folder, {"volume.headline_threshold": 0.2})
     assert set(select(collect(copied.folder.parent))["threshold"]) == {0.2}
+
+
+def test_results_of_other_settings_or_weights_are_not_averaged_in(copied):
+    """Stale volumes are named with the reason, as missing ones are; a setting that changes no number is not stale."""
+    condition = copied.folder.parent
+    edit_config(copied.folder, {"perturbation.shard_size": 7})
+    assert collect(condition).missing == {}
+    edit_config(copied.folder, {"training.epochs": 31})
+    with pytest.raises(MissingStageError, match="training.epochs = 30, config.yaml says 31"):
+        collect(condition)
+    edit_config(copied.folder, {"training.epochs": 30})
+    record = read_pt(copied.model_file(20))
+    write_pt(copied.model_file(20), record | {"weights_hash": "another"})
+    with pytest.raises(MissingStageError, match="measured on other weights than model_additional_20.pt"):
+        collect(condition)

@@ -29,11 +29,13 @@ def figures(digits_run):
         "loss_curves": mv.plots.loss_curves(
             {q: mv.read_sweep(digits_run.sweep_file(0, q)) for q in (0, 20, 40)}, thresholds
         ),
-        "test_curves": mv.plots.test_curves(mv.test_set_curves(digits_run, trained, num_directions=3), thresholds),
+        "held_out_curves": mv.plots.held_out_curves(
+            mv.held_out_curves(digits_run, trained, num_directions=3), thresholds
+        ),
         "radius_histogram": mv.plots.radius_histogram(results, radii),
         "volumes": mv.plots.volumes(results),
         "cutoff_curves": mv.plots.cutoff_curves(read_json(digits_run.cutoffs_file), thresholds),
-        "test_accuracy": mv.plots.test_accuracy(read_npz(digits_run.accuracies_file)),
+        "accuracies": mv.plots.accuracies(read_npz(digits_run.accuracies_file)),
         "volume_against_data": mv.plots.volume_against_data(rows),
         "loss_against_volume": mv.plots.loss_against_volume(rows),
         "accuracy_against_data": mv.plots.accuracy_against_data(rows),
@@ -42,7 +44,7 @@ def figures(digits_run):
 
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]
 SEVERAL_SERIES = [
-    name for name in DRAWN if name not in ("samples", "test_accuracy", "loss_curves")
+    name for name in DRAWN if name not in ("samples", "accuracies", "loss_curves")
 ]  # these need no legend
 
 
@@ -78,7 +80,7 @@ def test_several_series_have_a_legend(name, figures):
 
 def test_legends_name_all_levels(figures):
     """One entry a model, in the order of the levels."""
-    for name in ("cutoff_curves", "test_curves", "radius_histogram"):
+    for name in ("cutoff_curves", "held_out_curves", "radius_histogram"):
         assert legends(figures[name]) == ["+0", "+20", "+40"]
     assert legends(figures["training_curves"]) == ["0", "20", "40"]
     assert legends(figures["volumes"]) == ["+0 (native)", "+20", "+40"]

@@ -23,7 +23,11 @@ ROOT = Path(__file__).parents[1]
 DIGITS = "experiments/digits/low_data/base"
 SWISS = "experiments/swiss_roll/low_data/x5"
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.split("   #")[0].strip() for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+COMMANDS = [
+    line.split("   #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", TEXT, re.S)
+    for line in block.splitlines()
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +47,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shell(project: Path, command: str) -> str:
     """Run one command in the project; its standard output."""
     environment = {**os.environ, "MAKEFLAGS": "", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(["bash", "-ec", command], cwd=project, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=project, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def test_the_readme_has_the_commands_that_are_tested_here():
     """A new command in the README needs a test: this list and the tests below."""
-    assert COMMANDS == [
+    assert [
         "make run",
         "make test",
         f"make run EXPERIMENT={SWISS} SEEDS=10",
@@ -60,7 +66,7 @@ def test_the_readme_has_the_commands_that_are_tested_here():
         f".venv/bin/minima-volume pipeline {DIGITS}",
         f".venv/bin/minima-volume status {DIGITS}",
         f".venv/bin/minima-volume analyze {DIGITS}",
-    ]
+    ] == COMMANDS
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_levels_are_sorted_as_numbers(tmp_path):
     mv.estimate_volumes(run, landscapes=[9], progress=False)
     assert read_json(run.results_file(9, 0.5))["model_data_levels"] == [9, 20, 100]
     assert list(mv.cutoffs(run)) == ["Model_9", "Model_20", "Model_100"]
-    assert mv.test_accuracies(run)["additional_data"].tolist() == [9, 20, 100]
+    assert mv.measure_test_accuracies(run)["additional_data"].tolist() == [9, 20, 100]
     with pytest.raises(ConfigError, match=r"landscapes \[5\] are not among data\.levels \[9, 20, 100\]"):
         mv.estimate_volumes(run, landscapes=[5], progress=False)
 
@@ -293,7 +293,7 @@ def test_results_without_their_keys_are_damaged(copied):
     path = copied.results_file(0, 0.5)
     path.write_text(json.dumps({"model_data_levels": [0]}), encoding="utf-8")
     with pytest.raises(
-        DamagedFileError, match=r"results\.json lacks log_exp_r_n_values, loss_landscape_data_param; delete it"
+        DamagedFileError, match=r"results\.json lacks log_exp_r_n_values, settings, weights_hashes; delete it"
     ):
         mv.load_results(path)
 

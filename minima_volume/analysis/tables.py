@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.config import Config, load_config
-from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
-from minima_volume.layout import CONFIG_NAME, find_runs, read_run
+from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
+from minima_volume.files import read_pt
+from minima_volume.layout import CONFIG_NAME, Run, find_runs, read_run
+from minima_volume.provenance import require_same
 from minima_volume.volume.results import load_results
 
 COLUMNS = {
@@ -83,7 +85,9 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
     rows = []
     for landscape in config.data.levels:
         for threshold in config.volume.loss_thresholds:
-            results = load_results(run.results_file(landscape, threshold))
+            path = run.results_file(landscape, threshold)
+            results = load_results(path)
+            _require_current(run, results, path)
             for i, level in enumerate(results["model_data_levels"]):
                 rows.append(
                     {
@@ -99,6 +103,24 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
                     | {column: results[key][i] for column, key in COLUMNS.items()}
                 )
     return rows, config
+
+
+def _require_current(run: Run, results: dict[str, Any], path: Path) -> None:
+    """Refuse results made with other settings, or from other weights than the run's models have now.
+
+    Models that were removed to save space are not asked.
+    """
+    settings = run.config.model_dump()
+    settings["volume"] = {"top_k": run.config.volume.top_k, "radius_tolerance": run.config.volume.radius_tolerance}
+    for key in ("loss_ceiling", "shard_size", "workers", "memory_gib"):  # these do not change the numbers
+        del settings["perturbation"][key]
+    del settings["experiment"]["name"], settings["experiment"]["output_dir"], settings["data"]["store"]
+    way_out = "Run 'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`) again, or set it back."
+    require_same(results["settings"], settings, path, way_out)
+    for level, weights_hash in zip(results["model_data_levels"], results["weights_hashes"], strict=True):
+        model = run.model_file(level)
+        if model.is_file() and read_pt(model).get("weights_hash") != weights_hash:
+            raise StaleError(f"{path} was measured on other weights than {model.name} has now. {way_out}")
 
 
 def select(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> pd.DataFrame:

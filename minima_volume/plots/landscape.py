@@ -183,7 +183,7 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
 
 
 @styled
-def test_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Figure:
+def held_out_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Figure:
     """Test-set loss along a few random directions of each minimum: a threshold is sensible where it has not yet exploded."""
     figure = new_figure(7, 3.8)
     axis = figure.subplots()
@@ -204,6 +204,3 @@ def test_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Fi
     )
     axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
-
-
-test_curves.__test__ = False  # type: ignore[attr-defined]  # a name pytest would collect

@@ -13,7 +13,7 @@ from minima_volume.files import read_json, read_npz
 from minima_volume.layout import STAGES, Run, read_run
 from minima_volume.perturbation.sweep import missing_seeds, sweep
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
-from minima_volume.training import Trained, load_models_and_data, test_accuracies, train_models
+from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
 from minima_volume.volume.cutoffs import cutoffs
 from minima_volume.volume.estimate import estimate_volumes, is_current
 
@@ -48,7 +48,7 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
         return save_volume_figures(run, estimate_volumes(run, progress=progress))
     if stage == "cutoff":
         return save_cutoff_figure(run, cutoffs(run))
-    return test_accuracies(run)
+    return measure_test_accuracies(run)
 
 
 def stage_states(folder: str | Path) -> dict[str, State]:

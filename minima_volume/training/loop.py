@@ -78,9 +78,10 @@ def train_model(
         if not reuse or epoch == settings.epochs:
             _append(history.train_loss, history.train_accs, evaluate(model, (x, y), loss))
         _append(history.test_loss, history.test_accs, evaluate(model, test, loss))
-        if history.train_loss and not math.isfinite(history.train_loss[-1]):
+        newest = history.train_loss[-1:] + history.test_loss[-1:]
+        if not all(map(math.isfinite, newest)):
             raise DataError(
-                f"training diverged: the loss was {history.train_loss[-1]} by epoch {epoch}; "
+                f"training diverged: the loss was {newest[0]} (test loss {newest[-1]}) by epoch {epoch}; "
                 f"lower training.learning_rate ({settings.learning_rate:g}) or look at the data"
             )
         on_epoch(epoch, history)

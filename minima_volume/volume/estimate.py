@@ -274,6 +274,7 @@ def _minima(
                 train_loss=record["train_loss"][record["epoch"] - 1],
                 start_loss=float(sweep.loss[0, 0]),
                 left_out=list(sweep.metadata["left_out"]),
+                weights_hash=record["weights_hash"],
             )
         )
     return minima

@@ -37,6 +37,7 @@ class Minimum:
         test_loss, test_accuracy, train_loss: of the trained model; train_loss on its own training samples.
         start_loss: its loss in this landscape.
         left_out: parameters that were not perturbed.
+        weights_hash: of the model.
     """
 
     level: int
@@ -50,6 +51,7 @@ class Minimum:
     train_loss: float
     start_loss: float
     left_out: list[str]
+    weights_hash: str
 
 
 def write_results(run: Run, landscape: int, threshold: float, minima: Sequence[Minimum], fingerprint: str) -> Path:
@@ -113,6 +115,7 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
             "perturbation": config.seeds.perturbation,
         },
         "settings": config.model_dump(),
+        "weights_hashes": [m.weights_hash for m in minima],
         "radius_tolerance": minima[0].radii.tolerance,
         "provenance": provenance(config),
     }
@@ -184,7 +187,7 @@ def load_results(path: str | Path) -> dict[str, Any]:
     """
     content = read_json(Path(path))
     if missing := [
-        key for key in ("model_data_levels", "log_exp_r_n_values", "loss_landscape_data_param") if key not in content
+        key for key in ("model_data_levels", "log_exp_r_n_values", "settings", "weights_hashes") if key not in content
     ]:
         raise DamagedFileError(
             f"{path} lacks {', '.join(missing)}; delete it and run 'Volume Estimation Pipeline.ipynb' again"

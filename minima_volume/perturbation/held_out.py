@@ -11,7 +11,7 @@ from minima_volume.training import Trained, load_models_and_data
 MAX_SAMPLES = 2000
 
 
-def test_set_curves(run: Run, trained: Trained | None = None, *, num_directions: int = 5) -> dict[int, Curves]:
+def held_out_curves(run: Run, trained: Trained | None = None, *, num_directions: int = 5) -> dict[int, Curves]:
     """Walk a few of the run's directions on (at most 2,000 samples of) the test set, over the whole coefficient grid.
 
     Returns:
@@ -30,6 +30,3 @@ def test_set_curves(run: Run, trained: Trained | None = None, *, num_directions:
                 engine, range(first, first + num_directions), perturbation.coefficients.values()
             )
     return curves
-
-
-test_set_curves.__test__ = False  # type: ignore[attr-defined]  # a name pytest would collect

@@ -1,0 +1,46 @@
+from . import plots
+from .analysis import analyze, describe, select
+from .config import Config, load_config
+from .errors import MinimaVolumeError
+from .files import read_json, read_npz
+from .perturbation import estimate_sweep, load_wiggle_results, read_sweep, sweep
+from .perturbation.held_out import held_out_curves
+from .runs import find_runs, new_runs, open_run, seed_pairs, stage_states
+from .runs.pipeline import outcome_table, raise_failures, run_pipeline
+from .training import load_models_and_data, measure_test_accuracies, train_models
+from .training.train import prepare_data
+from .volume import VolumeEstimate, cutoffs, estimate_volumes, load_results, measure_volume
+
+__all__ = [
+    "Config",
+    "MinimaVolumeError",
+    "VolumeEstimate",
+    "analyze",
+    "cutoffs",
+    "describe",
+    "estimate_sweep",
+    "estimate_volumes",
+    "find_runs",
+    "held_out_curves",
+    "load_config",
+    "load_models_and_data",
+    "load_results",
+    "load_wiggle_results",
+    "measure_test_accuracies",
+    "measure_volume",
+    "new_runs",
+    "open_run",
+    "outcome_table",
+    "plots",
+    "prepare_data",
+    "raise_failures",
+    "read_json",
+    "read_npz",
+    "read_sweep",
+    "run_pipeline",
+    "seed_pairs",
+    "select",
+    "stage_states",
+    "sweep",
+    "train_models",
+]
