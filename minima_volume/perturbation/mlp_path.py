@@ -12,7 +12,7 @@ from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
 from minima_volume.perturbation.trace import Layer
 
-CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache (measured: 1 MiB is best)
+CACHE_BYTES = 2 << 20  # activations of a chunk and tile should stay in the processor's cache
 GPU_BYTES = 256 << 20
 MAX_CHUNK = 512
 ALIGNMENT = 16  # numbers; see `aligned`
@@ -97,7 +97,7 @@ class MLPPath:
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are best run together on a landscape of this many samples."""
         longest = max(tile.stop - tile.start for tile in tiles_for(self.tiles, size))
-        return max(4, min(MAX_CHUNK, self.numbers // longest))
+        return max(8, min(MAX_CHUNK, self.numbers // longest))
 
     @staticmethod
     def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:

@@ -30,7 +30,7 @@ from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
 from minima_volume.volume.results import Minimum, write_results
 
-SECONDS_PER_RADIUS = 1e-3  # a guess good enough to decide whether worker processes pay
+SECONDS_PER_RADIUS = 3e-3  # a guess good enough to decide whether worker processes pay
 
 
 @dataclass(frozen=True)
