@@ -11,7 +11,7 @@ import numpy as np
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files import read_json, read_npz
 from minima_volume.layout import STAGES, Run, read_run
-from minima_volume.perturbation.sweep import missing_seeds, sweep
+from minima_volume.perturbation.sweep import estimate_sweep, missing_seeds, sweep
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
 from minima_volume.volume.cutoffs import cutoffs
@@ -43,6 +43,8 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
     if stage == "train":
         return train_models(run, progress=progress)
     if stage == "perturb":
+        if progress:
+            print(estimate_sweep(run))
         return sweep(run, progress=progress)
     if stage == "volume":
         return save_volume_figures(run, estimate_volumes(run, progress=progress))
