@@ -116,6 +116,9 @@ def pipeline(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs executed at once; one per usable core by default.")
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Run every run folder of a condition through its five notebooks, then analyze them together."""
@@ -125,7 +128,7 @@ def pipeline(
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds))
-    outcomes = run_pipeline(condition, runs, progress=not quiet)
+    outcomes = run_pipeline(condition, runs, jobs=jobs, progress=not quiet)
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)
     _analyze(condition)

@@ -20,6 +20,7 @@ from minima_volume.training import Trained, load_models_and_data
 Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 
+CORES_VARIABLE = "MINIMA_VOLUME_CORES"
 STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
 
 
@@ -108,7 +109,14 @@ def usable_workers(config: Config, seconds: float) -> int:
         return config.perturbation.workers
     if config.experiment.device != "cpu" or seconds < STARTUP_SECONDS:
         return 1
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its share where the pipeline runs several notebooks at once, else all it is bound to."""
+    if share := os.environ.get(CORES_VARIABLE):
+        return max(1, int(share))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Task(Protocol):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.layout import STAGES, find_runs
+from minima_volume.perturbation.work import CORES_VARIABLE, usable_cores
 from minima_volume.runs.stages import stage_states
 
 
@@ -39,7 +43,9 @@ class Outcome:
     error: str = ""
 
 
-def run_pipeline(condition: str | Path, runs: Sequence[Path] | None = None, *, progress: bool = True) -> list[Outcome]:
+def run_pipeline(
+    condition: str | Path, runs: Sequence[Path] | None = None, *, jobs: int | None = None, progress: bool = True
+) -> list[Outcome]:
     """Execute the notebooks of every run folder, in order; what is complete is skipped.
 
     The executed notebooks stay in the run folders as the record; a failed one keeps its traceback. A failure ends its own run
@@ -48,10 +54,15 @@ def run_pipeline(condition: str | Path, runs: Sequence[Path] | None = None, *, p
     Args:
         condition: the condition folder.
         runs: run folders; all of the condition by default.
+        jobs: runs that are executed at once, each in kernels of its own; one per usable core by default. The cores are shared
+            out among them.
         progress: show a progress bar.
 
     Returns:
         An outcome for each run and stage.
+
+    Raises:
+        PipelineError: there are no run folders.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
     if not folders:
@@ -59,16 +70,36 @@ def run_pipeline(condition: str | Path, runs: Sequence[Path] | None = None, *, p
             f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"
         )
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    cores = usable_cores()
+    jobs = min(len(folders), cores if jobs is None else jobs)
+    bar = tqdm(total=len(folders) * len(STAGES), unit="notebook", disable=not progress, desc="pipeline")
+    with bar, _cores_for_each(max(1, cores // jobs)), ThreadPoolExecutor(jobs) as pool:
+        done = pool.map(lambda folder: _run_folder(folder, bar), folders)
+        return [outcome for outcomes in done for outcome in outcomes]
+
+
+@contextmanager
+def _cores_for_each(count: int) -> Iterator[None]:
+    """Tell the kernels that are started in the block how many cores are theirs."""
+    before = os.environ.get(CORES_VARIABLE)
+    os.environ[CORES_VARIABLE] = str(count)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[CORES_VARIABLE]
+        else:
+            os.environ[CORES_VARIABLE] = before
+
+
+def _run_folder(folder: Path, bar: tqdm) -> list[Outcome]:
+    """The five notebooks of one run; after a failure the later ones are not reached."""
     outcomes: list[Outcome] = []
-    with tqdm(total=len(folders) * len(STAGES), unit="notebook", disable=not progress, desc="pipeline") as bar:
-        for folder in folders:
-            failed = False
-            for stage in STAGES:
-                bar.set_description(f"{folder.name}: {stage}")
-                outcome = Outcome(folder.name, stage, "not reached") if failed else _execute(folder, stage)
-                failed = failed or outcome.outcome == "failed"
-                outcomes.append(outcome)
-                bar.update()
+    for stage in STAGES:
+        failed = any(outcome.outcome == "failed" for outcome in outcomes)
+        bar.set_postfix_str(f"{folder.name}: {stage}")
+        outcomes.append(Outcome(folder.name, stage, "not reached") if failed else _execute(folder, stage))
+        bar.update()
     return outcomes
 
 
