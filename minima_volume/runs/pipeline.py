@@ -65,6 +65,7 @@ def run_pipeline(
         PipelineError: there are no run folders.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
+    folders = [folder.resolve() for folder in folders]
     if not folders:
         raise PipelineError(
             f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"
@@ -120,7 +121,9 @@ def _execute(folder: Path, stage: str) -> Outcome:
             str(folder / name),
             str(temporary),
             parameters={"run_folder": "."},
-            cwd=str(folder),
+            resources={
+                "metadata": {"path": str(folder)}
+            },  # the kernel's folder; papermill's cwd would move this whole process
             progress_bar=False,
             log_output=False,
             extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: each kernel would warn about its transport
