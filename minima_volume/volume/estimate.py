@@ -30,7 +30,8 @@ from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
 from minima_volume.volume.results import Minimum, write_results
 
-SECONDS_PER_RADIUS = 3e-3  # a guess good enough to decide whether worker processes pay
+# a guess good enough to decide whether worker processes pay
+PASSES_PER_RADIUS, MULTIPLY_ADDS_PER_SECOND = 5, 1e10
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,15 @@ def _measure(
 ) -> dict[tuple[int, int, Condition], Radii]:
     """Radii for each (landscape, level, condition)."""
     seeds = sweep_seeds(run)
-    count = sum(1 for landscape, _ in wanted for level in trained.models if level >= landscape) * len(seeds)
-    workers = usable_workers(run.config, count * SECONDS_PER_RADIUS)
+    samples = sum(
+        len(conditions_of(run, threshold)) * (trained.dataset.base_size + landscape)
+        for landscape, threshold in wanted
+        for level in trained.models
+        if level >= landscape
+    )
+    num_params = next(iter(sweeps.values())).metadata["num_params"]
+    work = PASSES_PER_RADIUS * len(seeds) * samples * num_params
+    workers = usable_workers(run.config, work / MULTIPLY_ADDS_PER_SECOND)
     tasks = [task for level in trained.models for task in _tasks(run, trained, sweeps, wanted, level, seeds, workers)]
     parts: dict[tuple[int, int, Condition], list[Radii]] = {}
     with tqdm(
