@@ -65,7 +65,8 @@ def test_results_have_the_documented_keys(digits_run):
                 assert len(results[key]) == len(levels), key
         assert all(len(row) == 5 for row in results["top_r_vals"] + results["top_r_val_seeds"])
         assert results["num_params"] == 610 and results["dataset_type"] == "data"
-        assert isinstance(results["loss_ordering_violations"], int)
+        known = sum(value is not None for value in results["log_exp_r_n_values"])
+        assert isinstance(results["loss_ordering_violations"], int if known > 1 else type(None))
         assert results["data_level_ranks"] == [float(len(levels) - i) for i in range(len(levels))]
 
 

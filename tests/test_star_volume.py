@@ -179,7 +179,9 @@ def test_outside_is_undefined_with_the_reason():
     assert volume.log_exp_r_n is None
     assert volume.log_volume is None
     assert volume.effective_sample_size is None
-    assert volume.note == "the minimum itself is outside: its value at coefficient 0 is 0.75"
+    assert volume.note == (
+        "the minimum itself is outside: its value at coefficient 0 is 0.75; train longer or choose another threshold"
+    )
     assert volume.verdict == f"undefined: {volume.note}"
 
 

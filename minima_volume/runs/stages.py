@@ -115,14 +115,11 @@ def _volume_state(run: Run, trained: Trained) -> State:
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
     stored = read_json(run.cutoffs_file)
-    thresholds = {f"{t:g}" for t in run.config.volume.loss_thresholds}
     for level, record in trained.records.items():
-        entry = stored.get(f"Model_{level}", {})
-        if entry.get("weights_hash") != record["weights_hash"] or set(entry.get("cutoffs", {})) != thresholds:
-            return State("missing", f"{run.cutoffs_file.name} is of other models or thresholds")
-    return (
-        COMPLETE if run.loss_curves_figure.is_file() else State("missing", f"{run.loss_curves_figure.name} is missing")
-    )
+        if stored.get(f"Model_{level}", {}).get("weights_hash") != record["weights_hash"]:
+            return State("stale", f"{run.cutoffs_file.name} is of other models")
+    figure = run.loss_curves_figure
+    return COMPLETE if figure.is_file() else State("missing", f"{figure.name} is missing")
 
 
 def _accuracy_state(run: Run, trained: Trained) -> State:

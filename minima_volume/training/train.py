@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.files import hash_arrays, read_pt, write_pt
-from minima_volume.layout import Run
+from minima_volume.layout import Run, read_run
 from minima_volume.models import build_model
 from minima_volume.provenance import provenance, require_same, threads, usable_device
 from minima_volume.training.loop import History, train_model
@@ -160,16 +161,17 @@ def num_outputs(dataset: Dataset) -> int:
     return dataset.y_test.shape[1] if dataset.y_test.ndim > 1 else dataset.num_classes
 
 
-def load_models_and_data(run: Run) -> Trained:
+def load_models_and_data(run: Run | str | Path) -> Trained:
     """Load the samples and rebuild every model of a run from its weights.
 
     Args:
-        run: the run folder and its configuration (`minima_volume.open_run(folder)`).
+        run: the run folder, or the run that `minima_volume.open_run(folder)` gave.
 
     Raises:
         MissingStageError: notebook 1 has not been run, or a level is missing.
         StaleError: the models were made with other settings or other samples.
     """
+    run = run if isinstance(run, Run) else read_run(run)
     check_trained_settings(run)
     dataset = load_dataset(run.dataset_file, run.config, run.folder)
     data_hash = dataset.hash()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -45,11 +45,11 @@ class VolumeEstimate:
     largest_share: float | None
     num_censored: int
     verdict: str
-    radii: np.ndarray
-    coefficients: np.ndarray
-    censored: np.ndarray
-    reentered: np.ndarray
-    seeds: np.ndarray
+    radii: np.ndarray = field(repr=False)
+    coefficients: np.ndarray = field(repr=False)
+    censored: np.ndarray = field(repr=False)
+    reentered: np.ndarray = field(repr=False)
+    seeds: np.ndarray = field(repr=False)
     start_loss: float
     num_params: int
     num_zero: int
@@ -100,6 +100,8 @@ def measure_volume(
 
     Returns:
         The estimate with its diagnostics.
+
+    Parameters with requires_grad=False are perturbed like all others; leave them out with `names`.
 
     Raises:
         ConfigError: an argument is not allowed.

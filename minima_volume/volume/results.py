@@ -149,11 +149,12 @@ def order_keys(
 ) -> dict[str, Any]:
     """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
     values = [v.log_exp_r_n for v in volumes]
+    comparable = sum(value is not None for value in values) > 1
     return {
         f"{prefix}_predicts_minimas": order_holds(levels, values),
         f"{prefix}_native_is_largest": native_is_largest(landscape, levels, values),
-        f"{prefix}_ordering_violations": ordering_violations(values, test_losses),
-        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses),
+        f"{prefix}_ordering_violations": ordering_violations(values, test_losses) if comparable else None,
+        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses) if comparable else None,
         f"{prefix}_spearman": spearman(values, test_losses),
     }
 

@@ -95,7 +95,7 @@ def star_volume(radii: Radii, n: int, log_det: float) -> StarVolume:
     """
     counts = len(radii.radius), int(radii.censored.sum()), int(radii.reentered.sum())
     if radii.outside:
-        note = f"the minimum itself is outside: its value at coefficient 0 is {radii.start:.6g}"
+        note = f"the minimum itself is outside: its value at coefficient 0 is {radii.start:.6g}; train longer or choose another threshold"
         return StarVolume(None, None, None, None, *counts, note)
     if n == 0:
         return StarVolume(None, None, None, None, *counts, "no parameter moves: every scaling is 0")
