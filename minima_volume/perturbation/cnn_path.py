@@ -116,6 +116,22 @@ class CNNPath:
             outputs.append(hidden)
         return torch.stack(outputs)
 
+    def room_for(self, count: int) -> list[list[Tensor]]:
+        """Tensors to write parameter vectors into."""
+        return [[torch.empty_like(tensor) for tensor in self.minimum.values()] for _ in range(count)]
+
+    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Tensor:
+        """Outputs (B, samples, features) of one tile at B parameter vectors."""
+        x = self.x[tile.start : tile.stop]
+        outputs = []
+        for vector in vectors:
+            parameters = dict(zip(self.minimum, vector, strict=True))
+            hidden = self._convolve(self.layers[0], x, parameters)
+            for layer in self.layers[1:]:
+                hidden = _apply(layer, hidden, parameters)
+            outputs.append(hidden)
+        return torch.stack(outputs)
+
     def _convolve(self, layer: Layer, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         return _conv(layer.module, x, *_own(layer, parameters))
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,8 +18,10 @@ from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.general import GeneralPath
 from minima_volume.perturbation.mlp_path import MLPPath
+from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.tiles import Tile, tiles_for
 from minima_volume.perturbation.trace import trace_stack
+from minima_volume.perturbation.values import Values, measure
 
 MAX_GROUP = 512
 CHECKED_COEFFICIENTS = (0.01, 0.1, 1.0)
@@ -48,21 +49,6 @@ class Path(Protocol):
     def stack(self, held: Any, rows: Tensor, coefficients: Tensor) -> Any: ...
 
     def forward(self, stacked: Any, held: Any, tile: Tile) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Values:
-    """What the engine measured at B perturbed parameter vectors in K landscapes.
-
-    Attributes:
-        loss: (K, B) mean losses, float64.
-        accuracy: (K, B) fractions of samples with a positive margin; NaN where accuracy means nothing.
-        score: (K, B) k-th smallest margins when they were asked for, else None.
-    """
-
-    loss: np.ndarray
-    accuracy: np.ndarray
-    score: np.ndarray | None = None
 
 
 class LossEngine:
@@ -152,6 +138,10 @@ class LossEngine:
             self.path.hold([d for d, _ in drawn]),
         )
 
+    def particles(self, sigma: float, sizes: Sequence[int] | None = None) -> Particles:
+        """Unrelated parameter vectors theta* + sigma F z instead of points on rays."""
+        return Particles(self, sigma, sizes)
+
     @cached_property
     def start(self) -> Values:
         """Loss and accuracy (K, 1) of the minimum itself in every landscape."""
@@ -216,75 +206,21 @@ class Rays:
         Returns:
             Values of shape (K, B).
         """
-        sizes = self.engine.sizes if sizes is None else tuple(sizes)
-        chunk, parts = self.path.chunk_for(sizes[-1]), []
+        engine, path = self.engine, self.path
+        sizes = engine.sizes if sizes is None else tuple(sizes)
+        y = engine._y if path is engine.path else engine.y
+        tiles = tiles_for(path.tiles, sizes[-1])
+        chunk, parts = path.chunk_for(sizes[-1]), []
         for start in range(0, len(rows), chunk):
             part = slice(start, start + chunk)
-            parts.append(self._chunk(rows[part], coefficients[part], sizes, wrong_allowed))
-        columns = [
-            None if column[0] is None else torch.cat(column, 1).cpu().numpy() for column in zip(*parts, strict=True)
-        ]
-        return Values(*columns)  # type: ignore[arg-type]
-
-    def _chunk(
-        self,
-        rows: np.ndarray,
-        coefficients: np.ndarray,
-        sizes: Sequence[int],
-        wrong_allowed: Sequence[int] | None,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        engine, path = self.engine, self.path
-        y = engine._y if path is engine.path else engine.y
-        device = y.device
-        stacked = path.stack(
-            self.held, torch.as_tensor(rows, device=device), torch.as_tensor(coefficients, device=device)
-        )
-        total = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        right = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        losses_at, right_at, margins = [], [], []
-        for tile in tiles_for(path.tiles, sizes[-1]):
-            outputs = path.forward(stacked, self.held, tile)
-            targets = y[tile.start : tile.stop]
-            losses = _losses(engine.loss, outputs, targets)
-            margin = None if engine.loss.margins is None else engine.loss.margins(outputs, targets)
-            begin = 0
-            for cut in tile.cuts:
-                total = total + losses[:, begin:cut].double().sum(1)
-                if margin is not None:
-                    right = right + _samples((margin[:, begin:cut] > 0).double()).sum(1)
-                begin = cut
-                if (size := tile.start + cut) in sizes:
-                    losses_at.append(total / size)
-                    right_at.append(right / size)
-            if margin is not None and wrong_allowed is not None:
-                margins.append(margin.flatten(1))
-        loss, accuracy = torch.stack(losses_at), torch.stack(right_at)
-        if engine.loss.margins is None:
-            accuracy = torch.full_like(accuracy, math.nan)
-        if not margins or wrong_allowed is None:
-            return loss, accuracy, None
-        joined = torch.cat(margins, 1).nan_to_num(nan=-math.inf)
-        scores = [
-            joined[:, : size * engine.answers].kthvalue(wrong + 1, 1).values.double()
-            for size, wrong in zip(sizes, wrong_allowed, strict=True)
-        ]
-        return loss, accuracy, torch.stack(scores)
-
-
-def _losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    if loss.batched:
-        return _samples(loss.elements(outputs, targets))
-    losses = loss.elements(outputs[0], targets)
-    if losses.shape != outputs.shape[1:2]:
-        raise ConfigError(
-            f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}"
-        )
-    return losses.unsqueeze(0)
-
-
-def _samples(values: Tensor) -> Tensor:
-    """(B, samples, ...) values as (B, samples): the mean over tokens where there are several."""
-    return values.flatten(2).mean(2) if values.ndim > 2 else values
+            stacked = path.stack(
+                self.held,
+                torch.as_tensor(rows[part], device=y.device),
+                torch.as_tensor(coefficients[part], device=y.device),
+            )
+            forward = partial(path.forward, stacked, self.held)
+            parts.append(measure(engine.loss, y, tiles, forward, sizes, wrong_allowed))
+        return Values.join(parts)
 
 
 def _features_first(y: Tensor) -> Tensor:

@@ -66,6 +66,15 @@ class GeneralPath:
         """Outputs (1, samples, ...) of one tile at the parameters last written."""
         return self.run(self.x[tile.start : tile.stop]).unsqueeze(0)
 
+    def room_for(self, count: int) -> list[list[Tensor]]:
+        """Tensors to write parameter vectors into: the copy's own parameters, one vector at a time."""
+        assert count == 1
+        return [[parameter.data for parameter in self.parameters]]
+
+    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Tensor:
+        """Outputs (1, samples, ...) of one tile at the parameter vector last written."""
+        return self.run(self.x[tile.start : tile.stop]).unsqueeze(0)
+
     def run(self, x: Tensor) -> Tensor:
         """One forward pass that leaves the samples and the buffers as they were."""
         outputs = self.model(x.clone())  # a model may work on its input in place

@@ -67,7 +67,7 @@ class MLPPath:
         minimum = dict(zip(directions.names, directions.minimum, strict=True))
         linears = [layer for layer in layers if layer.kind == "linear"]
         self.index = {name: position for position, name in enumerate(directions.names)}
-        self.linears = linears
+        self.linears, self.directions = linears, directions
         shapes = [tuple(minimum[str(layer.weight)].shape) for layer in linears]
         last = len(linears) - 1
         # widths of inputs and outputs of each layer as they are stored: hidden ones are padded with zeros
@@ -140,8 +140,14 @@ class MLPPath:
     def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile, a transposed view."""
         rows, c, weights, biases = stacked
-        base, products = self._first_layer(held, tile)
-        hidden = torch.addcmul(base, products[rows], c)
+        return self.after_first(
+            torch.addcmul(self.first_base(tile), self._products(held, tile)[rows], c), weights, biases, tile
+        )
+
+    def after_first(
+        self, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], tile: Tile
+    ) -> Tensor:
+        """Outputs (B, samples, features) from the first layer's outputs and the parameters of the other layers."""
         layer = 0
         for step in self.steps[1:]:
             if isinstance(step, nn.Linear):
@@ -154,18 +160,27 @@ class MLPPath:
                 hidden = step(hidden)
         return hidden[:, :, : tile.stop - tile.start].transpose(1, 2)
 
-    def _first_layer(self, held: HeldDirections, tile: Tile) -> tuple[Tensor, Tensor]:
-        x = self.x[tile.start]
+    def first_base(self, tile: Tile) -> Tensor:
+        """The first layer's outputs (out, samples) at the minimum."""
         if tile.start not in self.first:
-            base = self.weights[0] @ x
+            base = self.weights[0] @ self.x[tile.start]
             self.first[tile.start] = base if self.biases[0] is None else base + self.biases[0]
+        return self.first[tile.start]
+
+    def _products(self, held: HeldDirections, tile: Tile) -> Tensor:
+        """The first layer's products (G, out, samples) with the held directions."""
         if tile.start not in held.first:
+            x = self.x[tile.start]
             group = x.expand(len(held.weights[0]), *x.shape)
             bias = held.biases[0]
             held.first[tile.start] = (
                 torch.bmm(held.weights[0], group) if bias is None else torch.baddbmm(bias, held.weights[0], group)
             )
-        return self.first[tile.start], held.first[tile.start]
+        return held.first[tile.start]
+
+    def parameter(self, name: str) -> tuple[Tensor, Tensor]:
+        """A parameter at the minimum, and its scaling."""
+        return self.directions.minimum[self.index[name]], self.directions.factors[self.index[name]]
 
 
 def _as_view(rows: Tensor) -> Tensor | slice:

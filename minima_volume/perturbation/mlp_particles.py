@@ -1,0 +1,148 @@
+"""Particles of multilayer perceptrons: batches of unrelated networks, the first layer drawn in the space that the samples span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from minima_volume.perturbation.mlp_path import MLPPath, aligned
+from minima_volume.perturbation.tiles import Tile, tiles_for
+
+WORTHWHILE = 0.9  # the first layer is projected when the samples span less than this share of its inputs
+SMALLEST_CHUNK, LARGEST_CHUNK = 8, 512
+CACHE_BYTES, GPU_BYTES = 4 << 20, 1 << 30
+
+
+@dataclass(frozen=True)
+class Block:
+    """The numbers of a particle that perturb one weight or bias.
+
+    Attributes:
+        columns: where they are in the particle.
+        shape: of the matrix they make, (out, in) or (out, 1).
+        minimum: theta*, that shape; None for the first layer, whose minimum enters through its products.
+        factor: F, broadcastable against the shape.
+    """
+
+    columns: slice
+    shape: tuple[int, int]
+    minimum: Tensor | None
+    factor: Tensor
+
+    def write(self, z: Tensor, sigma: float, out: Tensor) -> None:
+        """theta* + sigma F z (or sigma F z) for B particles into `out` (B, out, in)."""
+        part = z[:, self.columns].unflatten(1, self.shape)
+        if self.minimum is None:
+            torch.mul(part, sigma * self.factor, out=out)
+        else:
+            torch.addcmul(self.minimum, part, self.factor, value=sigma, out=out)
+
+
+class MLPParticles:
+    """Runs B unrelated perturbed networks at once.
+
+    The first layer enters only through x Z'. Where x (T, d) has rank r < d, x = L Q' with orthonormal columns Q (d, r), and
+    L z' with r normals has the law of x z' with d normals: r numbers a row are drawn instead of d.
+
+    Args:
+        path: of the model.
+        size: samples of the largest landscape asked for.
+    """
+
+    def __init__(self, path: MLPPath, size: int) -> None:
+        self.path = path
+        tiles = tiles_for(path.tiles, size)
+        x = torch.cat([path.x[tile.start][:, : tile.stop - tile.start] for tile in tiles], 1).t()
+        basis = samples_basis(x[:size])
+        inputs = x.shape[1] if basis is None else basis.shape[1]
+        # the first layer's bias is the weight of one more input that is always 1
+        self.inputs = {
+            tile.start: _with_ones(path.x[tile.start] if basis is None else basis.t() @ path.x[tile.start])
+            for tile in tiles
+        }
+        self.base = {tile.start: path.first_base(tile) for tile in tiles}
+        self.weights, self.biases, self.dim = self._blocks(inputs)
+        widths = [(path.widths[0][0], aligned(inputs + 1)), *path.widths[1:]]
+        numbers = sum(rows * columns for rows, columns in widths)
+        room = (GPU_BYTES if x.is_cuda else CACHE_BYTES) // (numbers * x.element_size())
+        self.chunk = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
+        self.room = [x.new_zeros(self.chunk, *shape) for shape in widths]
+        self.bias_room = [
+            None if block is None else x.new_zeros(self.chunk, shape[0], 1)
+            for block, shape in zip(self.biases, widths, strict=True)
+        ]
+
+    def _blocks(self, inputs: int) -> tuple[list[Block], list[Block | None], int]:
+        """The blocks of all weights and biases, and how many numbers they take."""
+        weights: list[Block] = []
+        biases: list[Block | None] = []
+        start = 0
+        for i, layer in enumerate(self.path.linears):
+            assert layer.weight is not None
+            columns = inputs if i == 0 else self.path.parameter(layer.weight)[0].shape[1]
+            weights.append(self._block(layer.weight, columns, start, first=i == 0))
+            start = weights[-1].columns.stop
+            biases.append(None if layer.bias is None else self._block(layer.bias, 1, start, first=i == 0))
+            start = start if layer.bias is None else start + weights[-1].shape[0]
+        return weights, biases, start
+
+    def _block(self, name: str, columns: int, start: int, first: bool) -> Block:
+        minimum, factor = self.path.parameter(name)
+        rows = len(minimum)
+        return Block(
+            slice(start, start + rows * columns),
+            (rows, columns),
+            None if first else minimum.view(rows, columns),
+            factor.view(-1, 1) if factor.ndim else factor,
+        )
+
+    def stack(self, z: Tensor, sigma: float) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Padded weights (B, out, in) and biases (B, out, 1) of all layers; the first are sigma F z alone."""
+        count = len(z)
+        weights = [room[:count] for room in self.room]
+        biases = [None if room is None else room[:count] for room in self.bias_room]
+        for block, room in zip(self.weights, weights, strict=True):
+            block.write(z, sigma, room[:, : block.shape[0], : block.shape[1]])
+        for bias, place in zip(self.biases[1:], biases[1:], strict=True):
+            if bias is not None and place is not None:
+                bias.write(z, sigma, place[:, : bias.shape[0]])
+        if (first := self.biases[0]) is not None:
+            inputs = self.weights[0].shape[1]
+            first.write(z, sigma, weights[0][:, : first.shape[0], inputs : inputs + 1])
+        return weights, biases
+
+    def forward(self, stacked: tuple[list[Tensor], list[Tensor | None]], tile: Tile) -> Tensor:
+        """Outputs (B, samples, features) of one tile, a transposed view."""
+        weights, biases = stacked
+        seen = self.inputs[tile.start]
+        hidden = torch.baddbmm(self.base[tile.start], weights[0], seen.expand(len(weights[0]), *seen.shape))
+        return self.path.after_first(hidden, weights[1:], biases[1:], tile)
+
+
+def samples_basis(x: Tensor) -> Tensor | None:
+    """Orthonormal columns Q (d, r) that span the rows of x (T, d), or None where r is not much smaller than d.
+
+    >>> samples_basis(torch.eye(4)[:2]).shape, samples_basis(torch.eye(4))
+    (torch.Size([4, 2]), None)
+    """
+    samples, inputs = x.shape
+    double = x.double()
+    if samples <= WORTHWHILE * inputs:
+        basis = torch.linalg.qr(double.t()).Q
+    else:
+        values, vectors = torch.linalg.eigh(double.t() @ double)
+        # what is dropped is below the rounding of single-precision samples
+        keep = values > 1e-14 * values[-1]
+        keep[-1] = True
+        basis = vectors[:, keep]
+    return basis.to(x.dtype) if basis.shape[1] <= WORTHWHILE * inputs else None
+
+
+def _with_ones(x: Tensor) -> Tensor:
+    """x (d, T) with one more row of ones, and rows of zeros up to a multiple of 16."""
+    rows, columns = x.shape
+    more = x.new_zeros(aligned(rows + 1) - rows, columns)
+    more[0] = 1
+    return torch.cat([x, more])

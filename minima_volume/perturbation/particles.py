@@ -1,0 +1,115 @@
+"""Particles: many unrelated perturbed parameter vectors theta* + sigma F z of one model, z standard normal.
+
+Splitting and weight noise ask for thousands of these. A particle is a row of numbers z; how many it has is the path's business,
+since coordinates that the samples cannot see need not be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from minima_volume.errors import ConfigError
+from minima_volume.perturbation.cnn_path import CNNPath
+from minima_volume.perturbation.general import GeneralPath
+from minima_volume.perturbation.mlp_particles import MLPParticles
+from minima_volume.perturbation.mlp_path import MLPPath
+from minima_volume.perturbation.tiles import Tile, tiles_for
+from minima_volume.perturbation.values import Values, measure
+
+if TYPE_CHECKING:
+    from minima_volume.perturbation.engine import LossEngine
+
+
+class Runner(Protocol):
+    """One way of running a model at unrelated parameter vectors."""
+
+    dim: int  # numbers that make one particle
+    chunk: int  # particles that are best run together
+
+    def stack(self, z: Tensor, sigma: float) -> Any: ...
+
+    def forward(self, stacked: Any, tile: Tile) -> Tensor: ...
+
+
+class WholeParticles:
+    """Particles of all n numbers, for the paths that run one parameter vector after the other."""
+
+    def __init__(self, path: GeneralPath | CNNPath) -> None:
+        self.path, self.base = path, path.base
+        self.counts = [shape.numel() for shape in self.base.shapes]
+        self.dim, self.chunk = sum(self.counts), path.chunk
+
+    def stack(self, z: Tensor, sigma: float) -> list[list[Tensor]]:
+        """Parameter vectors theta* + sigma F z, one for each row of z (B, dim)."""
+        vectors = self.path.room_for(len(z))
+        for row, vector in zip(z, vectors, strict=True):
+            parts = zip(row.split(self.counts), self.base.minimum, self.base.factors, vector, strict=True)
+            for part, minimum, factor, out in parts:
+                torch.addcmul(minimum, part.view(minimum.shape), factor, value=sigma, out=out)
+        return vectors
+
+    def forward(self, stacked: list[list[Tensor]], tile: Tile) -> Tensor:
+        """Outputs (B, samples, ...) of one tile."""
+        return self.path.forward_at(stacked, tile)
+
+
+class Particles:
+    """Losses of one model at theta* + sigma F z for rows of z, in nested landscapes.
+
+    Attributes:
+        dim: numbers that make one particle. With independent standard normals for them, losses have the law that
+            independent standard normals for all n parameters give.
+        chunk: particles that are best run together. Values do not depend on which particles are.
+        device, dtype: of z.
+
+    Args:
+        engine: of the model.
+        sigma: size of the perturbation, in units of the scaling.
+        sizes: the landscapes, (K,) of the engine's sizes, ascending; all by default.
+
+    Raises:
+        ConfigError: sigma is not a positive number.
+    """
+
+    def __init__(self, engine: LossEngine, sigma: float, sizes: Sequence[int] | None = None) -> None:
+        if not 0 < sigma < float("inf"):
+            raise ConfigError(f"sigma {sigma} is not allowed: it must be a positive number")
+        self.engine, self.sigma = engine, float(sigma)
+        self.sizes = engine.sizes if sizes is None else tuple(sizes)
+        path = engine.path
+        assert isinstance(path, MLPPath | CNNPath | GeneralPath)
+        self.runner: Runner = MLPParticles(path, self.sizes[-1]) if isinstance(path, MLPPath) else WholeParticles(path)
+        self.dim, self.chunk = self.runner.dim, self.runner.chunk
+        self.device, self.dtype = engine.y.device, engine.dtype
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Standard normals (count, dim), drawn on the device of the generator and the model."""
+        return torch.empty(count, self.dim, dtype=self.dtype, device=self.device).normal_(generator=generator)
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A generator on the device where the particles are drawn."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def evaluate(self, z: Tensor, wrong_allowed: Sequence[int] | None = None) -> Values:
+        """Measure B particles.
+
+        Args:
+            z: (B, dim).
+            wrong_allowed: see `Rays.evaluate`.
+
+        Returns:
+            Values of shape (K, B).
+        """
+        engine = self.engine
+        tiles = tiles_for(engine.path.tiles, self.sizes[-1])
+        parts = []
+        for chunk in z.split(self.chunk):
+            forward = partial(self.runner.forward, self.runner.stack(chunk, self.sigma))
+            parts.append(measure(engine.loss, engine._y, tiles, forward, self.sizes, wrong_allowed))
+        return Values.join(parts)

@@ -1,0 +1,115 @@
+"""From the outputs of perturbed models, tile by tile, to losses, accuracies and margin scores of nested landscapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minima_volume.errors import ConfigError
+from minima_volume.losses import Loss
+from minima_volume.perturbation.tiles import Tile
+
+Columns = tuple[Tensor, Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the engine measured at B perturbed parameter vectors in K landscapes.
+
+    Attributes:
+        loss: (K, B) mean losses, float64.
+        accuracy: (K, B) fractions of samples with a positive margin; NaN where accuracy means nothing.
+        score: (K, B) k-th smallest margins when they were asked for, else None.
+    """
+
+    loss: np.ndarray
+    accuracy: np.ndarray
+    score: np.ndarray | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[Columns]) -> Values:
+        """The values of several chunks of parameter vectors, one after the other."""
+        loss, accuracy, score = zip(*parts, strict=True)
+        known = [part for part in score if part is not None]
+        return cls(_numpy(loss), _numpy(accuracy), _numpy(known) if known else None)
+
+
+def _numpy(parts: Sequence[Tensor]) -> np.ndarray:
+    return torch.cat(list(parts), 1).cpu().numpy()
+
+
+def measure(
+    loss: Loss,
+    y: Tensor,
+    tiles: Iterable[Tile],
+    forward: Callable[[Tile], Tensor],
+    sizes: Sequence[int],
+    wrong_allowed: Sequence[int] | None = None,
+) -> Columns:
+    """Losses, accuracies and scores, each (K, B), of B parameter vectors in nested landscapes.
+
+    Args:
+        loss: the loss.
+        y: (T, ...) targets.
+        tiles: cover the longest landscape.
+        forward: outputs (B, samples, ...) of one tile.
+        sizes: (K,) samples of the landscapes, ascending; each is the end of a cut.
+        wrong_allowed: (K,) for each landscape w: asks for the (w + 1)-th smallest margin.
+    """
+    total = right = torch.zeros(())
+    answers = 1
+    losses_at, right_at, margins = [], [], []
+    for tile in tiles:
+        outputs = forward(tile)
+        targets = y[tile.start : tile.stop]
+        losses = per_sample(loss, outputs, targets)
+        margin = None if loss.margins is None else loss.margins(outputs, targets)
+        if margin is not None:
+            answers = margin[0, 0].numel()
+        begin = 0
+        for cut in tile.cuts:
+            total = total + losses[:, begin:cut].double().sum(1)
+            if margin is not None:
+                right = right + _mean_over_tokens((margin[:, begin:cut] > 0).double()).sum(1)
+            begin = cut
+            if (size := tile.start + cut) in sizes:
+                losses_at.append(total / size)
+                right_at.append(right / size)
+        if margin is not None and wrong_allowed is not None:
+            margins.append(margin.flatten(1))
+    mean = torch.stack(losses_at)
+    accuracy = torch.full_like(mean, math.nan) if loss.margins is None else torch.stack(right_at)
+    if not margins or wrong_allowed is None:
+        return mean, accuracy, None
+    joined = torch.cat(margins, 1).nan_to_num(nan=-math.inf)
+    scores = [
+        joined[:, : size * answers].kthvalue(wrong + 1, 1).values.double()
+        for size, wrong in zip(sizes, wrong_allowed, strict=True)
+    ]
+    return mean, accuracy, torch.stack(scores)
+
+
+def per_sample(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Losses (B, samples) of outputs (B, samples, ...).
+
+    Raises:
+        ConfigError: a user's loss returned something else than one value a sample.
+    """
+    if loss.batched:
+        return _mean_over_tokens(loss.elements(outputs, targets))
+    losses = loss.elements(outputs[0], targets)
+    if losses.shape != outputs.shape[1:2]:
+        raise ConfigError(
+            f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}"
+        )
+    return losses.unsqueeze(0)
+
+
+def _mean_over_tokens(values: Tensor) -> Tensor:
+    """(B, samples, ...) values as (B, samples)."""
+    return values.flatten(2).mean(2) if values.ndim > 2 else values
