@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from minima_volume.config import Coefficients
 from minima_volume.errors import ConfigError
 from minima_volume.losses import PerSample
-from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.volume.crossings import Condition, Radii, find_radii
-from minima_volume.volume.star import StarVolume, star_volume
+from minima_volume.volume.crossings import Condition
+from minima_volume.volume.rays import VolumeEstimate, measure_rays
 
 MEASURES = ("lebesgue",)
-
-
-@dataclass(frozen=True)
-class VolumeEstimate:
-    """The volume of one minimum, with everything needed to judge and to recompute it.
-
-    Attributes:
-        log_volume: log of the Lebesgue volume of the star region in parameter space; None where undefined (see `note`).
-        log_exp_r_n: log mean r^n, the published number; None likewise.
-        effective_sample_size, largest_share: how many directions the mean rests on; share of the largest.
-        num_censored: directions that never crossed; the volume is then a lower bound.
-        verdict: how far to trust it, in words.
-        radii: (D,) c * ||xi||, lower bounds where `censored`.
-        coefficients, censored, reentered, seeds: (D,) per direction.
-        start_loss: loss (or accuracy, with an accuracy threshold) at the minimum itself.
-        num_params: n, the perturbed entries; `num_zero` more have scaling 0 and are left out.
-        left_out: parameters that were not perturbed.
-        note: why values are None, or None.
-    """
-
-    log_volume: float | None
-    log_exp_r_n: float | None
-    effective_sample_size: float | None
-    largest_share: float | None
-    num_censored: int
-    verdict: str
-    radii: np.ndarray = field(repr=False)
-    coefficients: np.ndarray = field(repr=False)
-    censored: np.ndarray = field(repr=False)
-    reentered: np.ndarray = field(repr=False)
-    seeds: np.ndarray = field(repr=False)
-    start_loss: float
-    num_params: int
-    num_zero: int
-    left_out: tuple[str, ...]
-    note: str | None
 
 
 def measure_volume(
@@ -114,82 +75,84 @@ def measure_volume(
     >>> bool(abs(estimate.log_volume - exact) < 0.1)
     True
     """
-    _check(threshold, accuracy_threshold, measure, num_directions)
-    grid = Coefficients().values() if coefficients is None else np.asarray(coefficients, dtype=np.float64)
-    if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not bool((np.diff(grid) > 0).all()):
-        raise ConfigError("coefficients must increase from 0 and be at least two")
-    if max_coefficient < grid[-1]:
-        raise ConfigError(f"max_coefficient {max_coefficient} must be at least the last coefficient {grid[-1]}")
-    target = next(model.parameters()).device if device is None else torch.device(device)
-    on_device = model if target == next(model.parameters()).device else _copy_to(model, target)
-    engine = LossEngine(
-        on_device, x.to(target), y.to(target), loss, scaling=scaling, names=names, memory_gib=memory_gib
-    )
-    engine.check(seed)
-    if threshold is not None:
-        condition = Condition("loss", threshold)
-    else:
-        assert accuracy_threshold is not None
-        condition = Condition("accuracy", accuracy_threshold)
-        if np.isnan(engine.start.accuracy).any():
-            raise ConfigError(
-                f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
-            )
-    ceiling = threshold if threshold is not None else float(engine.start.loss[0, 0])
-    with tqdm(total=2 * num_directions, unit="direction", disable=not progress) as bar:
-        bar.set_description("walking")
-        curves = trace_curves(engine, range(seed, seed + num_directions), grid, ceiling, bar.update)
-        bar.set_description("refining")
-        size = engine.sizes[0]
-        found, _ = find_radii(
-            engine,
-            curves,
-            [size],
-            [condition],
-            max_coefficient=max_coefficient,
-            tolerance=tolerance,
-            on_done=bar.update,
-        )
-    radii = found[size, condition]
-    return _estimate(engine, radii, star_volume(radii, engine.directions.num_params, engine.directions.log_det))
-
-
-def _check(threshold: float | None, accuracy_threshold: float | None, measure: str, num_directions: int) -> None:
     if measure not in MEASURES:
         raise ConfigError(f"measure {measure!r} is not known; allowed: {', '.join(MEASURES)}")
+    condition = _condition(threshold, accuracy_threshold)
+    _check_samples(model, x, y)
+    engine = _engine(model, x, y, loss, scaling, names, device, memory_gib)
+    if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
+        raise ConfigError(
+            f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
+        )
+    engine.check(seed)
+    # the one place where measures part
+    return measure_rays(
+        engine,
+        condition,
+        num_directions=num_directions,
+        seed=seed,
+        coefficients=coefficients,
+        max_coefficient=max_coefficient,
+        tolerance=tolerance,
+        progress=progress,
+    )
+
+
+def _condition(threshold: float | None, accuracy_threshold: float | None) -> Condition:
     if (threshold is None) == (accuracy_threshold is None):
         raise ConfigError("give either threshold (a loss) or accuracy_threshold (a fraction), not both or none")
-    if threshold is not None and not 0 < threshold < np.inf:
-        raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
-    if accuracy_threshold is not None and not 0 < accuracy_threshold <= 1:
+    if threshold is not None:
+        if not 0 < threshold < np.inf:
+            raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
+        return Condition("loss", threshold)
+    assert accuracy_threshold is not None
+    if not 0 < accuracy_threshold <= 1:
         raise ConfigError(f"accuracy_threshold {accuracy_threshold} is not allowed: it must be above 0 and at most 1")
-    if num_directions < 1:
-        raise ConfigError(f"num_directions {num_directions} is not allowed: it must be at least 1")
+    return Condition("accuracy", accuracy_threshold)
 
 
-def _copy_to(model: nn.Module, device: torch.device) -> nn.Module:
-    import copy
+def _check_samples(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    """What every measure needs of the model and its samples."""
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
+    if next(model.parameters(), None) is None:
+        raise ConfigError(f"model {type(model).__name__} has no parameters: there is nothing to perturb")
+    for name, values in (("x", x), ("y", y)):
+        if not isinstance(values, Tensor):
+            raise ConfigError(
+                f"{name} is a {type(values).__module__}.{type(values).__name__}; it must be a torch.Tensor: "
+                f"convert it with torch.as_tensor({name})"
+            )
+        if values.ndim == 0 or len(values) == 0:
+            raise ConfigError(f"{name} has shape {tuple(values.shape)}; it must hold at least one sample")
+    if len(x) != len(y):
+        raise ConfigError(f"x has {len(x)} samples, y has {len(y)}; they must be equally many")
 
-    return copy.deepcopy(model).to(device)
 
-
-def _estimate(engine: LossEngine, radii: Radii, volume: StarVolume) -> VolumeEstimate:
-    directions = engine.directions
-    return VolumeEstimate(
-        log_volume=volume.log_volume,
-        log_exp_r_n=volume.log_exp_r_n,
-        effective_sample_size=volume.effective_sample_size,
-        largest_share=volume.largest_share,
-        num_censored=volume.num_censored,
-        verdict=volume.verdict,
-        radii=radii.radius,
-        coefficients=radii.coefficient,
-        censored=radii.censored,
-        reentered=radii.reentered,
-        seeds=radii.seeds,
-        start_loss=radii.start,
-        num_params=directions.num_params,
-        num_zero=directions.num_zero,
-        left_out=directions.left_out,
-        note=volume.note,
-    )
+def _engine(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: str | PerSample,
+    scaling: str,
+    names: str | Sequence[str],
+    device: str | torch.device | None,
+    memory_gib: float,
+) -> LossEngine:
+    first = next(model.parameters())
+    target = first.device if device is None else torch.device(device)
+    on_device = model if target == first.device else copy.deepcopy(model).to(target)
+    x, y = x.to(target), y.to(target)
+    if x.is_floating_point() and x.dtype != first.dtype:
+        raise ConfigError(f"x is {x.dtype}, the model {first.dtype}; convert it with x.to({first.dtype})")
+    try:
+        with torch.no_grad():
+            copy.deepcopy(on_device).eval()(x[:1].clone())
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*on_device.named_parameters()][:2])
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{type(model).__name__} cannot take samples of shape {tuple(x.shape[1:])} (x has shape {tuple(x.shape)} and type "
+            f"{x.dtype}; the model's first parameters are {weights}): {reason}"
+        ) from error
+    return LossEngine(on_device, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
