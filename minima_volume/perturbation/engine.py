@@ -127,6 +127,12 @@ class LossEngine:
         for start in range(0, len(seeds), self.group_size):
             yield self.rays(seeds[start : start + self.group_size])
 
+    def along(self, directions: Directions) -> LossEngine:
+        """The same engine with other directions from the same minimum, preconditioned ones for example."""
+        other = copy.copy(self)
+        other.directions = directions
+        return other
+
     def rays(self, seeds: Sequence[int]) -> Rays:
         """Hold the directions of a few seeds."""
         drawn = [self.directions.draw(seed) for seed in seeds]
