@@ -6,7 +6,7 @@ import difflib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -51,6 +51,21 @@ class Seeds(Section):
     perturbation: Seed = 1
 
 
+class Imbalance(Section):
+    """A class-imbalanced draw: a share of the samples has one of some labels, the others have none of them."""
+
+    labels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    ratio: Fraction  # share of samples with one of these labels; exact in every prefix, to within one sample
+    base: bool = True  # draw the base samples so
+    additional: bool = False  # draw the additional samples so
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Imbalance:
+        if not (self.base or self.additional):
+            raise ValueError("base and additional are both false, so nothing is imbalanced; leave imbalance null")
+        return self
+
+
 class Data(Section):
     """Where samples come from, and how many each landscape has."""
 
@@ -59,7 +74,16 @@ class Data(Section):
     variant: Literal["data", "poison", "noise"] = "data"
     base_size: Count
     levels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    imbalance: Imbalance | None = None  # None: every sample of the source is as likely
     store: Literal["full", "indices"] = "full"
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Data:
+        if self.variant == "noise" and self.imbalance is not None and self.imbalance.additional:
+            raise ValueError(
+                "imbalance.additional must be false with variant noise, which makes the additional samples up"
+            )
+        return self
 
     @field_validator("levels")
     @classmethod
@@ -250,7 +274,9 @@ def _explain(problem: Any) -> str:
 def _allowed_keys(path: list[str]) -> list[str]:
     section: Any = Config
     for part in path:
-        section = section.model_fields[part].annotation
+        annotation = section.model_fields[part].annotation
+        sections = [kind for kind in get_args(annotation) if kind is not type(None)]  # of an optional section
+        section = sections[0] if sections else annotation
     return list(section.model_fields)
 
 

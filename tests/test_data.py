@@ -25,6 +25,7 @@ from minima_volume.errors import ConfigError, DamagedFileError, DataError, Missi
 from minima_volume.files import read_pt, write_pt
 from minima_volume.models import build_model
 from minima_volume.runs.stages import run_stage
+from minima_volume.seeding import generator
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 
@@ -113,6 +114,77 @@ def test_noise_needs_only_the_base_set_from_the_source():
     made = dataset({"data.levels": [0, 2000], "data.variant": "noise"})
     assert len(made.x_additional) == 2000
     assert bool((made.indices[20:] == -1).all()) and bool((made.indices[:20] >= 0).all())
+
+
+IMBALANCE = {"data.imbalance": {"labels": [0, 1], "ratio": 0.9, "base": True, "additional": False}}
+
+
+@pytest.mark.parametrize("where", [(True, False), (False, True), (True, True)])
+def test_imbalanced_prefixes_have_the_ratio_and_are_nested(where):
+    """Every prefix has the share to within one sample; fewer or more levels, the same samples; no sample twice."""
+    imbalance = {"labels": [2, 7], "ratio": 0.7, "base": where[0], "additional": where[1]}
+    small = dataset({"data.levels": [0, 30], "data.imbalance": imbalance})
+    large = dataset({"data.levels": [0, 30, 150], "data.imbalance": imbalance})
+    assert torch.equal(large.indices[:50], small.indices)
+    assert len(set(large.indices.tolist())) == len(large.indices)
+    for labels, applies in ((large.y_base_train, where[0]), (large.y_additional, where[1])):
+        favoured = ((labels == 2) | (labels == 7)).cumsum(0)
+        wanted = 0.7 * torch.arange(1, len(labels) + 1)
+        assert bool(((favoured - wanted).abs() <= 0.501).all()) == applies
+    assert torch.equal(large.y_train, digits(0, 0).y_train[large.indices])
+
+
+def test_what_is_not_imbalanced_is_drawn_in_the_usual_order():
+    """Without the base's samples; ratio 1 takes these labels alone; without imbalance nothing changes."""
+    plain, skewed = dataset({"data.levels": [150]}), dataset({"data.levels": [150], **IMBALANCE})
+    rest = [i for i in torch.randperm(1300, generator=generator(10, "draw")).tolist() if i not in skewed.indices[:20]]
+    assert skewed.indices[20:].tolist() == rest[:150] and not torch.equal(plain.indices, skewed.indices)
+    alone = dataset({"data.imbalance": {"labels": [3], "ratio": 1.0}})
+    assert set(alone.y_base_train.tolist()) == {3}
+
+
+def test_imbalance_with_poison_and_on_the_swiss_roll():
+    """True labels are drawn with the ratio, then poisoned; labels of a single logit are 0.0 and 1.0."""
+    imbalance = {"data.imbalance": {"labels": [4], "ratio": 0.5, "additional": True}}
+    poisoned = dataset({"data.variant": "poison", **imbalance})
+    true = digits(0, 0).y_train[poisoned.indices[20:]]
+    assert bool((true != poisoned.y_additional).all()) and int((true == 4).sum()) == 20
+    swiss = dataset({**SWISS, "data.imbalance": {"labels": [1], "ratio": 0.8}})
+    assert swiss.y_base_train.sum().item() == 16
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "words"),
+    [
+        ({"ratio": 0.0}, ["data.imbalance.ratio: 0.0 is not allowed", "greater than 0"]),
+        ({"ratio": 1.01}, ["data.imbalance.ratio: 1.01 is not allowed", "less than or equal to 1"]),
+        ({"labels": []}, ["data.imbalance.labels: [] is not allowed"]),
+        ({"base": False}, ["data.imbalance: base and additional are both false"]),
+        ({"rate": 0.5}, ["data.imbalance.rate: unknown key (did you mean ratio?); allowed: labels, ratio, base"]),
+        ({"labels": [3, 12]}, ["data.imbalance.labels: no sample of the source has label 12"]),
+        ({"additional": True}, ["ratio 0.9 asks for 900 samples with labels [0, 1] among 1000 additional", "has 24"]),
+        ({"labels": list(range(1, 10)), "ratio": 0.1, "additional": True}, ["without labels", "but the source has"]),
+    ],
+)
+def test_imbalance_that_cannot_be_drawn(imbalance, words):
+    """Errors name the key, the value and the numbers of samples."""
+    with pytest.raises((ConfigError, DataError)) as failure:
+        dataset({"data.levels": [1000], "data.imbalance": IMBALANCE["data.imbalance"] | imbalance})
+    assert all(word in str(failure.value) for word in words), failure.value
+
+
+def test_noise_cannot_be_imbalanced():
+    """It is made up; the base set can be."""
+    with pytest.raises(ConfigError, match="imbalance.additional must be false with variant noise"):
+        dataset({"data.variant": "noise", "data.imbalance": {"labels": [1], "ratio": 0.9, "additional": True}})
+    base = dataset({"data.variant": "noise", "data.imbalance": {"labels": [1], "ratio": 0.9}})
+    assert int((base.y_base_train == 1).sum()) == 18
+
+
+def test_imbalance_needs_class_labels():
+    """One-hot targets have none."""
+    with pytest.raises(DataError, match=r"needs class labels of shape \(N,\), the source gives \(9409, 97\)"):
+        dataset({"data.source": "modulo_arithmetic", **IMBALANCE})
 
 
 def test_more_samples_than_the_source_has():

@@ -61,9 +61,5 @@ def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ..
 
 
 def _without_checksums(kind: Any) -> Any:
-    class Unchecked(kind):
-        train_list = [(name, None) for name, _ in kind.train_list]
-        test_list = [(name, None) for name, _ in kind.test_list]
-        meta = kind.meta | {"md5": None}
-
-    return Unchecked
+    lists = {name: [(file, None) for file, _ in getattr(kind, name)] for name in ("train_list", "test_list")}
+    return type(kind.__name__, (kind,), {**lists, "meta": kind.meta | {"md5": None}})

@@ -114,7 +114,7 @@ def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
     data, seed = config.data, config.data_seed
     count = data.levels[-1]
     pool = _pool(config, folder, seed, data.base_size + count)
-    x_base, y_base, x_add, y_add, indices = draw(pool, data.variant, data.base_size, count, seed)
+    x_base, y_base, x_add, y_add, indices = draw(pool, data.variant, data.base_size, count, seed, data.imbalance)
     return Dataset(
         x_base,
         y_base,

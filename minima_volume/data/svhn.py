@@ -54,7 +54,5 @@ def svhn(seed: int, needed: int, *, checksums: bool = True) -> Pool:
 
 
 def _without_checksums(kind: Any) -> Any:
-    class Unchecked(kind):
-        split_list = {split: [url, name, None] for split, (url, name, _) in kind.split_list.items()}
-
-    return Unchecked
+    split_list = {split: [url, file, None] for split, (url, file, _) in kind.split_list.items()}
+    return type(kind.__name__, (kind,), {"split_list": split_list})
