@@ -1,6 +1,7 @@
 from . import plots
 from .analysis import analyze, describe, select
 from .config import Config, load_config
+from .curvature import OtherViews, ViewSettings, other_views, views_table
 from .errors import MinimaVolumeError
 from .files import read_json, read_npz
 from .perturbation import estimate_sweep, load_wiggle_results, read_sweep, sweep
@@ -14,6 +15,8 @@ from .volume import VolumeEstimate, cutoffs, estimate_volumes, load_results, mea
 __all__ = [
     "Config",
     "MinimaVolumeError",
+    "OtherViews",
+    "ViewSettings",
     "VolumeEstimate",
     "analyze",
     "cutoffs",
@@ -30,6 +33,7 @@ __all__ = [
     "measure_volume",
     "new_runs",
     "open_run",
+    "other_views",
     "outcome_table",
     "plots",
     "prepare_data",
@@ -43,4 +47,5 @@ __all__ = [
     "stage_states",
     "sweep",
     "train_models",
+    "views_table",
 ]

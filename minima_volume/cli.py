@@ -148,6 +148,41 @@ def _analyze(condition: Path) -> None:
 
 
 @app.command()
+def views(
+    run_folder: Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.")],
+    landscape: Annotated[
+        int | None, typer.Option(help="Level of the landscape; the smallest of data.levels by default.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Loss threshold whose volumes are set beside; the headline by default.")
+    ] = None,
+    scaling: Annotated[
+        str | None, typer.Option(help="Coordinates: filter, none, layer or tensor_std; the run's own by default.")
+    ] = None,
+    chains: Annotated[int, typer.Option(min=0, help="Chains of the learning coefficient; 0 leaves it out.")] = 4,
+    draws: Annotated[int, typer.Option(min=8, help="Steps of each chain that count, after 300 others.")] = 700,
+    quiet: Quiet = False,
+) -> None:
+    """Hessian, SAM-sharpness and learning coefficient of each minimum of a landscape, beside its volume.
+
+    Written to data_<landscape>/views.json; what is there already, from the same weights, data and settings, is left alone.
+    """
+    from dataclasses import replace
+
+    from minima_volume.curvature.views_table import default_settings, describe_views, estimate_views, views_table
+    from minima_volume.runs import open_run
+
+    opened = open_run(run_folder)
+    settings = replace(default_settings(opened), num_chains=chains, num_draws=draws)
+    if scaling is not None:
+        settings = replace(settings, scaling=scaling)
+    if not quiet:
+        print(estimate_views(opened, landscape, settings=settings))
+    table = views_table(opened, landscape, threshold=threshold, settings=settings, progress=not quiet)
+    print(describe_views(table, settings))
+
+
+@app.command()
 def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")]) -> None:
     """What is done of each run, read from its files; exit code 1 where something is stale, damaged or invalid."""
     from minima_volume.layout import STAGES, find_runs, seeds_of

@@ -68,6 +68,9 @@ class Run:
     def radii_file(self, landscape: int, threshold: float) -> Path:
         return self.threshold(landscape, threshold) / "radii.npz"
 
+    def views_file(self, landscape: int) -> Path:
+        return self.landscape(landscape) / "views.json"
+
     @property
     def cutoffs_file(self) -> Path:
         return self.output / "cutoffs" / "cutoffs.json"

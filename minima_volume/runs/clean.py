@@ -12,7 +12,7 @@ KINDS = ("results", "sweeps", "models")
 
 
 def files_of(run_folder: str | Path, what: str) -> list[Path]:
-    """The files of one kind: results (radii, volumes, cutoffs, accuracies), sweeps (and results), models (and all the rest).
+    """The files of one kind: results (radii, volumes, views, cutoffs, accuracies), sweeps (and results), models (and all the rest).
 
     Raises:
         ConfigError: no such kind.
@@ -25,6 +25,7 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
         p for p in run.output.glob(f"{variant}_*") if p.is_dir() and not p.is_symlink() and _is_level(p.name, variant)
     ]
     files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.glob("*")]
+    files += [folder / run.views_file(0).name for folder in landscapes]
     files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
     if what in ("sweeps", "models"):
         files += [file for folder in landscapes for file in folder.glob("*.npz") if _is_level(file.stem, variant)]

@@ -1,0 +1,201 @@
+"""Other views of one minimum: Hessian, SAM-sharpness and learning coefficient, beside which its volume can be checked."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
+from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
+from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
+from minima_volume.curvature.trace import Trace, hessian_trace
+from minima_volume.errors import ConfigError
+from minima_volume.losses import PerSample
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How the views are measured; everything that decides their numbers besides model and data.
+
+    Attributes:
+        scaling: of the coordinates z of trace, eigenvalues and learning coefficient: `filter`, in which the volumes are measured,
+            or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`).
+        names: parameters that move: `weight_bias`, `all`, or a list of names.
+        num_eigenvalues: the largest ones.
+        num_products: Hessian-vector products for the trace.
+        sam_rho, asam_rho: radii of the balls of SAM and ASAM.
+        ascent_steps: steps towards the largest loss in them; 1 is SAM's own.
+        num_chains, num_draws, num_burn_in, localisation, step_size: of the learning coefficient; num_chains = 0 leaves it out.
+        seed: of all that is random.
+    """
+
+    scaling: str = "filter"
+    names: str | Sequence[str] = "weight_bias"
+    num_eigenvalues: int = 5
+    num_products: int = 60
+    sam_rho: float = 0.05
+    asam_rho: float = 0.5
+    ascent_steps: int = 1
+    num_chains: int = 4
+    num_draws: int = 700
+    num_burn_in: int = 300
+    localisation: float = 100.0
+    step_size: float | None = None
+    seed: int = 1
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that a progress bar counts: spectrum, trace, sharpness, and each chain."""
+        return 3 + self.num_chains
+
+
+@dataclass(frozen=True)
+class OtherViews:
+    """Other views of one minimum; a view that is None has its reason in `notes`.
+
+    Attributes:
+        start_loss: L*, the mean loss at the minimum.
+        num_params: n, the perturbed entries.
+        spectrum, trace: of the Hessian with respect to z.
+        sam, asam: sharpness in balls of theta and of theta / |theta*|.
+        learning_coefficient: with its chains.
+        sigma_at_threshold: the sigma at which noise sigma F z raises the mean loss to the threshold, to second order:
+            sqrt(2 (threshold - L*) / tr H). Where log_mass(sigma) falls off if the minimum is a quadratic; None without a threshold,
+            and where the minimum is outside or the trace is not positive.
+        notes: view -> why it is None.
+        settings: how they were measured.
+    """
+
+    start_loss: float
+    num_params: int
+    spectrum: Spectrum | None
+    trace: Trace | None
+    sam: Sharpness | None
+    asam: Sharpness | None
+    learning_coefficient: LearningCoefficient | None
+    sigma_at_threshold: float | None
+    notes: dict[str, str]
+    settings: ViewSettings
+
+
+def other_views(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: str | PerSample = "cross_entropy",
+    *,
+    threshold: float | None = None,
+    settings: ViewSettings | None = None,
+    device: str | torch.device | None = None,
+    on_part: Callable[[], object] | None = None,
+) -> OtherViews:
+    """Measure how sharp a minimum is in the ways that others do, as a check on its volume.
+
+    Args:
+        model: a trained model; it comes back unchanged.
+        x: (T, ...) inputs, one landscape.
+        y: (T, ...) targets.
+        loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) losses. One without a second
+            derivative has no Hessian: trace and eigenvalues are then None, with the reason.
+        threshold: the loss that ends the minimum, for `sigma_at_threshold`.
+        settings: coordinates, seeds and sizes; `ViewSettings()` by default.
+        device: where to compute; the model's by default.
+        on_part: called after each of `settings.num_parts` parts, for a progress bar.
+
+    Raises:
+        ConfigError: an argument is not allowed, or the loss at the minimum is not finite.
+
+    >>> _ = torch.manual_seed(0)
+    >>> x, model = torch.randn(64, 3), nn.Linear(3, 1, bias=False)
+    >>> views = other_views(model, x, model(x).detach(), "mse", settings=ViewSettings(scaling="none", num_eigenvalues=1, num_chains=0))
+    >>> bool(abs(views.trace.value - (2 * x.T @ x / 64).trace()) < 1e-5)
+    True
+    """
+    settings = ViewSettings() if settings is None else settings
+    if threshold is not None and not 0 < threshold < math.inf:
+        raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
+    if device is not None:
+        model = copy.deepcopy(model).to(device)
+    if (first := next(model.parameters(), None)) is not None:
+        x, y = x.to(first.device), y.to(first.device)
+    mean_loss = MeanLoss.of(model, x, y, loss, scaling=settings.scaling, names=settings.names)
+    start = mean_loss.value()
+    if not math.isfinite(start):
+        raise ConfigError(f"the loss at the minimum is {start:g}; it must be finite")
+    notes: dict[str, str] = {}
+
+    def attempt(name: str, measure: Callable[[], Any]) -> Any:
+        try:
+            return measure()
+        except ConfigError as error:
+            notes[name] = str(error)
+            return None
+
+    def done() -> None:
+        if on_part is not None:
+            on_part()
+
+    seed, largest = settings.seed, min(settings.num_eigenvalues, mean_loss.num_entries)
+    spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
+    done()
+    trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+    done()
+    steps = settings.ascent_steps
+    sam = attempt("sam", lambda: sam_sharpness(mean_loss, settings.sam_rho, num_steps=steps, seed=seed))
+    asam = attempt(
+        "asam", lambda: sam_sharpness(mean_loss, settings.asam_rho, adaptive=True, num_steps=steps, seed=seed)
+    )
+    done()
+    coefficient = None
+    if settings.num_chains:
+        coefficient = attempt(
+            "learning_coefficient",
+            lambda: learning_coefficient(
+                mean_loss,
+                num_chains=settings.num_chains,
+                num_draws=settings.num_draws,
+                num_burn_in=settings.num_burn_in,
+                localisation=settings.localisation,
+                step_size=settings.step_size,
+                seed=seed,
+                on_chain=done,
+            ),
+        )
+    else:
+        notes["learning_coefficient"] = "left out: num_chains is 0"
+    return OtherViews(
+        start_loss=start,
+        num_params=mean_loss.directions.num_params,
+        spectrum=spectrum,
+        trace=trace,
+        sam=sam,
+        asam=asam,
+        learning_coefficient=coefficient,
+        sigma_at_threshold=sigma_at_threshold(start, None if trace is None else trace.value, threshold),
+        notes=notes,
+        settings=settings,
+    )
+
+
+def sigma_at_threshold(start_loss: float, trace: float | None, threshold: float | None) -> float | None:
+    """sqrt(2 (threshold - L*) / tr H), None where that means nothing.
+
+    >>> sigma_at_threshold(0.0, 20.0, 0.1)
+    0.1
+    """
+    if threshold is None or trace is None or trace <= 0 or start_loss >= threshold:
+        return None
+    return math.sqrt(2 * (threshold - start_loss) / trace)
+
+
+def settings_record(settings: ViewSettings) -> dict[str, Any]:
+    """The settings as JSON has them."""
+    names = settings.names if isinstance(settings.names, str) else list(settings.names)
+    return asdict(settings) | {"names": names}
