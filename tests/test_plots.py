@@ -6,7 +6,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from helpers import SWISS, make_run
 from matplotlib.figure import Figure
 
 import minima_volume as mv
@@ -25,6 +24,7 @@ def figures(digits_run):
     rows = select(collect(digits_run.folder.parent))
     return {
         "samples": mv.plots.samples(trained.dataset),
+        "predictions": mv.plots.predictions(trained, digits_run.config.training.loss),
         "training_curves": mv.plots.training_curves(trained),
         "loss_curves": mv.plots.loss_curves(
             {q: mv.read_sweep(digits_run.sweep_file(0, q)) for q in (0, 20, 40)}, thresholds
@@ -44,7 +44,7 @@ def figures(digits_run):
 
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]
 SEVERAL_SERIES = [
-    name for name in DRAWN if name not in ("samples", "accuracies", "loss_curves")
+    name for name in DRAWN if name not in ("samples", "predictions", "accuracies", "loss_curves")
 ]  # these need no legend
 
 
@@ -59,7 +59,7 @@ def test_no_figure_is_forgotten(figures):
     assert set(figures) == set(DRAWN)
 
 
-@pytest.mark.parametrize("name", [name for name in DRAWN if name != "samples"])
+@pytest.mark.parametrize("name", [name for name in DRAWN if name not in ("samples", "predictions")])
 def test_axes_are_labelled(name, figures):
     """A Figure that pyplot does not know; every axis has x, every row of axes has y, and something is drawn."""
     figure = figures[name]
@@ -84,23 +84,6 @@ def test_legends_name_all_levels(figures):
         assert legends(figures[name]) == ["+0", "+20", "+40"]
     assert legends(figures["training_curves"]) == ["0", "20", "40"]
     assert legends(figures["volumes"]) == ["+0 (native)", "+20", "+40"]
-
-
-def test_image_samples_show_their_labels(figures, digits_run):
-    """The first base samples, then the first additional ones, titled with their labels."""
-    data = mv.load_models_and_data(digits_run).dataset
-    titles = [axis.get_title() for axis in figures["samples"].axes]
-    expected = [str(int(y)) for y in [*data.y_base_train[:10], *data.y_additional[:10]]]
-    assert titles == expected
-
-
-def test_points_are_drawn_with_their_classes(tmp_path):
-    """The swiss roll: base, all training samples, test set, two classes each."""
-    run = make_run(tmp_path / "model_0_data_10", SWISS)
-    figure = mv.plots.samples(mv.prepare_data(run))
-    assert [len(axis.collections) for axis in figure.axes] == [2, 2, 2]
-    assert legends(figure) == ["class 0", "class 1"]
-    assert all(axis.get_xlabel() for axis in figure.axes)
 
 
 def test_values_in_the_figures_are_those_of_the_files(figures, digits_run):

@@ -1,10 +1,12 @@
 """Every figure, a function each, taking results and returning a matplotlib Figure."""
 
 from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves, radius_histogram, volumes
+from minima_volume.plots.predictions import predictions
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
+from minima_volume.plots.samples import samples
 from minima_volume.plots.seeds import accuracy_against_data, loss_against_volume, volume_against_data
 from minima_volume.plots.style import save_figure
-from minima_volume.plots.training import accuracies, samples, training_curves
+from minima_volume.plots.training import accuracies, training_curves
 
 __all__ = [
     "accuracies",
@@ -13,6 +15,7 @@ __all__ = [
     "held_out_curves",
     "loss_against_volume",
     "loss_curves",
+    "predictions",
     "radius_histogram",
     "samples",
     "save_cutoff_figure",

@@ -1,0 +1,91 @@
+"""What the trained models answer, for the first notebook: decision regions in the plane, else test accuracy by class."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from minima_volume.losses import get_loss, prepare_targets
+from minima_volume.plots.samples import MAX_NAMED, class_ticks, class_counts, panels, scatter
+from minima_volume.plots.style import new_figure, styled
+from minima_volume.training import Trained
+from minima_volume.training.loop import accuracy, sample_margins
+
+CLASSES = LinearSegmentedColormap.from_list("classes", ["#9cc9e6", "#ffffff", "#f7d38b"])  # of the points, paler
+GRID, MAX_SAMPLES, BATCH = 160, 2000, 500
+
+
+@styled
+def predictions(trained: Trained, loss: str) -> Figure:
+    """Decision regions of every model where samples are points in the plane, else its test accuracy class by class.
+
+    Args:
+        trained: models and samples of a run.
+        loss: the name of the training loss, which says when an answer is right.
+    """
+    if tuple(trained.dataset.x_base_train.shape[1:]) == (2,):
+        return _regions(trained)
+    return _by_class(trained, loss)
+
+
+@torch.no_grad()
+def _regions(trained: Trained) -> Figure:
+    """Probability of class 1 over the plane, the boundary at 1/2, and the samples the model was trained on."""
+    dataset = trained.dataset
+    low, high = dataset.x_train.amin(0), dataset.x_train.amax(0)
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    first, second = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low, high, strict=True))
+    grid = torch.cartesian_prod(first, second)
+    figure, axes = panels(len(trained.models))
+    for axis, (level, model) in zip(axes, trained.models.items(), strict=True):
+        size = trained.records[level]["train_size"]
+        values = probability(model(grid)).reshape(GRID, GRID).T.numpy()
+        axis.contourf(first, second, values, levels=np.linspace(0, 1, 11), cmap=CLASSES)
+        axis.contour(first, second, values, levels=[0.5], colors="black", linewidths=0.8)
+        scatter(axis, dataset.x_train[:size], dataset.y_train[:size])
+        axis.grid(False)
+        axis.set_title(f"trained on {size}, test accuracy {trained.records[level]['test_accs'][-1]:.3f}", fontsize=8.5)
+    return figure
+
+
+def probability(outputs: Tensor) -> Tensor:
+    """Of class 1, from one logit or from two."""
+    return outputs[:, 0].sigmoid() if outputs.shape[1] == 1 else outputs.softmax(1)[:, 1]
+
+
+def _by_class(trained: Trained, loss: str) -> Figure:
+    """A row a model, a column a class; the most frequent classes of many."""
+    dataset = trained.dataset
+    chosen = torch.linspace(0, len(dataset.x_test) - 1, min(len(dataset.x_test), MAX_SAMPLES)).long()
+    x, y = dataset.x_test[chosen], dataset.y_test[chosen]
+    counts = class_counts(y, dataset.num_classes)
+    order = np.sort(np.argsort(-counts, kind="stable")[:MAX_NAMED])
+    rows = [class_accuracies(model, x, y, loss, len(counts))[order] for model in trained.models.values()]
+    figure = new_figure(max(5.0, 0.24 * len(order) + 3), 0.42 * len(rows) + 1.3)
+    axis: Axes = figure.subplots()
+    image = axis.imshow(np.array(rows), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axis.grid(False)
+    axis.set_yticks(range(len(rows)), [f"{record['train_size']:,}" for record in trained.records.values()])
+    class_ticks(axis, dataset, order.tolist())
+    axis.set(ylabel="trained on", xlabel="class", title=f"test accuracy by class, {len(x):,} test samples")
+    figure.colorbar(image, ax=axis, label="test accuracy")
+    return figure
+
+
+@torch.no_grad()
+def class_accuracies(model: nn.Module, x: Tensor, y: Tensor, loss: str, num_classes: int) -> np.ndarray:
+    """Share of right answers of each class, NaN for a class that does not occur; (num_classes,)."""
+    kind, margins = get_loss(loss), []
+    for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True):
+        outputs = model(part)
+        margins.append(sample_margins(kind, outputs, prepare_targets(kind, outputs, targets)))
+    joined = torch.cat(margins)
+    labels = (y.argmax(-1) if y.ndim > 1 and y.is_floating_point() else y.long()).reshape(joined.shape)
+    chosen = [joined[labels == label] for label in range(num_classes)]
+    return np.array([accuracy(part) if len(part) else math.nan for part in chosen])
