@@ -83,7 +83,8 @@ def imbalanced_order(order: Tensor, labels: Tensor, size: int, drawn: int, imbal
     if absent := sorted(set(imbalance.labels) - set(labels.unique().tolist())):
         raise DataError(f"data.imbalance.labels: no sample of the source has label {', '.join(map(str, absent))}")
     favoured = torch.isin(labels, torch.tensor(imbalance.labels).to(labels.dtype))[order]
-    left, chosen = torch.ones(len(order), dtype=torch.bool), []
+    left = torch.ones(len(order), dtype=torch.bool)
+    chosen: list[Tensor] = []
     for count, applies in ((size, imbalance.base), (drawn - size, imbalance.additional)):
         positions = left.nonzero()[:count, 0]
         if applies:

@@ -13,8 +13,17 @@ from minima_volume.errors import ConfigError
 from minima_volume.imports import load_object
 from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP
+from minima_volume.models.resnet import resnet18
+from minima_volume.models.transformer import Transformer
+from minima_volume.models.vit import vit
 
-MODELS: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet18": resnet18,
+    "vit": vit,
+    "transformer": Transformer,
+}
 
 
 def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, folder: Path | None = None) -> nn.Module:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from minima_volume.losses import get_loss, prepare_targets
-from minima_volume.plots.samples import MAX_NAMED, class_ticks, class_counts, panels, scatter
+from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
 from minima_volume.plots.style import new_figure, styled
 from minima_volume.training import Trained
 from minima_volume.training.loop import accuracy, sample_margins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,13 +30,15 @@ def samples(dataset: Dataset) -> Figure:
         return _points(dataset)
     if len(shape) == 3 and shape[0] in (1, 3):
         figure = new_figure(10.5, max(0.85 * len(added(dataset)), 3.0))
-        left, right = figure.subfigures(1, 2, width_ratios=[1.7, 1])
+        halves: Any = figure.subfigures(1, 2, width_ratios=[1.7, 1])
+        left, right = halves
         _images(left, dataset)
         _classes(right.subplots(), dataset)
         return figure
     if len(shape) == 1 and not dataset.x_base_train.is_floating_point() and dataset.label_names:
         figure = new_figure(10.5, 3.4)
-        left, right = figure.subfigures(1, 2, width_ratios=[1.3, 1])
+        halves = figure.subfigures(1, 2, width_ratios=[1.3, 1])
+        left, right = halves
         _texts(left.subplots(), dataset)
         _classes(right.subplots(), dataset)
         return figure
@@ -115,7 +118,7 @@ def _classes(axis: Axes, dataset: Dataset) -> None:
     for i, ((name, y, color), count) in enumerate(zip(parts, counts, strict=True)):
         place = np.arange(len(order)) + width * (i - (len(parts) - 1) / 2)
         axis.bar(place, count[order] / max(count.sum(), 1), width, label=f"{name}, {len(y):,} samples", color=color)
-    class_ticks(axis, dataset, order)
+    class_ticks(axis, dataset, order.tolist())
     axis.set(xlabel=f"the {MAX_NAMED} most frequent of {len(counts[0])} classes" if many else "class", ylabel="share")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, columnspacing=1, handlelength=1)
 
@@ -177,5 +180,12 @@ def scatter(axis: Axes, x: Tensor, y: Tensor, size: float | None = None, edge: s
     for label, color, marker in ((0, BLUE, "o"), (1, ORANGE, "^")):
         chosen = x[y.flatten() == label].numpy()
         axis.scatter(
-            *chosen.T, s=size, color=color, marker=marker, label=f"class {label}{note}", edgecolors=edge, linewidths=0.6
+            chosen[:, 0],
+            chosen[:, 1],
+            s=size,
+            color=color,
+            marker=marker,
+            label=f"class {label}{note}",
+            edgecolors=edge,
+            linewidths=0.6,
         )

@@ -157,8 +157,9 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def num_outputs(dataset: Dataset) -> int:
-    """Outputs a model needs: the width of vector targets, else the number of classes."""
-    return dataset.y_test.shape[1] if dataset.y_test.ndim > 1 else dataset.num_classes
+    """Outputs a model needs: the width of vector targets, else the number of classes (or of tokens)."""
+    y = dataset.y_test
+    return y.shape[1] if y.ndim > 1 and y.is_floating_point() else dataset.num_classes
 
 
 def load_models_and_data(run: Run | str | Path) -> Trained:
