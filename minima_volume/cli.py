@@ -169,7 +169,7 @@ def views(
     """
     from dataclasses import replace
 
-    from minima_volume.curvature.views_table import default_settings, describe_views, estimate_views, views_table
+    from minima_volume.curvature.table import default_settings, describe_views, estimate_views, views_table
     from minima_volume.runs import open_run
 
     opened = open_run(run_folder)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from minima_volume.config import set_dotted, write_yaml
 from minima_volume.files import read_json
@@ -88,6 +91,31 @@ def same_sweeps(first: Run, second: Run) -> None:
     """Assert that all sweeps of two runs hold the same numbers bit for bit."""
     for landscape, level in first.pairs():
         same_arrays(first.sweep_file(landscape, level), second.sweep_file(landscape, level))
+
+
+def regression(
+    spectrum: np.ndarray, samples: int = 400, shift: float = 0.0, rotated: bool = True, seed: int = 0
+) -> Any:
+    """A linear regression whose mean squared error has Hessian Q diag(spectrum) Q', off its minimum by `shift` in each weight.
+
+    Returns:
+        model, x, y, Hessian; all float64.
+    """
+    n, random = len(spectrum), torch.Generator().manual_seed(seed)
+    left = torch.linalg.qr(torch.randn(samples, n, generator=random, dtype=torch.float64)).Q
+    right = (
+        torch.linalg.qr(torch.randn(n, n, generator=random, dtype=torch.float64)).Q
+        if rotated
+        else torch.eye(n).double()
+    )
+    x = math.sqrt(samples / 2) * left * torch.as_tensor(spectrum).double().sqrt() @ right.T
+    model = nn.Linear(n, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(1, n, generator=random))
+    y = model(x).detach()
+    with torch.no_grad():
+        model.weight += shift
+    return model, x, y, 2 * x.T @ x / samples
 
 
 ALL_STAGES = tuple(STAGES)

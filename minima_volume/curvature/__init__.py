@@ -4,9 +4,9 @@ from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
+from minima_volume.curvature.table import estimate_views, views_table
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views
-from minima_volume.curvature.views_table import estimate_views, views_table
 
 __all__ = [
     "LearningCoefficient",

@@ -128,7 +128,8 @@ class MeanLoss:
     def hessian_product(self, vectors: Tensor, z: Tensor | None = None) -> Tensor:
         """H v for one vector (n,) or several (k, n), H the Hessian with respect to z (F H_theta F) at z.
 
-        Reverse mode twice (Pearlmutter 1994); the forward pass and the gradient of a tile serve all vectors.
+        Reverse mode twice (Pearlmutter 1994); the forward pass and the gradient of a tile serve all vectors. ReLU counts as linear
+        on either side; a function of one's own that is marked `once_differentiable` passes for constant, which torch does not tell.
 
         Raises:
             ConfigError: the loss or a layer has no second derivative.

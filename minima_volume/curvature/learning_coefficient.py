@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from minima_volume.seeding import generator
 
 STEP_SHARE = 0.05  # step * steepest / 4 of an automatic step: the bias of the steepest direction
 BIAS_ALLOWED, R_HAT_ALLOWED, DRAWS_NEEDED = 0.15, 1.1, 50
-PILOTS = 6
+PILOTS, PLACES = 10, 4  # pilot walks at most; places on each walk where the curvature is looked at
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,9 @@ def learning_coefficient(
     rows, curvatures = [], []
     for chain in range(num_chains):
         noise = generator(seed, f"langevin chain {chain}")
-        losses, last = walk.run(mean_loss.zeros(), step, num_burn_in + num_draws, noise)
+        losses, met = walk.run(mean_loss.zeros(), step, num_burn_in + num_draws, noise)
         rows.append(losses)
-        if np.isfinite(losses).all():
-            curvatures.append(_curvature(mean_loss, last, seed))
+        curvatures.append(_largest_curvature(mean_loss, met, seed))
         if on_chain is not None:
             on_chain()
     traces = np.stack(rows)
@@ -116,8 +116,8 @@ def learning_coefficient(
     finite = np.isfinite(traces).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.where(finite, count * beta * (draws.mean(axis=1) - start), np.nan)
-    met = [h for h in curvatures if h is not None]
-    bias = step * (count * beta * max(met) + localisation) / 4 if met else None
+    steepest = max((h for h in curvatures if h is not None), default=None)
+    bias = None if steepest is None else step * (count * beta * steepest + localisation) / 4
     healthy = bool(finite.all())
     r_hat = split_r_hat(draws) if healthy else None
     effective = effective_sample_size(draws) if healthy else None
@@ -146,9 +146,9 @@ class _Walk:
     strength: float
     localisation: float
 
-    def run(self, z: Tensor, step: float, num_steps: int, noise: torch.Generator) -> tuple[np.ndarray, Tensor]:
-        """Losses at z_1 .. z_S (NaN from where the walk left the finite numbers), and z_S."""
-        losses = np.full(num_steps, np.nan)
+    def run(self, z: Tensor, step: float, num_steps: int, noise: torch.Generator) -> tuple[np.ndarray, list[Tensor]]:
+        """Losses at z_1 .. z_S (NaN from where the walk left the finite numbers), and a few places on the way."""
+        losses, met = np.full(num_steps, np.nan), []
         _, gradient = self.mean_loss.gradient(z)
         for i in range(num_steps):
             kick = torch.randn(len(z), generator=noise).to(z)
@@ -157,7 +157,9 @@ class _Walk:
             if not (math.isfinite(loss) and bool(gradient.isfinite().all())):
                 break
             losses[i] = loss
-        return losses, z
+            if (i + 1) % math.ceil(num_steps / PLACES) == 0:
+                met.append(z)
+        return losses, met
 
     def largest_step(self, curvature: float) -> float:
         return 4 * STEP_SHARE / (self.strength * max(curvature, 0.0) + self.localisation)
@@ -171,21 +173,25 @@ def _pilot_step(walk: _Walk, num_steps: int, seed: int) -> float:
     zeros = walk.mean_loss.zeros()
     step = walk.largest_step(float(top_eigenvalues(walk.mean_loss, 1, seed=seed, tolerance=0.05).eigenvalues[0]))
     for pilot in range(PILOTS):
-        losses, z = walk.run(zeros, step, max(20, num_steps // 4), generator(seed, f"langevin pilot {pilot}"))
-        curvature = _curvature(walk.mean_loss, z, seed) if np.isfinite(losses).all() else None
+        noise = generator(seed, f"langevin pilot {pilot}")
+        losses, met = walk.run(zeros, step, max(20, num_steps // 4), noise)
+        curvature = _largest_curvature(walk.mean_loss, met, seed)
         smaller = step / 10 if curvature is None else walk.largest_step(curvature)
-        if smaller >= 0.8 * step:
+        if smaller >= 0.8 * step and np.isfinite(losses).all():
             break
-        step = smaller
+        step = min(step / 2, smaller)
     return step
 
 
-def _curvature(mean_loss: MeanLoss, z: Tensor, seed: int) -> float | None:
-    try:
-        found = top_eigenvalues(mean_loss, 1, z=z, seed=seed, tolerance=0.05, max_products=200).eigenvalues
-    except ConfigError:
-        return None
-    return float(found[0]) if len(found) else None
+def _largest_curvature(mean_loss: MeanLoss, places: list[Tensor], seed: int) -> float | None:
+    """The largest eigenvalue of the Hessian at a few places, None where there is none."""
+    found = []
+    for z in places:
+        with contextlib.suppress(ConfigError):
+            found += top_eigenvalues(
+                mean_loss, 1, z=z, seed=seed, tolerance=0.05, max_products=200
+            ).eigenvalues.tolist()
+    return max(found, default=None)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

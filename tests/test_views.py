@@ -1,0 +1,198 @@
+"""Other views of one minimum and of all minima of a landscape: files, resuming, the table, the command."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import edit_config, regression
+from torch import Tensor
+
+import minima_volume as mv
+from minima_volume.curvature import MeanLoss, ViewSettings, other_views, sam_sharpness, table, views_table
+from minima_volume.curvature.table import default_settings
+from minima_volume.errors import ConfigError
+from minima_volume.files import hash_arrays, read_json, read_pt, write_json, write_pt
+from minima_volume.layout import Run
+from minima_volume.losses import get_loss
+
+QUICK = ViewSettings(num_eigenvalues=2, num_products=9, num_chains=2, num_draws=8, num_burn_in=4)
+HESSIAN = replace(QUICK, num_chains=0)
+
+
+class Stop(torch.autograd.Function):
+    """A step that torch cannot differentiate, as some of its kernels' backward passes are."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise RuntimeError("derivative for stop is not implemented")
+
+
+class Square(torch.autograd.Function):
+    """A square that can be differentiated once."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        ctx.save_for_backward(value)
+        return value.square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return Stop.apply(2 * ctx.saved_tensors[0] * gradient)
+
+
+def test_losses_of_ones_own():
+    """A loss without a second derivative keeps the other views, with the reason; worse ones are refused by name."""
+    model, x, y, _ = regression(np.geomspace(2, 0.5, 4), shift=0.1)
+
+    def only_once(outputs: Tensor, targets: Tensor) -> Tensor:
+        return Square.apply((outputs - targets).squeeze(-1))
+
+    views = other_views(model, x, y, only_once, settings=ViewSettings(num_chains=2, num_draws=8, num_burn_in=8))
+    assert views.trace is None and views.spectrum is None and views.sam.value > 0
+    assert all(
+        "only_once" in views.notes[name] and "no second derivative" in views.notes[name]
+        for name in ("trace", "spectrum")
+    )
+    for loss, words in (
+        (lambda outputs, targets: (outputs > 0).double().squeeze(-1), "has no gradient"),
+        (lambda outputs, targets: (outputs - targets).square().mean(), "must return one value a sample"),
+        (lambda outputs, targets: outputs.squeeze(-1) * math.nan, "the loss at the minimum is nan"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            assert not other_views(model, x, y, loss).sam and sam_sharpness(MeanLoss.of(model, x, y, loss))
+
+
+def test_the_views_agree_with_the_mean_loss_under_noise():
+    """sigma_at_threshold: noise of that size raises a quadratic's mean loss to the threshold exactly."""
+    model, x, y, _ = regression(np.geomspace(5, 0.1, 30), shift=0.01)
+    views = other_views(model, x, y, "mse", threshold=0.3, settings=ViewSettings(num_chains=0))
+    mean_loss, random = MeanLoss.of(model, x, y, "mse", scaling="filter"), torch.Generator().manual_seed(0)
+    noise = views.sigma_at_threshold * torch.randn(3000, 30, generator=random).double()
+    losses = [
+        float(get_loss("mse").per_sample(x @ (model.weight + model.weight.norm() * z).T, y).mean().detach())
+        for z in noise
+    ]
+    assert np.mean(losses) == pytest.approx(0.3, abs=4 * np.std(losses) / math.sqrt(3000))
+    assert mean_loss.value() == views.start_loss and views.learning_coefficient is None
+    assert (
+        other_views(model, x, y, "mse", threshold=1e-9, settings=ViewSettings(num_chains=0)).sigma_at_threshold is None
+    )
+    assert mv.other_views is other_views
+
+
+def test_the_table_of_a_landscape(copied: Run):
+    """A row a minimum of the landscape: the numbers of `other_views`, beside the volumes; strict JSON in its folder."""
+    trained = mv.load_models_and_data(copied)
+    found = views_table(copied, 20, settings=QUICK, progress=False)
+    assert found["level"].tolist() == [20, 40]
+    x, y = trained.dataset.x_train[:40], trained.dataset.y_train[:40]
+    views = other_views(trained.models[40], x, y, threshold=0.5, settings=QUICK)
+    row = found.iloc[1]
+    assert (row["trace"], row["trace_standard_error"]) == (views.trace.value, views.trace.standard_error)
+    assert (row["sam_sharpness"], row["asam_sharpness"]) == (views.sam.value, views.asam.value)
+    assert (row["top_eigenvalue"], row["start_loss"]) == (views.spectrum.eigenvalues[0], views.start_loss)
+    assert row["learning_coefficient"] == views.learning_coefficient.value
+    assert row["learning_coefficient_verdict"] == views.learning_coefficient.verdict
+    assert row["sigma_at_threshold"] == views.sigma_at_threshold
+    results = mv.load_results(copied.results_file(20, 0.5))
+    assert found["log_exp_r_n"].tolist() == results["log_exp_r_n_values"]
+    stored = read_json(copied.views_file(20))
+    assert copied.views_file(20) == copied.folder / "data_20" / "views.json"
+    assert stored["model_data_levels"] == [20, 40] and stored["settings"]["scaling"] == "filter"
+    assert stored["minima"][1]["top_eigenvalues"] == views.spectrum.eigenvalues.tolist()
+    assert (
+        read_json(copied.folder / "data_20" / "views.json")["minima"][0]["weights_hash"]
+        == trained.records[20]["weights_hash"]
+    )
+
+
+def test_volumes_of_the_gaussian_kind_and_none(copied: Run):
+    """`log_mass_values` gives a column a sigma; results of other weights are not shown; without results.json there is none."""
+    path = copied.results_file(40, 0.5)
+    results = mv.load_results(path)
+    write_json(path, results | {"sigmas": [0.05, 0.1], "log_mass_values": [[-1.5, None]]})
+    found = views_table(copied, 40, settings=QUICK, progress=False)
+    assert found["log_mass(0.05)"].tolist() == [-1.5] and found["log_mass(0.1)"].isna().all()
+    write_json(path, results | {"weights_hashes": ["0" * 16]})
+    assert views_table(copied, 40, settings=QUICK, progress=False)["log_exp_r_n"].isna().all()
+    path.unlink()
+    assert views_table(copied, 40, settings=QUICK, progress=False)["log_exp_r_n"].isna().all()
+
+
+def test_views_are_resumed(copied: Run, monkeypatch: pytest.MonkeyPatch):
+    """What was measured on the same weights with the same settings is kept, minimum by minimum; all else is measured again."""
+    measured: list[int] = []
+    real = table.other_views
+
+    def counting(model, *arguments, **options):
+        measured.append(1)
+        if len(measured) == stop:
+            raise KeyboardInterrupt
+        return real(model, *arguments, **options)
+
+    monkeypatch.setattr(table, "other_views", counting)
+    stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        views_table(copied, settings=HESSIAN, progress=False)
+    assert read_json(copied.views_file(0))["model_data_levels"] == [0, 20]
+    stop = 0
+    whole = views_table(copied, settings=HESSIAN, progress=False)
+    assert len(measured) == 4 and whole["level"].tolist() == [0, 20, 40]
+    before = copied.views_file(0).read_bytes()
+    assert views_table(copied, settings=HESSIAN, progress=False).equals(whole)
+    assert len(measured) == 4 and copied.views_file(0).read_bytes() == before
+    record = read_pt(copied.model_file(20))
+    name = next(iter(record["state_dict"]))
+    record["state_dict"][name] = record["state_dict"][name] * 1.1
+    record["weights_hash"] = hash_arrays(record["state_dict"])
+    write_pt(copied.model_file(20), record)
+    changed = views_table(copied, settings=HESSIAN, progress=False)
+    assert len(measured) == 5 and changed["trace"][1] != whole["trace"][1] and changed["trace"][0] == whole["trace"][0]
+    views_table(copied, settings=replace(HESSIAN, scaling="none"), progress=False)
+    assert len(measured) == 8
+    copied.views_file(0).write_text("{", encoding="utf-8")
+    views_table(copied, settings=HESSIAN, progress=False)
+    assert len(measured) == 11
+
+
+def test_a_diverged_chain_is_null_with_a_reason(copied: Run):
+    """views.json is strict JSON whatever happens."""
+    settings = ViewSettings(num_products=9, num_chains=2, num_draws=8, num_burn_in=4, step_size=1e9)
+    found = views_table(copied, 40, settings=settings, progress=False)
+    assert found["learning_coefficient"].isna().all() and "diverged" in found["learning_coefficient_verdict"][0]
+    stored = read_json(copied.views_file(40))["minima"][0]
+    assert stored["learning_coefficient"] is None and stored["learning_coefficient_chains"] == [None, None]
+
+
+def test_the_command(copied: Run, cli):
+    """An estimate, the table, a verdict a minimum; wrong names in one line; `clean --what results` removes the file."""
+    code, out, _ = cli("views", copied.folder, "--landscape", 40, "--chains", 2, "--draws", 8, "--scaling", "none")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("1 minima to measure in landscape +40: about 0 min")
+    assert "scaling none" in out and "log_exp_r_n" in out and lines[-1].startswith("level 40: learning coefficient: ")
+    for option, value, words in (
+        ("--landscape", 7, "landscape 7 is not among data.levels [0, 20, 40]"),
+        ("--threshold", 0.3, "threshold 0.3 is not among volume.loss_thresholds [0.5, 0.2]"),
+        ("--scaling", "rows", "scaling 'rows' is not known"),
+    ):
+        code, _, err = cli("views", copied.folder, "--quiet", "--chains", 0, option, value)
+        assert code == 1 and words in err and err.count("\n") == 1
+    cli("clean", copied.folder, "--what", "results", "--yes")
+    assert not copied.views_file(40).exists()
+
+
+def test_own_scaling_is_the_default(copied: Run):
+    """The run's scaling and names decide, so that the views belong to its volumes."""
+    settings = default_settings(
+        edit_config(copied.folder, {"perturbation.scaling": "none", "perturbation.names": "all"})
+    )
+    assert (settings.scaling, settings.names) == ("none", "all")
