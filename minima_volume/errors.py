@@ -23,3 +23,7 @@ class StaleError(MinimaVolumeError):
 
 class DamagedFileError(MinimaVolumeError):
     """A file exists but cannot be read: truncated, not of its kind, or unsafe to open."""
+
+
+class UnboundedError(MinimaVolumeError):
+    """A region reaches further out than was looked, so what was asked for is infinite or unknown."""

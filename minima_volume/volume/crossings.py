@@ -79,7 +79,7 @@ def find_radii(
     sizes: list[int],
     conditions: list[Condition],
     *,
-    max_coefficient: float,
+    max_coefficient: float | np.ndarray,
     tolerance: float | None = None,
     on_done: Callable[[int], None] = lambda count: None,
 ) -> tuple[dict[tuple[int, Condition], Radii], Curves]:
@@ -94,7 +94,7 @@ def find_radii(
         curves: its curves in all landscapes of the engine.
         sizes: the landscapes that are asked for.
         conditions: the thresholds.
-        max_coefficient: where the search ends.
+        max_coefficient: where the search ends, (D,) where directions differ in that.
         tolerance: relative, of the coefficient; see `default_tolerance`.
         on_done: called with the number of directions just finished.
 
@@ -106,6 +106,7 @@ def find_radii(
     parts: dict[tuple[int, Condition], list[_Part]] = {
         (size, condition): [] for size in sizes for condition in conditions
     }
+    limit = np.broadcast_to(np.asarray(max_coefficient, dtype=np.float64), curves.seeds.shape)
     begin = 0
     for rays in engine.groups(curves.seeds.tolist()):
         part = slice(begin, begin + len(rays.seeds))
@@ -113,7 +114,7 @@ def find_radii(
             k = engine.sizes.index(size)
             for condition in conditions:
                 search = _Search(rays, size, condition, curves.coefficients, loss[k, part], accs[k, part])
-                parts[size, condition].append(search.run(max_coefficient, tolerance))
+                parts[size, condition].append(search.run(limit[part], tolerance))
         begin = part.stop
         on_done(len(rays.seeds))
     radii = {}
@@ -161,11 +162,11 @@ class _Search:
         self.answers = size * rays.engine.answers
         self.grid, self.loss, self.accs = grid, loss, accs
 
-    def run(self, max_coefficient: float, tolerance: float) -> _Part:
+    def run(self, limit: np.ndarray, tolerance: float) -> _Part:
         count = len(self.rays.seeds)
         if not self._inside()[0, 0]:
             return _Part(np.full(count, np.nan), np.zeros(count, bool), np.zeros(count, bool))
-        low, high = self._bracket(max_coefficient)
+        low, high = self._bracket(limit)
         censored = np.isinf(high)
         reentered = self._reentered()
         coefficient = np.where(censored, low, np.nan)
@@ -177,8 +178,8 @@ class _Search:
     def _inside(self) -> np.ndarray:
         return self.condition.inside(self.loss, self.accs, self.answers)
 
-    def _bracket(self, max_coefficient: float) -> tuple[np.ndarray, np.ndarray]:
-        """For each direction the last coefficient inside and the first outside (infinity where there is none)."""
+    def _bracket(self, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each direction the last coefficient inside and the first outside (infinity where there is none up to its limit)."""
         low, high = np.zeros(len(self.loss)), np.full(len(self.loss), np.inf)
         for column in range(1, len(self.grid)):
             pending = np.flatnonzero(np.isinf(high))
@@ -190,13 +191,12 @@ class _Search:
             inside = self.condition.inside(self.loss[pending, column], self.accs[pending, column], self.answers)
             low[pending[inside]] = self.grid[column]
             high[pending[~inside]] = self.grid[column]
-        coefficient = self.grid[-1]
-        while coefficient < max_coefficient and len(pending := np.flatnonzero(np.isinf(high))):
-            coefficient = min(2 * coefficient, max_coefficient)
-            values = self.rays.evaluate(pending, np.full(len(pending), coefficient), [self.size])
+        while len(pending := np.flatnonzero(np.isinf(high) & (low < limit))):
+            coefficient = np.minimum(2 * low[pending], limit[pending])
+            values = self.rays.evaluate(pending, coefficient, [self.size])
             inside = self.condition.inside(finite_or_inf(values.loss[0]), values.accuracy[0], self.answers)
-            low[pending[inside]] = coefficient
-            high[pending[~inside]] = coefficient
+            low[pending[inside]] = coefficient[inside]
+            high[pending[~inside]] = coefficient[~inside]
         return low, high
 
     def _reentered(self) -> np.ndarray:
