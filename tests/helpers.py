@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minima_volume.config import set_dotted, write_yaml
 from minima_volume.files import read_json
 from minima_volume.layout import STAGES, Run, read_run
+from minima_volume.perturbation.directions import draw_gaussian
+from minima_volume.perturbation.engine import LossEngine
 from minima_volume.runs import open_run
 from minima_volume.runs.stages import run_stage
 
@@ -91,6 +93,29 @@ def same_sweeps(first: Run, second: Run) -> None:
     """Assert that all sweeps of two runs hold the same numbers bit for bit."""
     for landscape, level in first.pairs():
         same_arrays(first.sweep_file(landscape, level), second.sweep_file(landscape, level))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Standard normals in float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def xi_of(seed: int, *shapes: tuple[int, ...]) -> list[Tensor]:
+    """The normals of one direction, in float64."""
+    return draw_gaussian(seed, [torch.Size(shape) for shape in shapes], torch.float64)
+
+
+def classifier() -> tuple[LossEngine, nn.Module]:
+    """A network that is right on all of its 60 samples, with landscapes of 20 and 60."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(2, 12), nn.Tanh(), nn.Linear(12, 3)).double()
+    with torch.no_grad():
+        model[0].weight.mul_(3)
+        model[2].weight.mul_(5)
+        x = normal(60, 2)
+        y = model(x).argmax(1)
+    return LossEngine(model, x, y, sizes=[20, 60]), model
 
 
 def regression(

@@ -1,30 +1,23 @@
-"""Samples: nested levels, variants, sources, dataset.pt, and a user's own source and model."""
+"""Samples: nested levels, variants, sources, dataset.pt, and random numbers of their own."""
 
 from __future__ import annotations
 
-import gzip
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torchvision
-from helpers import ALL_STAGES, SWISS, make_run, tiny, tree
+from helpers import ALL_STAGES, SWISS, make_run, tiny
 from scipy import stats
 
 import minima_volume as mv
 from minima_volume.config import parse_config
-from minima_volume.data import SOURCES, Pool, make_dataset
+from minima_volume.data import Pool, make_dataset
 from minima_volume.data.digits import digits
-from minima_volume.data.mnist import FILES
-from minima_volume.data.root import data_root
 from minima_volume.data.swiss_roll import swiss_roll
 from minima_volume.data.variants import draw, noise_samples, poison_labels
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files import read_pt, write_pt
-from minima_volume.models import build_model
-from minima_volume.runs.stages import run_stage
 from minima_volume.seeding import generator
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
@@ -266,216 +259,6 @@ def test_a_foreign_dataset_file_is_named(tmp_path, copied):
     write_pt(copied.dataset_file, {"x": torch.zeros(2)})
     with pytest.raises(DamagedFileError, match=r"dataset\.pt lacks 'data_hash'"):
         mv.load_models_and_data(copied)
-
-
-# ---- MNIST
-
-
-def test_missing_data_without_network_says_what_to_do(tmp_path, monkeypatch, cli):
-    """What, where, how large, the reason, and three ways out; exit code 1 and nothing in the run folder."""
-    monkeypatch.setenv("MINIMA_VOLUME_DATA", str(tmp_path / "empty"))
-
-    def no_network(*args, **kwargs):
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", no_network)
-    run = make_run(tmp_path / "model_0_data_10", {"data.source": "mnist"})
-    code, _, err = cli("run", run.folder, "--quiet")
-    error = err.splitlines()[-1]
-    assert code == 1 and error.startswith("error: MNIST is not in ")
-    for word in (
-        str(tmp_path / "empty" / "MNIST" / "raw"),
-        *FILES,
-        "by hand",
-        "12 MB",
-        "make data",
-        "MINIMA_VOLUME_DATA",
-    ):
-        assert word in error
-    assert set(tree(run.folder)) == {"config.yaml"}
-
-
-@pytest.mark.parametrize("error", [RuntimeError(), TimeoutError("slow"), OSError("two\nlines")])
-def test_any_failed_download_is_one_line(error, tmp_path, monkeypatch):
-    """An exception without a text, too."""
-    monkeypatch.setenv("MINIMA_VOLUME_DATA", str(tmp_path))
-
-    def fail(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fail)
-    with pytest.raises(DataError, match="FashionMNIST is not in") as failure:
-        SOURCES["fashion_mnist"](0, 0)
-    assert "\n" not in str(failure.value)
-    assert (" ".join(str(error).split()) or "RuntimeError") in str(failure.value)
-
-
-def write_idx(raw: Path, pack: bool) -> None:
-    """A tiny MNIST in the original format."""
-    raw.mkdir(parents=True)
-    for split, count in (("train", 30), ("t10k", 8)):
-        images = np.arange(count * 784, dtype=np.int64).reshape(count, 28, 28) % 256
-        head = np.array([0x00000803, count, 28, 28], ">i4").tobytes()
-        files = {
-            f"{split}-images-idx3-ubyte": head + images.astype(np.uint8).tobytes(),
-            f"{split}-labels-idx1-ubyte": np.array([0x00000801, count], ">i4").tobytes()
-            + bytes(i % 10 for i in range(count)),
-        }
-        for name, content in files.items():
-            if pack:
-                (raw / f"{name}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / name).write_bytes(content)
-
-
-@pytest.mark.parametrize("pack", [False, True])
-def test_files_placed_by_hand_are_read(pack, tmp_path, monkeypatch):
-    """The four IDX files, or their .gz, and no network."""
-    monkeypatch.setenv("MINIMA_VOLUME_DATA", str(tmp_path))
-    write_idx(tmp_path / "MNIST" / "raw", pack)
-    pool = SOURCES["mnist"](0, 0)
-    assert pool.x_train.shape == (30, 1, 28, 28) and pool.y_test.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
-    assert pool.x_train[0, 0, 0, 3].item() == pytest.approx((3 / 255 - 0.1307) / 0.3081, rel=1e-5)
-
-
-@pytest.mark.parametrize("pack", [False, True])
-def test_truncated_data_files_are_named(pack, tmp_path, monkeypatch):
-    """A half-copied file is a DataError with the folder and the way out."""
-    monkeypatch.setenv("MINIMA_VOLUME_DATA", str(tmp_path))
-    raw = tmp_path / "MNIST" / "raw"
-    write_idx(raw, pack)
-    file = next(raw.glob("train-images*"))
-    file.write_bytes(file.read_bytes()[: 60 if pack else 5000])
-    with pytest.raises(DataError, match=r"MNIST.*raw.*delete"):
-        SOURCES["mnist"](0, 0)
-
-
-@pytest.mark.real_data
-def test_real_mnist_trains_and_is_swept(tmp_path):
-    """60,000 + 10,000 real images; a tiny model on 60 of them through training and the sweep."""
-    raw = data_root() / "MNIST" / "raw"
-    if not all((raw / name).is_file() for name in FILES):
-        pytest.skip(f"real MNIST is not in {raw}; `make data` places it")
-    options = {
-        "data.source": "mnist",
-        "data.store": "indices",
-        "data.base_size": 60,
-        "data.levels": [0, 60],
-        "perturbation.num_directions": 4,
-        "training.epochs": 10,
-        "training.learning_rate": 0.01,
-        "model.options": {"hidden": [16]},
-    }
-    run = make_run(tmp_path / "model_0_data_10", options, ("train", "perturb"))
-    trained = mv.load_models_and_data(run)
-    assert len(trained.dataset.x_test) == 10_000 and trained.dataset.x_base_train.shape == (60, 1, 28, 28)
-    pool = SOURCES["mnist"](0, 0)
-    assert len(pool.x_train) == 60_000
-    assert pool.x_train.mean().item() == pytest.approx(0, abs=2e-3) and pool.x_train.std().item() == pytest.approx(
-        1, abs=2e-3
-    )
-    assert torch.bincount(pool.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert trained.records[60]["test_accs"][-1] > 0.5
-    assert mv.read_sweep(run.sweep_file(0, 60)).loss.shape == (4, 12)
-
-
-# ---- a user's own code
-
-OWN_SOURCE = '''"""Two Gaussian clouds."""
-import torch
-from minima_volume.data import Pool
-from minima_volume.seeding import generator
-
-
-def clouds(seed, needed, *, distance=4.0):
-    random = generator(seed, "clouds")
-    y = torch.arange(needed + 100) % 2
-    x = torch.randn(len(y), 3, generator=random) + distance * y[:, None]
-    return Pool(x, y, x[-50:], y[-50:], num_classes=2)
-'''
-OWN_MODEL = """import torch
-from torch import nn
-
-
-class Wide(nn.Module):
-    def __init__(self, input_shape, num_outputs, width):
-        super().__init__()
-        self.inner = nn.Linear(input_shape[0], width)
-        self.outer = nn.Linear(width, num_outputs)
-
-    def forward(self, x):
-        return self.outer(torch.tanh(self.inner(x)))
-"""
-
-
-@pytest.mark.parametrize("where", ["run", "condition"])
-def test_own_source_and_model_go_through_all_stages(where, tmp_path):
-    """Ten-line .py files in the run or condition folder, named by import path, for every stage and worker processes."""
-    folder = tmp_path / "condition" / "model_0_data_10"
-    place = folder if where == "run" else folder.parent
-    place.mkdir(parents=True)
-    (place / "my_data.py").write_text(OWN_SOURCE, encoding="utf-8")
-    (place / "my_model.py").write_text(OWN_MODEL, encoding="utf-8")
-    options = {
-        "data.source": "my_data:clouds",
-        "data.options": {"distance": 6.0},
-        "data.store": "indices",
-        "model.name": "my_model:Wide",
-        "model.options": {"width": 5},
-        "perturbation.workers": 2 if where == "run" else 1,
-    }
-    run = make_run(folder, options, ("train", "perturb"))
-    files = mv.estimate_volumes(run, progress=False)
-    run_stage(run, "accuracy", progress=False)
-    assert mv.load_results(files[0])["log_exp_r_n_values"][0] is not None
-    record = mv.load_models_and_data(run).records[40]
-    assert record["model_class"] == "Wide" and record["test_accs"][-1] > 0.9
-
-
-def test_two_runs_may_each_have_a_file_of_the_same_name(tmp_path):
-    """One process, two run folders, two different my_model.py."""
-    widths = {}
-    for name, width in (("model_0_data_10", 3), ("model_1_data_11", 4)):
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "my_model.py").write_text(
-            f"from torch import nn\ndef build(shape, outputs):\n    return nn.Linear({width}, outputs)\n",
-            encoding="utf-8",
-        )
-        run = make_run(folder, {"model.name": "my_model:build", "model.options": {}})
-        widths[name] = build_model(run.config, (3,), 2, folder).in_features
-    assert widths == {"model_0_data_10": 3, "model_1_data_11": 4}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("def other(seed, needed): pass\n", ["module mine", "has no 'make'"]),
-        ("1 / 0\n", ["mine:make", "fails to import", "ZeroDivisionError"]),
-        ("def make(seed, needed):\n    return 3\n", ["'mine:make' must return a minima_volume.data.Pool, got int"]),
-        ("def make(seed):\n    return 3\n", ["do not fit source 'mine:make'"]),
-        ("import not_installed_anywhere\n", ["mine:make", "not_installed_anywhere"]),
-    ],
-)
-def test_own_source_that_does_not_work_is_one_message(text, words, tmp_path):
-    """The import path and what is wrong with it."""
-    (tmp_path / "model_0_data_10").mkdir()
-    (tmp_path / "model_0_data_10" / "mine.py").write_text(text, encoding="utf-8")
-    run = make_run(tmp_path / "model_0_data_10", {"data.source": "mine:make"})
-    with pytest.raises(ConfigError) as failure:
-        mv.prepare_data(run)
-    assert all(word in str(failure.value) for word in words), failure.value
-
-
-def test_own_model_must_be_a_module(tmp_path):
-    """A class that is not a torch module."""
-    (tmp_path / "model_0_data_10").mkdir()
-    (tmp_path / "model_0_data_10" / "mine.py").write_text(
-        "def make(shape, outputs, hidden): return 3\n", encoding="utf-8"
-    )
-    run = make_run(tmp_path / "model_0_data_10", {"model.name": "mine:make"})
-    with pytest.raises(ConfigError, match=r"'mine:make' must build a torch\.nn\.Module, got int"):
-        build_model(run.config, (2,), 2, run.folder)
 
 
 def test_a_pool_must_have_as_many_labels_as_inputs():
