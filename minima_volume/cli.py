@@ -100,6 +100,7 @@ def run(
     from minima_volume.runs import open_run
     from minima_volume.runs.folder import parse_override
     from minima_volume.runs.stages import run_stage
+    from minima_volume.runs.undefined import undefined_volumes
 
     wanted = list(STAGES) if not stage else [name for name in STAGES if name in stage]
     if unknown := set(stage or []) - set(STAGES):
@@ -107,6 +108,8 @@ def run(
     opened = open_run(run_folder, wanted[0], dict(map(parse_override, set_ or [])))
     for name in wanted:
         run_stage(opened, name, progress=not quiet)
+    if "volume" in wanted and (line := undefined_volumes(opened)):
+        print(line)
     print(opened.output)
 
 
@@ -143,7 +146,12 @@ def analyze(condition: Condition) -> None:
 def _analyze(condition: Path) -> None:
     from minima_volume.analysis import analyze as analyze_condition
     from minima_volume.analysis.report import describe
+    from minima_volume.layout import seeds_of
 
+    if condition.is_dir() and seeds_of(condition.resolve()):
+        raise ConfigError(
+            f"{condition} is a run folder; analyze takes a condition folder, which holds run folders: {condition.resolve().parent}"
+        )
     print(describe(analyze_condition(condition)))
 
 
@@ -188,6 +196,8 @@ def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a 
     from minima_volume.layout import STAGES, find_runs, seeds_of
     from minima_volume.runs import stage_states
 
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}")
     if not folder.is_dir():
         raise ConfigError(f"folder {folder} does not exist")
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
@@ -214,9 +224,11 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
 ) -> None:
     """Remove what a run has written, by kind, so that it can be made again. Without --yes it only lists."""
+    from minima_volume.runs.clean import KINDS, files_of
     from minima_volume.runs.clean import clean as remove
-    from minima_volume.runs.clean import files_of
 
+    if what not in KINDS:
+        raise ConfigError(f"--what {what!r} is not known; allowed: {', '.join(KINDS)}")
     files = remove(run_folder, what) if yes else None
     if files is None:
         found = files_of(run_folder, what)

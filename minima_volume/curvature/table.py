@@ -144,7 +144,8 @@ def _chosen(run: Run, landscape: int | None, threshold: float | None) -> tuple[i
 
 
 def _levels(run: Run, landscape: int) -> list[int]:
-    return [level for level in run.config.data.levels if level >= landscape]
+    """The minima that are measured in a landscape."""
+    return [level for other, level in run.pairs() if other == landscape]
 
 
 def _samples(run: Run, trained: Trained, landscape: int) -> tuple[torch.Tensor, torch.Tensor]:

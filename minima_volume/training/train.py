@@ -74,6 +74,8 @@ def prepare_data(run: Run) -> Dataset:
         require_same(made_with, wanted, run.dataset_file, WAY_OUT)
         return load_dataset(run.dataset_file, run.config, run.folder)
     dataset = make_dataset(run.config, run.folder)
+    # before anything is written: a model that cannot be built must not leave samples behind
+    build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
     if run.config.data.store == "full":
         free = shutil.disk_usage(next(p for p in (run.output, *run.output.resolve().parents) if p.exists())).free
         print(f"dataset.pt will take {dataset.nbytes() / 1e6:.1f} MB ({free / 1e9:.0f} GB free)")

@@ -213,7 +213,7 @@ def _curves(run: Run, sweeps: dict[tuple[int, int], Sweep], level: int, seeds: S
 
 
 def _keep_continued(run: Run, sweeps: dict[tuple[int, int], Sweep], task: RadiiTask, curves: Curves, base: int) -> None:
-    """Take over curves that were continued past the sweep's ceiling; the changed sweeps lose their place in memory only."""
+    """Put curves that went on past the sweep's ceiling into the sweeps in memory; `_write_continued` writes those that changed."""
     level = task.shard.level
     for k, landscape in enumerate(landscapes_of(run, level)):
         if base + landscape not in task.sizes:

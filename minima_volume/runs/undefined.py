@@ -1,0 +1,27 @@
+"""Whether a run has a volume at all, said in one line where it has none."""
+
+from __future__ import annotations
+
+from minima_volume.errors import MissingStageError
+from minima_volume.files import read_json
+from minima_volume.layout import Run
+
+
+def undefined_volumes(run: Run) -> str | None:
+    """One line with the reason where no minimum has a volume in any landscape at any threshold, else None.
+
+    Args:
+        run: a run; without results.json there is nothing to say.
+    """
+    results = []
+    for landscape in run.config.data.levels:
+        for threshold in run.config.volume.loss_thresholds:
+            try:
+                results.append(read_json(run.results_file(landscape, threshold)))
+            except MissingStageError:
+                continue
+    if not results or any(value is not None for result in results for value in result["log_exp_r_n_values"]):
+        return None
+    thresholds = ", ".join(f"{threshold:g}" for threshold in run.config.volume.loss_thresholds)
+    reason = next((note for result in results for note in result.get("log_exp_r_n_notes", []) if note), "no reason is given")
+    return f"{run.folder.name}: no minimum has a volume at loss thresholds {thresholds}: {reason}"
