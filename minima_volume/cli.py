@@ -197,7 +197,9 @@ def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a 
     from minima_volume.runs import stage_states
 
     if folder.is_file():
-        raise ConfigError(f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}")
+        raise ConfigError(
+            f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}"
+        )
     if not folder.is_dir():
         raise ConfigError(f"folder {folder} does not exist")
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)

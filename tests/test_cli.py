@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 import minima_volume as mv
 from minima_volume.config import write_yaml
 
-COMMANDS = ("new", "run", "pipeline", "analyze", "status", "clean", "notebooks")
+COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "notebooks")
 
 
 @pytest.fixture
@@ -145,6 +146,62 @@ def test_status_where_there_is_nothing(condition, cli):
     assert code == 1 and "has no run folders; make some with `minima-volume new" in err
     code, _, err = cli("status", condition / "nowhere")
     assert code == 1 and "nowhere does not exist" in err
+
+
+def test_the_wrong_kind_of_folder_is_named(condition, cli):
+    """A file for `status`, a run folder for `analyze`, no such kind for `clean`: one line with what is allowed."""
+    run = make_run(condition / "model_0_data_10").folder
+    for arguments, words in (
+        (
+            ("status", condition / "config.yaml"),
+            ["config.yaml is a file; status takes a condition folder or a run folder"],
+        ),
+        (("analyze", run), [f"{run} is a run folder; analyze takes a condition folder", str(condition)]),
+        (("clean", run, "--what", "foo"), ["--what 'foo' is not known; allowed: results, sweeps, models"]),
+    ):
+        code, _, err = cli(*arguments)
+        assert code == 1 and all(word in err for word in words) and err.count("\n") == 1, err
+
+
+def test_run_says_when_no_volume_is_defined(tmp_path, cli):
+    """Also with --quiet: one line with the reason, and none where a volume exists."""
+    thresholds = {
+        "volume.loss_thresholds": [1e-9],
+        "volume.accuracy_thresholds": None,
+        "perturbation.loss_ceiling": 1.0,
+    }
+    run = make_run(tmp_path / "model_0_data_10", {**thresholds, "data.levels": [0], "perturbation.num_directions": 3})
+    code, out, err = cli("run", run.folder, "--quiet")
+    lines = [line for line in out.splitlines() if line.startswith("model_0_data_10: ")]
+    assert code == 0 and len(lines) == 1, (out, err)
+    assert "no minimum has a volume at loss thresholds 1e-09: the minimum itself is outside" in lines[0]
+    edit_config(run.folder, {"volume.loss_thresholds": [1e-9, 1.0]})
+    code, out, _ = cli("run", run.folder, "--quiet", "--stage", "volume")
+    assert code == 0 and "no minimum has a volume" not in out
+
+
+def test_a_model_that_cannot_be_built_leaves_nothing_behind(tmp_path, cli):
+    """A misspelt model.name, or options that do not fit it, are reported before dataset.pt is written."""
+    for change in ({"model.name": "mpl"}, {"model.options": {"hiden": [8]}}):
+        run = make_run(tmp_path / "model_0_data_10", change)
+        code, out, err = cli("run", run.folder, "--quiet")
+        assert code == 1 and "model." in err and err.count("\n") == 1 and not out
+        assert set(tree(run.folder)) == {"config.yaml"}
+
+
+def test_a_linked_environment_is_ignored(tmp_path):
+    """git leaves `.venv` alone whether it is a folder or a link to one."""
+    rules = Path(__file__).parent.parent / ".gitignore"
+    if shutil.which("git") is None or not rules.is_file():
+        pytest.skip("needs git and the repository's .gitignore")
+    shutil.copy(rules, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".venv").symlink_to("elsewhere")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    asked = subprocess.run(
+        ["git", "check-ignore", ".venv", "elsewhere"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert asked.stdout.split() == [".venv"]
 
 
 def test_clean_lists_then_removes(copied, cli):

@@ -23,5 +23,7 @@ def undefined_volumes(run: Run) -> str | None:
     if not results or any(value is not None for result in results for value in result["log_exp_r_n_values"]):
         return None
     thresholds = ", ".join(f"{threshold:g}" for threshold in run.config.volume.loss_thresholds)
-    reason = next((note for result in results for note in result.get("log_exp_r_n_notes", []) if note), "no reason is given")
+    reason = next(
+        (note for result in results for note in result.get("log_exp_r_n_notes", []) if note), "no reason is given"
+    )
     return f"{run.folder.name}: no minimum has a volume at loss thresholds {thresholds}: {reason}"
