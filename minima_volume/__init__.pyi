@@ -1,5 +1,5 @@
 from . import plots
-from .analysis import analyze, describe, select
+from .analysis import analyze, comparison_table, describe, select, verdicts, volume_table
 from .config import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views, views_table
 from .errors import MinimaVolumeError
@@ -19,6 +19,7 @@ __all__ = [
     "ViewSettings",
     "VolumeEstimate",
     "analyze",
+    "comparison_table",
     "cutoffs",
     "describe",
     "estimate_sweep",
@@ -47,5 +48,7 @@ __all__ = [
     "stage_states",
     "sweep",
     "train_models",
+    "verdicts",
     "views_table",
+    "volume_table",
 ]

@@ -18,6 +18,18 @@ from minima_volume.files import read_json, read_pt, write_json, write_pt
 LEVELS = [0, 20, 40]
 
 
+def compared(first, second, lower):
+    """A comparison with a chosen lower limit."""
+    return {
+        "levels": [first, second],
+        "log_volume_difference": 2.0,
+        "log_volume_interval": [lower, 3.0],
+        "log_volume_probability": 0.9,
+        "told_apart": lower > 0,
+        "verdict": "words",
+    }
+
+
 def fake_results(run, landscape, threshold, volumes, losses, accuracies, effective):
     """A results.json with chosen numbers."""
     levels = [q for q in LEVELS if q >= landscape]
@@ -26,7 +38,12 @@ def fake_results(run, landscape, threshold, volumes, losses, accuracies, effecti
         "model_data_levels": levels,
         "loss_landscape_data_param": landscape,
         "log_exp_r_n_values": [None if v is None else v + 1000 for v in volumes[:count]],
+        "log_exp_r_n_intervals": [None if v is None else [v + 990, None] for v in volumes[:count]],
         "log_volume_values": volumes[:count],
+        "log_volume_intervals": [
+            None if v is None else [v - 10, v + 1 if i == 1 else None] for i, v in enumerate(volumes[:count])
+        ],
+        "comparisons": [compared(0, 20, 1.0), compared(0, 40, -1.0)] if landscape == 0 else [],
         "effective_sample_size": effective[:count],
         "largest_share": [0.5] * count,
         "num_directions": [12] * count,
@@ -78,6 +95,22 @@ def test_means_and_deviations_over_seeds(two_runs):
     assert table["test_accuracy"].tolist() == pytest.approx([0.6, 0.75, 0.9])
     assert table["directions"].tolist() == [12] * 3 and table["censored"].tolist() == [2] * 3
     assert table["effective_sample_size"].tolist() == [1.0, 4.0, 3.0]
+    assert table["inside"].tolist() == [2, 2, 1] and table["estimates"].tolist() == [0, 2, 0]
+
+
+def test_comparisons_and_limits_are_collected(two_runs):
+    """Limits beside the volumes, missing upper ones as NaN; a row for each compared pair; the sentence that counts them."""
+    collected = collect(two_runs)
+    rows = select(collected)
+    assert (rows["log_volume"] - rows["log_volume_lower"]).dropna().tolist() == [10.0] * 5
+    assert rows["log_volume_upper"].notna().tolist() == [False, True, False] * 2
+    pairs = collected.comparisons
+    assert len(pairs) == 8 and set(pairs["run"]) == {"model_0_data_10", "model_1_data_11"}
+    assert pairs[["first", "second"]].drop_duplicates().values.tolist() == [[0, 20], [0, 40]]
+    text = mv.describe(mv.analyze(two_runs))
+    assert "2 of 4 compared pairs of minima can be told apart" in text
+    assert "of each of the others: these two minima cannot be told apart" in text
+    assert len(pd.read_csv(two_runs / "analysis" / "comparisons.csv")) == 8
 
 
 def test_the_table_has_every_minimum(two_runs):
@@ -128,7 +161,9 @@ def test_files_of_the_analysis(two_runs):
     )
     text = mv.describe(analysis)
     assert "-8 ± 3" in text and "-14 ± 8" in text and "-30" in text and "landscape +0 (20 samples)" in text
-    assert "lower bound" in text
+    assert "3 of 5 log-volumes are lower bounds" in text
+    lines = text.splitlines()[2:5]
+    assert [line.endswith("estimate") for line in lines] == [False, True, False] and "lower bound" in lines[0]
 
 
 def test_thresholds_that_no_run_has(two_runs):

@@ -181,7 +181,13 @@ def test_the_analysis_notebook(digits_condition):
     assert "not analyzed: model_0_data_10" in outputs(digits_condition / "analyze_experiments_data.ipynb")
     names = {p.name for p in (digits_condition / "analysis").iterdir()}
     assert names == {
-        *("all_minima.csv", "summary.csv", "log_volume_against_data.png", "test_loss_against_log_volume.png"),
+        *(
+            "all_minima.csv",
+            "comparisons.csv",
+            "summary.csv",
+            "log_volume_against_data.png",
+            "test_loss_against_log_volume.png",
+        ),
         "test_accuracy_against_data.png",
     }
 

@@ -34,6 +34,7 @@ def figures(digits_run):
         ),
         "radius_histogram": mv.plots.radius_histogram(results, radii),
         "volumes": mv.plots.volumes(results),
+        "growth_with_directions": mv.plots.growth_with_directions(results),
         "cutoff_curves": mv.plots.cutoff_curves(read_json(digits_run.cutoffs_file), thresholds),
         "accuracies": mv.plots.accuracies(read_npz(digits_run.accuracies_file)),
         "volume_against_data": mv.plots.volume_against_data(rows),
@@ -69,6 +70,22 @@ def test_axes_are_labelled(name, figures):
         assert axis.get_xlabel()
         assert axis.get_ylabel() or axis.get_shared_y_axes().joined(axis, figure.axes[0])
         assert axis.has_data()
+
+
+def test_growth_is_drawn_beside_its_largest_direction(figures, digits_run):
+    """The numbers of results.json; no interval in the legend where there is none, and the verdict above."""
+    results = mv.load_results(digits_run.results_file(0, 0.5))
+    figure = figures["growth_with_directions"]
+    lines = figure.axes[0].lines
+    growth = results["log_exp_r_n_growth"]
+    for i in range(3):
+        np.testing.assert_allclose(lines[2 * i].get_ydata(), growth["values"][i])
+        np.testing.assert_allclose(lines[2 * i + 1].get_ydata(), growth["largest_minus_log_directions"][i])
+    assert legends(figure)[:3] == ["+0", "+20", "+40"] and len(legends(figure)) == 4
+    assert results["overall_verdict"] in figure.get_suptitle()
+    estimate = results | {"log_exp_r_n_intervals": [[-1.0, 1.0], [-1.0, None], [-1.0, None]]}
+    drawn = mv.plots.growth_with_directions(estimate)
+    assert legends(drawn)[-1] == "95 % interval" and len(drawn.axes[0].collections) == 1
 
 
 @pytest.mark.parametrize("name", SEVERAL_SERIES)

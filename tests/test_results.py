@@ -12,8 +12,8 @@ from scipy.special import gammaln, logsumexp
 from torch.nn import functional as F
 
 import minima_volume as mv
-from minima_volume.errors import ConfigError, DamagedFileError
-from minima_volume.files import read_json, read_npz
+from minima_volume.errors import ConfigError, StaleError
+from minima_volume.files import read_json, read_npz, write_json
 from minima_volume.layout import read_run
 
 PRIMARY = {
@@ -43,7 +43,7 @@ def all_results(run):
 def test_files_of_notebook_3(digits_run):
     """loss_<t>/results.json, its radii and its figures, for every landscape and threshold."""
     found = {str(p.relative_to(digits_run.folder)) for p in digits_run.folder.glob("data_*/loss_*/*")}
-    names = ("results.json", "radii.npz", "log_volume.png", "radius_histogram.png")
+    names = ("results.json", "radii.npz", "log_volume.png", "radius_histogram.png", "growth.png")
     assert found == {f"data_{q}/loss_{t}/{name}" for q in (0, 20, 40) for t in (0.5, 0.2) for name in names}
 
 
@@ -167,6 +167,11 @@ def test_a_minimum_outside_its_landscape_is_null_with_a_reason(copied):
     assert results["log_exp_r_n_ranks"][2] is None and results["log_volume_values"][2] is None
     assert results["top_r_vals"][2] == results["top_r_val_seeds"][2] == [None] * 5
     assert results["verdicts"][2].startswith("undefined")
+    assert results["log_exp_r_n_intervals"][2] is None and results["log_exp_r_n_growth"]["values"][2] is None
+    undefined = results["comparisons"][1]
+    assert undefined["levels"] == [0, 40] and undefined["log_volume_difference"] is None
+    assert undefined["verdict"].startswith("undefined: +40: the minimum itself is outside")
+    assert "undefined: 1" in results["overall_verdict"]
     assert np.isnan(read_npz(run.radii_file(0, 0.01))["radius"][2]).all()
 
 
@@ -289,14 +294,67 @@ def test_accuracy_thresholds_need_classes(tmp_path):
     assert results["log_exp_r_n_values"][0] is not None and results["test_accuracy_values"] == [None] * 3
 
 
-def test_results_without_their_keys_are_damaged(copied):
-    """Valid JSON of something else."""
+def test_results_of_an_earlier_version_say_what_to_do(copied):
+    """Without the newer keys they are named and the way out is given; the stage is not complete, and running it makes them again."""
     path = copied.results_file(0, 0.5)
-    path.write_text(json.dumps({"model_data_levels": [0]}), encoding="utf-8")
+    new = read_json(path)
+    old = {key: value for key, value in new.items() if "interval" not in key}
+    write_json(path, old | {"fingerprint": "of an earlier version"})
     with pytest.raises(
-        DamagedFileError, match=r"results\.json lacks log_exp_r_n_values, settings, weights_hashes; delete it"
+        StaleError, match=r"results\.json lacks log_exp_r_n_intervals: it is of an earlier version.*--stage volume"
     ):
         mv.load_results(path)
+    assert mv.stage_states(copied.folder)["volume"].name == "partial"
+    mv.estimate_volumes(copied, progress=False)
+    assert {k: v for k, v in read_json(path).items() if k != "provenance"} == {
+        k: v for k, v in new.items() if k != "provenance"
+    }
+    path.write_text(json.dumps({"model_data_levels": [0]}), encoding="utf-8")
+    with pytest.raises(StaleError, match=r"lacks log_exp_r_n_values, log_exp_r_n_intervals, settings, weights_hashes"):
+        mv.load_results(path)
+
+
+def test_published_numbers_come_with_their_trust(digits_run):
+    """610 dimensions, 12 directions: lower limits log 40 below, no upper ones, no probabilities, growth, comparisons, words."""
+    for landscape, _, results in all_results(digits_run):
+        levels = results["model_data_levels"]
+        for suffix in ("", "_acc"):
+            values, intervals = results[f"log_exp_r_n{suffix}_values"], results[f"log_exp_r_n{suffix}_intervals"]
+            for value, interval, volume, shifted in zip(
+                values,
+                intervals,
+                results[f"log_volume{suffix}_values"],
+                results[f"log_volume{suffix}_intervals"],
+                strict=True,
+            ):
+                assert interval == [pytest.approx(value - np.log(40)), None]
+                assert shifted == [pytest.approx(volume - np.log(40)), None]
+            assert results[f"effective_sample_size_needed{suffix}"] == [None] * len(
+                levels
+            )  # 12 directions show no tail
+            growth = results[f"log_exp_r_n{suffix}_growth"]
+            assert growth["num_directions"] == [1, 2, 4, 8, 12]
+            for value, row in zip(values, growth["values"], strict=True):
+                assert row[-1] == pytest.approx(value, rel=1e-12) and row[0] < row[-1]
+            pairs = results[f"comparisons{suffix}"]
+            assert [pair["levels"] for pair in pairs] == {
+                0: [[0, 20], [0, 40], [20, 40]],
+                20: [[20, 40]],
+                40: [],
+            }[landscape]
+            for pair in pairs:
+                i, j = (levels.index(level) for level in pair["levels"])
+                assert pair["log_exp_r_n_difference"] == values[i] - values[j]
+                assert pair["log_exp_r_n_interval"] == pair["log_volume_interval"] == [None, None]
+                assert pair["log_volume_probability"] is None and pair["told_apart"] is False
+                assert pair["verdict"] == "these two minima cannot be told apart: both are lower bounds"
+            assert results[f"overall_verdict{suffix}"].startswith(
+                f"0 of {len(levels)} volumes are estimates; lower bounds"
+            )
+        assert results["loss_spearman_interval"] is None
+        assert results["loss_spearman_note"].startswith(
+            "3 minima: below 5" if landscape == 0 else ("2 minima", "undefined")
+        )
 
 
 # ---- cutoffs

@@ -2,6 +2,18 @@
 
 from minima_volume.analysis.analyze import Analysis, analyze
 from minima_volume.analysis.report import describe
+from minima_volume.analysis.run_tables import comparison_table, verdicts, volume_table
 from minima_volume.analysis.tables import Collected, collect, select, summary
 
-__all__ = ["Analysis", "Collected", "analyze", "collect", "describe", "select", "summary"]
+__all__ = [
+    "Analysis",
+    "Collected",
+    "analyze",
+    "collect",
+    "comparison_table",
+    "describe",
+    "select",
+    "summary",
+    "verdicts",
+    "volume_table",
+]

@@ -31,7 +31,7 @@ class Analysis:
 
 
 def analyze(condition: str | Path) -> Analysis:
-    """Write `all_minima.csv`, `summary.csv` and the multi-seed figures of a condition to its analysis/ folder.
+    """Write `all_minima.csv`, `comparisons.csv`, `summary.csv` and the multi-seed figures of a condition to its analysis/ folder.
 
     Args:
         condition: the condition folder.
@@ -44,6 +44,7 @@ def analyze(condition: str | Path) -> Analysis:
     rows = select(collected)
     table = summary(rows)
     write_text(folder / "all_minima.csv", collected.table.to_csv(index=False))
+    write_text(folder / "comparisons.csv", collected.comparisons.to_csv(index=False))
     write_text(folder / "summary.csv", table.to_csv(index=False))
     draw: dict[str, Callable[[pd.DataFrame], Figure]] = {
         "log_volume_against_data": volume_against_data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from minima_volume.analysis.analyze import Analysis
+from minima_volume.volume.comparison import CANNOT_TELL
 
 
 def describe(analysis: Analysis) -> str:
@@ -15,6 +16,7 @@ def describe(analysis: Analysis) -> str:
         f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds",
         format_table(table),
         trust(table),
+        told_apart(analysis),
         *(f"not analyzed: {run}: {reason}" for run, reason in analysis.collected.missing.items()),
         *(f"figure: {path}" for path in analysis.figures),
     ]
@@ -36,19 +38,50 @@ def format_table(table: pd.DataFrame) -> str:
             "directions": table["directions"],
             "censored": table["censored"],
             "effective sample size": table["effective_sample_size"].map("{:.1f}".format),
+            "verdict": [verdict(*counts) for counts in zip(table["estimates"], table["inside"], strict=True)],
         }
     )
     return shown.to_string(index=False)
 
 
+def verdict(estimates: int, inside: int) -> str:
+    """What the log-volumes of one level are, over its seeds.
+
+    >>> verdict(0, 3), verdict(3, 3), verdict(1, 3), verdict(0, 0)
+    ('lower bound', 'estimate', '1 estimate, 2 lower bounds', 'outside')
+    """
+    bounds = inside - estimates
+    if not inside:
+        return "outside"
+    if not estimates or not bounds:
+        return "estimate" if estimates else "lower bound"
+    return f"{estimates} estimate{'s' * (estimates > 1)}, {bounds} lower bound{'s' * (bounds > 1)}"
+
+
 def trust(table: pd.DataFrame) -> str:
-    """A sentence about the effective sample size."""
-    effective = table["effective_sample_size"].mean()
-    if pd.isna(effective):
+    """A sentence about how far the log-volumes can be trusted."""
+    inside, estimates = int(table["inside"].sum()), int(table["estimates"].sum())
+    if not inside:
         return "no minimum is inside this landscape: choose a higher threshold or train longer"
-    if effective < 10:
-        return (
-            f"each log-volume rests on {effective:.1f} of {int(table['directions'].min())} directions (effective sample size): it is a lower "
-            "bound set by the largest radius, and grows with the number of directions"
-        )
-    return f"each log-volume rests on {effective:.0f} of {int(table['directions'].min())} directions (effective sample size)"
+    rests = f"{table['effective_sample_size'].mean():.1f} of {int(table['directions'].min())} directions (effective sample size)"
+    if estimates == inside:
+        return f"each log-volume is an estimate with an interval; on average one rests on {rests}"
+    bounds = inside - estimates
+    which = (
+        "each log-volume is a lower bound" if not estimates else f"{bounds} of {inside} log-volumes are lower bounds"
+    )
+    return (
+        f"{which}, set by the largest radius and growing with the number of directions; on average one rests on {rests}"
+    )
+
+
+def told_apart(analysis: Analysis) -> str:
+    """How many of the compared pairs differ by more than their intervals, in the landscape of the table."""
+    pairs = analysis.collected.comparisons
+    landscape, threshold = min(analysis.collected.table["landscape"]), analysis.collected.config.volume.headline
+    pairs = pairs[(pairs["landscape"] == landscape) & (pairs["threshold"] == threshold) & pairs["difference"].notna()]
+    if pairs.empty:
+        return ""
+    count = int(pairs["told_apart"].sum())
+    sentence = f"{count} of {len(pairs)} compared pairs of minima can be told apart by their log-volumes"
+    return sentence if count == len(pairs) else f"{sentence}; of each of the others: {CANNOT_TELL}"

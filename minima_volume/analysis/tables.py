@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,26 @@ COLUMNS = {
 }
 
 
+NUMBERS = ("log_exp_r_n", "log_volume", "log_volume_lower", "log_volume_upper", "effective_sample_size")
+PAIR_COLUMNS = (
+    *("run", "landscape", "threshold", "first", "second", "difference", "lower", "upper", "probability"),
+    *("told_apart", "verdict"),
+)
+
+
 @dataclass(frozen=True)
 class Collected:
     """The results of a condition.
 
     Attributes:
         table: one row a (run, landscape, threshold, level).
+        comparisons: one row a (run, landscape, threshold, pair of levels).
         missing: what could not be read: run folder -> reason.
         config: the condition's configuration (of the first run where the condition has none).
     """
 
     table: pd.DataFrame
+    comparisons: pd.DataFrame
     missing: dict[str, str]
     config: Config
 
@@ -53,7 +63,7 @@ def collect(condition: str | Path) -> Collected:
 
     Returns:
         The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`, `train_size`, `native` and the
-        quantities of `COLUMNS`; undefined values are NaN.
+        quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
 
     Raises:
         MissingStageError: no run has results.
@@ -62,32 +72,36 @@ def collect(condition: str | Path) -> Collected:
     if not condition.is_dir():
         raise MissingStageError(f"condition folder {condition} does not exist")
     rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     configs: list[Config] = [load_config(condition / CONFIG_NAME)] if (condition / CONFIG_NAME).is_file() else []
     for folder in find_runs(condition):
         try:
-            found, config = _rows_of(folder)
+            found, compared, config = _rows_of(folder)
         except MinimaVolumeError as error:
             missing[folder.name] = str(error)
             continue
         rows += found
+        pairs += compared
         configs.append(config)
     if not rows:
         reasons = "; ".join(f"{run}: {reason}" for run, reason in missing.items()) or "it has no run folders"
         raise MissingStageError(f"{condition} has no results to analyze ({reasons})")
-    table = pd.DataFrame(rows).astype({"log_exp_r_n": float, "log_volume": float, "effective_sample_size": float})
-    return Collected(table, missing, configs[0])
+    table = pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float))
+    return Collected(table, pd.DataFrame(pairs, columns=list(PAIR_COLUMNS)), missing, configs[0])
 
 
-def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
+def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Config]:
     run = read_run(folder)
     config = run.config
-    rows = []
+    rows, pairs = [], []
     for landscape in config.data.levels:
         for threshold in config.volume.loss_thresholds:
             path = run.results_file(landscape, threshold)
             results = load_results(path)
             _require_current(run, results, path)
+            place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
+            pairs += [place | _pair_row(comparison) for comparison in results["comparisons"]]
             for i, level in enumerate(results["model_data_levels"]):
                 rows.append(
                     {
@@ -101,8 +115,30 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], Config]:
                         "native": level == landscape,
                     }
                     | {column: results[key][i] for column, key in COLUMNS.items()}
+                    | dict(
+                        zip(
+                            ("log_volume_lower", "log_volume_upper"),
+                            results["log_volume_intervals"][i] or (None, None),
+                            strict=True,
+                        )
+                    )
                 )
-    return rows, config
+    return rows, pairs, config
+
+
+def _pair_row(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """One comparison, first minus second, of log-volumes."""
+    lower, upper = comparison["log_volume_interval"]
+    return {
+        "first": comparison["levels"][0],
+        "second": comparison["levels"][1],
+        "difference": comparison["log_volume_difference"],
+        "lower": lower,
+        "upper": upper,
+        "probability": comparison["log_volume_probability"],
+        "told_apart": comparison["told_apart"],
+        "verdict": comparison["verdict"],
+    }
 
 
 def _require_current(run: Run, results: dict[str, Any], path: Path) -> None:
@@ -152,6 +188,8 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "log_volume": grouped["log_volume"].mean(),
             "log_volume_sd": grouped["log_volume"].std(),
             "log_exp_r_n": grouped["log_exp_r_n"].mean(),
+            "inside": grouped["log_volume"].count(),
+            "estimates": grouped["log_volume_upper"].count(),  # the others have no upper limit: lower bounds
             "test_accuracy": grouped["test_accuracy"].mean(),
             "test_loss": grouped["test_loss"].mean(),
             "directions": grouped["num_directions"].min(),

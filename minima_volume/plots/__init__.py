@@ -7,11 +7,13 @@ from minima_volume.plots.samples import samples
 from minima_volume.plots.seeds import accuracy_against_data, loss_against_volume, volume_against_data
 from minima_volume.plots.style import save_figure
 from minima_volume.plots.training import accuracies, training_curves
+from minima_volume.plots.trust import growth_with_directions
 
 __all__ = [
     "accuracies",
     "accuracy_against_data",
     "cutoff_curves",
+    "growth_with_directions",
     "held_out_curves",
     "loss_against_volume",
     "loss_curves",

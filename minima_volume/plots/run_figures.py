@@ -10,13 +10,14 @@ from minima_volume.files import read_npz
 from minima_volume.layout import Run
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
 from minima_volume.plots.style import save_figure
+from minima_volume.plots.trust import growth_with_directions
 from minima_volume.volume.results import load_results
 
 DPI = 110
 
 
 def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
-    """Write log_volume.png and radius_histogram.png beside each results.json that has none or an older one.
+    """Write log_volume.png, radius_histogram.png and growth.png beside each results.json that has none or an older one.
 
     Args:
         run: the run.
@@ -30,6 +31,7 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
         results = load_results(path)
         radii = read_npz(path.parent / "radii.npz")
         written.append(save_figure(radius_histogram(results, radii), path.parent / "radius_histogram.png", DPI))
+        written.append(save_figure(growth_with_directions(results), path.parent / "growth.png", DPI))
         written.append(save_figure(volumes(results), target, DPI))
     return written
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -127,8 +126,10 @@ def _note(figure: Figure, rows: pd.DataFrame) -> None:
     effective = rows["effective_sample_size"].median()
     outside = int(rows["log_volume"].isna().sum())
     lines = [f"median effective sample size {effective:.1f} of {rows['num_directions'].min()} directions"]
-    if np.isfinite(effective) and effective < 10:
-        lines.append("each value is a lower bound set by its largest direction")
+    inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
+    if estimates < inside:
+        which = "each value is a lower bound" if not estimates else f"{inside - estimates} of {inside} are lower bounds"
+        lines.append(f"{which} set by the largest directions")
     if outside:
         lines.append(f"{outside} minima are outside the landscape and not shown")
     figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -22,7 +22,7 @@ from minima_volume.files import write_atomic
 Arguments = ParamSpec("Arguments")
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, DARK = (
     "#0072B2",
     "#E69F00",
     "#009E73",
@@ -30,6 +30,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#CC79A7",
     "#56B4E9",
     "#777777",
+    "#222222",
 )
 MARKERS = "os^DvPX*<>"
 STYLE: dict[Any, Any] = {
@@ -84,6 +85,12 @@ def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples
         axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
         axis.set_xticks([], minor=True)
         axis.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+
+
+def count_axis(axis: Axes, counts: Sequence[int], label: str) -> None:
+    """A logarithmic x axis from the first to the last of some counts, ticked in powers of ten as plain numbers."""
+    axis.set(xscale="log", xlabel=label, xlim=(counts[0] / 1.15, counts[-1] * 1.15))
+    axis.xaxis.set_major_formatter("{x:,g}")
 
 
 def plain_log(axis: Axis) -> None:

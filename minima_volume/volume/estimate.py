@@ -28,7 +28,7 @@ from minima_volume.perturbation.sweep_files import (
 from minima_volume.perturbation.work import Shard, run_tasks, shards, usable_workers
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
-from minima_volume.volume.results import Minimum, write_results
+from minima_volume.volume.results import FORMAT, Minimum, write_results
 
 # a guess good enough to decide whether worker processes pay
 PASSES_PER_RADIUS, MULTIPLY_ADDS_PER_SECOND = 5, 1e10
@@ -292,6 +292,7 @@ def fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) ->
     """A hash of everything that decides the numbers of one results.json."""
     config = run.config
     parts = {
+        "format": FORMAT,
         "weights": {level: record["weights_hash"] for level, record in trained.records.items() if level >= landscape},
         "data": trained.dataset.hash(),
         "directions": [config.seeds.perturbation, config.perturbation.num_directions],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -32,7 +34,7 @@ def order_holds(levels: Sequence[int], volumes: Values) -> bool | None:
     return None if len(known) < 2 else all(a > b for a, b in pairwise(known))
 
 
-def native_is_largest(landscape: int, levels: Sequence[int], volumes: Values) -> bool | None:
+def native_is_largest(landscape: int | None, levels: Sequence[int], volumes: Values) -> bool | None:
     """Whether the minimum trained on the landscape's own data is the largest; None where its volume is unknown."""
     known = {level: volume for level, volume in zip(levels, volumes, strict=True) if volume is not None}
     if landscape not in known or len(known) < 2:
@@ -66,6 +68,56 @@ def spearman(volumes: Values, test_losses: Sequence[float]) -> float | None:
     if len({pair[0] for pair in pairs}) < 2 or len({pair[1] for pair in pairs}) < 2:
         return None
     return float(scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+
+
+def spearman_interval(volumes: Values, test_losses: Sequence[float]) -> tuple[tuple[float, float] | None, str | None]:
+    """A 95 % interval of Spearman's rho over minima, and the reason where there is none.
+
+    The minima are taken for a random sample of all minima, and their volumes for exact. Few of them, often in perfect order, leave
+    nothing to a bootstrap or to Fisher's z, so the test is inverted: the interval holds every correlation of a Gaussian copula
+    under which a rho as large as the observed one, or as small, has a chance of 2.5 % at least (simulated, fixed seed). Below
+    five minima there is none: by permutation even a perfect order of four has a chance of 1/24 on its side, more than 2.5 %.
+
+    Returns:
+        (low, high) or None, and the reason for None.
+
+    >>> spearman_interval([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    (None, '3 minima: below 5 even a perfect order is no evidence at the 5 % level')
+    """
+    observed = spearman(volumes, test_losses)
+    if observed is None:
+        return None, "undefined: volumes or test losses are unknown or all equal"
+    count = sum(volume is not None for volume in volumes)
+    if count < 5:
+        return None, f"{count} minima: below 5 even a perfect order is no evidence at the 5 % level"
+    return _copula_interval(round(observed, 9), count), None
+
+
+@functools.lru_cache(maxsize=256)
+def _copula_interval(observed: float, count: int) -> tuple[float, float]:
+    draws = 4000 if count <= 100 else 1000
+    random = np.random.default_rng(0)
+    x, noise = random.standard_normal((2, draws, count))
+    x_ranks = np.argsort(np.argsort(x, axis=1), axis=1) - (count - 1) / 2
+    scale = (count**3 - count) / 12
+
+    def chance(latent: float, side: int) -> float:
+        """Of a rho at least (side 1) or at most (side -1) as large as observed."""
+        y = latent * x + math.sqrt(1 - latent**2) * noise
+        y_ranks = np.argsort(np.argsort(y, axis=1), axis=1) - (count - 1) / 2
+        return float((side * (x_ranks * y_ranks).sum(axis=1) / scale >= side * observed - 1e-9).mean())
+
+    def limit(side: int) -> float:
+        inside, outside = float(side), -float(side)  # latent correlations; towards `inside` the chance grows
+        if chance(outside, side) >= 0.025:
+            return outside
+        for _ in range(20):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if chance(middle, side) >= 0.025 else (inside, middle)
+        return inside
+
+    low, high = (6 / math.pi * math.asin(limit(side) / 2) for side in (1, -1))  # rank correlations of the copula
+    return min(low, observed), max(high, observed)
 
 
 def _by_volume(volumes: Values, test_losses: Sequence[float]) -> list[tuple[float, float]]:

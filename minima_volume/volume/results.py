@@ -9,20 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from minima_volume.errors import DamagedFileError
+from minima_volume.errors import StaleError
 from minima_volume.files import read_json, write_json, write_npz
 from minima_volume.layout import Run
 from minima_volume.provenance import provenance
 from minima_volume.volume.crossings import Radii
-from minima_volume.volume.ordering import (
-    discordant_pairs,
-    native_is_largest,
-    order_holds,
-    ordering_violations,
-    ranks,
-    spearman,
+from minima_volume.volume.ordering import ranks
+from minima_volume.volume.result_keys import (
+    comparison_keys,
+    growth_keys,
+    none_if_nan,
+    order_keys,
+    top_radii,
+    volume_keys,
 )
 from minima_volume.volume.star import StarVolume, star_volume
+
+# results.json of another format is made again; 2: intervals, growth, comparisons
+FORMAT = 2
+REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
 
 
 @dataclass(frozen=True)
@@ -99,15 +104,13 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
         "data_level_ranks": ranks([float(level) for level in levels]),
     }
     volumes = [star_volume(m.radii, m.num_params, m.log_det) for m in minima]
-    content |= volume_keys("log_exp_r_n", volumes)
-    content |= top_radii(minima, config.volume.top_k)
-    content |= order_keys("loss", landscape, levels, volumes, test_losses)
+    content |= star_keys("loss", landscape, levels, volumes, test_losses)
+    content |= top_radii([m.radii for m in minima], config.volume.top_k)
     if minima[0].accuracy_radii is not None:
         by_accuracy = [
             star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None
         ]
-        content |= volume_keys("log_exp_r_n_acc", by_accuracy)
-        content |= order_keys("accuracy", landscape, levels, by_accuracy, test_losses)
+        content |= star_keys("accuracy", landscape, levels, by_accuracy, test_losses)
     content |= {
         "seeds": {
             "model": config.model_seed,
@@ -122,61 +125,17 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
     return content
 
 
-def volume_keys(prefix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
-    """`<prefix>_values`, `_ranks` and `_notes`, the log-volume, and how far to trust them."""
-    suffix = prefix.removeprefix("log_exp_r_n")
-    values = [v.log_exp_r_n for v in volumes]
-    return {
-        f"{prefix}_values": values,
-        f"{prefix}_ranks": ranks(values),
-        f"{prefix}_notes": [v.note for v in volumes],
-        f"log_volume{suffix}_values": [v.log_volume for v in volumes],
-        f"effective_sample_size{suffix}": [v.effective_sample_size for v in volumes],
-        f"largest_share{suffix}": [v.largest_share for v in volumes],
-        f"num_directions{suffix}": [v.num_directions for v in volumes],
-        f"num_censored{suffix}": [v.num_censored for v in volumes],
-        f"num_reentered{suffix}": [v.num_reentered for v in volumes],
-        f"verdicts{suffix}": [v.verdict for v in volumes],
-    }
-
-
-def order_keys(
-    prefix: str,
-    landscape: int,
-    levels: Sequence[int],
-    volumes: Sequence[StarVolume],
-    test_losses: Sequence[float],
+def star_keys(
+    kind: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume], test_losses: Sequence[float]
 ) -> dict[str, Any]:
-    """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
-    values = [v.log_exp_r_n for v in volumes]
-    comparable = sum(value is not None for value in values) > 1
-    return {
-        f"{prefix}_predicts_minimas": order_holds(levels, values),
-        f"{prefix}_native_is_largest": native_is_largest(landscape, levels, values),
-        f"{prefix}_ordering_violations": ordering_violations(values, test_losses) if comparable else None,
-        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses) if comparable else None,
-        f"{prefix}_spearman": spearman(values, test_losses),
-    }
-
-
-def top_radii(minima: Sequence[Minimum], top_k: int) -> dict[str, Any]:
-    """The largest radii of each minimum, descending, each with the seed of its direction; null where it is outside."""
-    values, seeds = [], []
-    for m in minima:
-        count = min(top_k, len(m.radii.radius))
-        if m.radii.outside:
-            values.append([None] * count)
-            seeds.append([None] * count)
-            continue
-        order = np.argsort(-m.radii.radius, kind="stable")[:count]
-        values.append(m.radii.radius[order].tolist())
-        seeds.append(m.radii.seeds[order].tolist())
-    return {"top_r_vals": values, "top_r_val_seeds": seeds}
-
-
-def none_if_nan(value: float) -> float | None:
-    """JSON has no NaN or Infinity."""
-    return value if np.isfinite(value) else None
+    """Everything about the star regions at one threshold of a kind, "loss" or "accuracy": numbers, trust, comparisons, order."""
+    suffix = "" if kind == "loss" else "_acc"
+    return (
+        volume_keys(suffix, volumes)
+        | growth_keys(suffix, volumes)
+        | comparison_keys(suffix, native, levels, volumes)
+        | order_keys(kind, native, levels, volumes, test_losses)
+    )
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
@@ -184,13 +143,13 @@ def load_results(path: str | Path) -> dict[str, Any]:
 
     Raises:
         MissingStageError: notebook 3 has not been run.
-        DamagedFileError: it is not strict JSON, or lacks the keys.
+        DamagedFileError: it is not strict JSON.
+        StaleError: it lacks keys, as one of an earlier version does.
     """
     content = read_json(Path(path))
-    if missing := [
-        key for key in ("model_data_levels", "log_exp_r_n_values", "settings", "weights_hashes") if key not in content
-    ]:
-        raise DamagedFileError(
-            f"{path} lacks {', '.join(missing)}; delete it and run 'Volume Estimation Pipeline.ipynb' again"
+    if missing := [key for key in REQUIRED if key not in content]:
+        raise StaleError(
+            f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
+            "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
         )
     return content

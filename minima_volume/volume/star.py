@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from minima_volume.volume.crossings import Radii
+from minima_volume.volume.uncertainty import Interval, LogMean, log_mean, needed_sample_size
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,10 @@ class StarVolume:
         num_censored: directions that never passed the threshold; their radii are lower bounds, so the volume is one too.
         num_reentered: directions that are inside again further out.
         note: why the values are None, or None.
+        estimate: log_exp_r_n with its 95 % interval and the weight of its tail; None where undefined.
+        num_params: n.
+        logs: (D,) n log r_i; empty where undefined.
+        seeds: (D,) of the directions.
     """
 
     log_exp_r_n: float | None
@@ -34,26 +39,46 @@ class StarVolume:
     num_censored: int
     num_reentered: int
     note: str | None = None
+    estimate: LogMean | None = None
+    num_params: int = 0
+    logs: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False)
+    seeds: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 % interval of log_exp_r_n; the upper limit is None for a lower bound."""
+        return None if self.estimate is None else self.estimate.interval
+
+    @property
+    def log_volume_interval(self) -> Interval | None:
+        """The same for the log-volume."""
+        if self.estimate is None or self.log_volume is None:
+            return None
+        shift = self.log_volume - self.estimate.value
+        low, high = self.estimate.interval
+        return low + shift, None if high is None else high + shift
 
     @property
     def verdict(self) -> str:
         """How far to trust it, in words."""
-        if self.log_exp_r_n is None:
+        estimate = self.estimate
+        if estimate is None:
             return f"undefined: {self.note}"
-        assert self.effective_sample_size is not None and self.largest_share is not None
         parts = []
         if self.num_censored:
             parts.append(
                 f"lower bound: {self.num_censored} of {self.num_directions} directions never crossed the threshold"
             )
-        if self.effective_sample_size < 10:
-            parts.append(
-                f"lower bound: one direction carries {self.largest_share:.0%}; "
-                f"effective sample size {self.effective_sample_size:.1f} of {self.num_directions}"
+        size = f"effective sample size {estimate.effective_sample_size:.1f} of {self.num_directions}"
+        needed = needed_sample_size(estimate.pareto_k)
+        if not estimate.trusted:
+            heavy = (
+                f", too small for so heavy a tail (Pareto k {estimate.pareto_k:.1f})" if 20 < needed < math.inf else ""
             )
+            parts.append(f"lower bound: one direction carries {estimate.largest_share:.0%}; {size}{heavy}")
         return (
             "; ".join(parts)
-            or f"estimate: effective sample size {self.effective_sample_size:.0f} of {self.num_directions}"
+            or f"estimate: effective sample size {estimate.effective_sample_size:.0f} of {self.num_directions}"
         )
 
 
@@ -76,10 +101,8 @@ def log_mean_power(radius: np.ndarray, n: int) -> tuple[float, float, float]:
     >>> log_mean_power(np.array([2.0, 2.0]), 3)[0] == 3 * math.log(2.0)
     True
     """
-    logs = n * np.log(radius.astype(np.float64))
-    total = logsumexp(logs)
-    effective = math.exp(2 * total - logsumexp(2 * logs))
-    return float(total - math.log(len(logs))), effective, math.exp(logs.max() - total)
+    found = log_mean(n * np.log(radius.astype(np.float64)))
+    return found.value, found.effective_sample_size, found.largest_share
 
 
 def star_volume(radii: Radii, n: int, log_det: float) -> StarVolume:
@@ -99,5 +122,16 @@ def star_volume(radii: Radii, n: int, log_det: float) -> StarVolume:
         return StarVolume(None, None, None, None, *counts, note)
     if n == 0:
         return StarVolume(None, None, None, None, *counts, "no parameter moves: every scaling is 0")
-    log_mean, effective, share = log_mean_power(radii.radius, n)
-    return StarVolume(log_mean, log_unit_ball(n) + log_mean + log_det, effective, share, *counts)
+    logs = n * np.log(radii.radius.astype(np.float64))
+    found = log_mean(logs, num_censored=counts[1])
+    return StarVolume(
+        found.value,
+        log_unit_ball(n) + found.value + log_det,
+        found.effective_sample_size,
+        found.largest_share,
+        *counts,
+        estimate=found,
+        num_params=n,
+        logs=logs,
+        seeds=radii.seeds,
+    )

@@ -1,0 +1,154 @@
+"""Is one minimum larger than another? Differences of log-volumes over shared directions, with intervals and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minima_volume.errors import ConfigError
+from minima_volume.volume.star import StarVolume
+from minima_volume.volume.uncertainty import LEVEL, bootstrap
+
+CANNOT_TELL = "these two minima cannot be told apart"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second, in nats.
+
+    Attributes:
+        value: of the two estimates; None where either is undefined or they have different dimensions.
+        lower, upper: of the 95 % interval; None where there is no limit on that side.
+        probability: that the first is larger; None unless both are estimates and not lower bounds.
+    """
+
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+    probability: float | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where the first is larger, -1 where the second is, 0 where they cannot be told apart."""
+        return int(self.lower is not None and self.lower > 0) - int(self.upper is not None and self.upper < 0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two minima of one landscape.
+
+    Attributes:
+        log_exp_r_n: difference of log mean r^n, the published number.
+        log_volume: difference of the log-volumes in parameter space.
+        verdict: which is larger, judged by the log-volume, or that they cannot be told apart.
+    """
+
+    log_exp_r_n: Difference
+    log_volume: Difference
+    verdict: str
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval of the log-volumes' difference leaves 0 out."""
+        return self.log_volume.sign != 0
+
+
+def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("the first", "the second")) -> Comparison:
+    """Compare two minima whose radii were measured along the same directions.
+
+    Where both effective sample sizes allow it, directions are resampled for both at once (bootstrap-t): what a direction does to
+    both radii alike cancels. Where either is only a lower bound there is no probability, and a limit is stated only as far as it
+    follows from one minimum's lower limit and the other's upper limit, which two lower bounds never give.
+
+    Args:
+        first, second: the estimates.
+        names: what the verdict calls them.
+
+    Raises:
+        ConfigError: they were measured along different directions.
+    """
+    for name, minimum in zip(names, (first, second), strict=True):
+        if minimum.estimate is None:
+            return Comparison(Difference(None), Difference(None), f"undefined: {name}: {minimum.note}")
+    if first.num_params != second.num_params:
+        verdict = f"undefined: volumes in {first.num_params} and {second.num_params} dimensions have no common unit"
+        return Comparison(Difference(None), Difference(None), verdict)
+    if not np.array_equal(first.seeds, second.seeds):
+        raise ConfigError(
+            f"{names[0]} has {len(first.seeds)} and {names[1]} {len(second.seeds)} directions with different seeds: "
+            "a paired comparison needs the same directions"
+        )
+    assert first.log_volume is not None and first.log_exp_r_n is not None
+    assert second.log_volume is not None and second.log_exp_r_n is not None
+    shift = (first.log_volume - first.log_exp_r_n) - (second.log_volume - second.log_exp_r_n)
+    published, volume = _differences(first, second, shift)
+    return Comparison(published, volume, _verdict(first, second, volume, names))
+
+
+def _differences(first: StarVolume, second: StarVolume, shift: float) -> tuple[Difference, Difference]:
+    """Of log mean r^n, and of the log-volumes, which differ from it by a known shift."""
+    assert first.estimate is not None and second.estimate is not None
+    value = first.estimate.value - second.estimate.value
+    lower: float | None
+    upper: float | None
+    chances: tuple[float | None, float | None] = None, None
+    if first.estimate.trusted and second.estimate.trusted:
+        found = bootstrap(first.logs[None], second.logs[None])
+        value = float(found.value[0])
+        lower, upper = (float(limit[0]) for limit in found.limits())
+        if second.num_censored:
+            lower = None
+        if first.num_censored:
+            upper = None
+        if not (first.num_censored or second.num_censored):
+            chances = float(found.probability_positive()[0]), float(found.probability_positive(shift)[0])
+    else:
+        (low, high), (other_low, other_high) = first.estimate.interval, second.estimate.interval
+        lower = None if other_high is None else low - other_high
+        upper = None if high is None else high - other_low
+    return (
+        Difference(value, lower, upper, chances[0]),
+        Difference(value + shift, _plus(lower, shift), _plus(upper, shift), chances[1]),
+    )
+
+
+def _plus(value: float | None, shift: float) -> float | None:
+    return None if value is None else value + shift
+
+
+def _verdict(first: StarVolume, second: StarVolume, difference: Difference, names: tuple[str, str]) -> str:
+    if difference.sign:
+        larger = names[0] if difference.sign > 0 else names[1]
+        size = sorted(abs(limit) for limit in (difference.lower, difference.upper) if limit is not None)
+        by = f"{size[0]:.3g} to {size[1]:.3g}" if len(size) == 2 else f"at least {size[0]:.3g}"
+        return f"{larger} is larger, by {by} nats ({LEVEL:.0%} interval)"
+    assert first.estimate is not None and second.estimate is not None
+    bounds = [
+        name
+        for name, volume in zip(names, (first.estimate, second.estimate), strict=True)
+        if volume.interval[1] is None
+    ]
+    reasons = {0: "the interval of their difference holds 0", 1: "{} is a lower bound", 2: "both are lower bounds"}
+    return f"{CANNOT_TELL}: {reasons[len(bounds)].format(*bounds)}"
+
+
+def pairs_to_compare(native: int | None, levels: Sequence[int]) -> list[tuple[int, int]]:
+    """Positions of the pairs that the study's claims are about: neighbours in level, and the native minimum with every other.
+
+    Neighbours decide whether less data always means a larger volume, the native pairs whether it is the largest. All pairs of
+    many minima would say little more; `compare` takes any two.
+
+    Args:
+        native: level of the native minimum, or None where there is none.
+        levels: of the minima.
+
+    >>> pairs_to_compare(0, [0, 10, 20])
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    pairs = {(i, i + 1) for i in range(len(levels) - 1)}
+    if native in levels:
+        at = list(levels).index(native)
+        pairs |= {(min(at, i), max(at, i)) for i in range(len(levels)) if i != at}
+    return sorted(pairs)

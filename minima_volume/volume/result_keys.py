@@ -1,0 +1,146 @@
+"""The keys of results.json that speak of star regions: numbers, how far to trust them, and how they order the minima."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from minima_volume.volume.comparison import Comparison, compare, pairs_to_compare
+from minima_volume.volume.crossings import Radii
+from minima_volume.volume.growth import growth
+from minima_volume.volume.ordering import (
+    discordant_pairs,
+    native_is_largest,
+    order_holds,
+    ordering_violations,
+    ranks,
+    spearman,
+    spearman_interval,
+)
+from minima_volume.volume.star import StarVolume
+from minima_volume.volume.uncertainty import needed_sample_size
+
+
+def volume_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
+    """The published number and the log-volume of each minimum, and how far to trust them; `suffix` is "" or "_acc"."""
+    values = [v.log_exp_r_n for v in volumes]
+    tails = [None if v.estimate is None else v.estimate.pareto_k for v in volumes]
+    return {
+        f"log_exp_r_n{suffix}_values": values,
+        f"log_exp_r_n{suffix}_ranks": ranks(values),
+        f"log_exp_r_n{suffix}_notes": [v.note for v in volumes],
+        f"log_exp_r_n{suffix}_intervals": [v.interval for v in volumes],
+        f"log_volume{suffix}_values": [v.log_volume for v in volumes],
+        f"log_volume{suffix}_intervals": [v.log_volume_interval for v in volumes],
+        f"effective_sample_size{suffix}": [v.effective_sample_size for v in volumes],
+        f"effective_sample_size_needed{suffix}": [
+            None if k is None else none_if_nan(needed_sample_size(k)) for k in tails
+        ],
+        f"pareto_k{suffix}": [None if k is None else none_if_nan(k) for k in tails],
+        f"largest_share{suffix}": [v.largest_share for v in volumes],
+        f"num_directions{suffix}": [v.num_directions for v in volumes],
+        f"num_censored{suffix}": [v.num_censored for v in volumes],
+        f"num_reentered{suffix}": [v.num_reentered for v in volumes],
+        f"verdicts{suffix}": [v.verdict for v in volumes],
+    }
+
+
+def growth_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
+    """The published number from 1, 2, 4, ... of the directions: (minima, sizes), null where undefined."""
+    found = [None if v.estimate is None else growth(v.logs) for v in volumes]
+    sizes = next((g.num_directions for g in found if g is not None), [])
+    return {
+        f"log_exp_r_n{suffix}_growth": {
+            "num_directions": sizes,
+            "values": [None if g is None else g.values for g in found],
+            "effective_sample_sizes": [None if g is None else g.effective_sample_sizes for g in found],
+            "largest_minus_log_directions": [None if g is None else g.largest for g in found],
+        }
+    }
+
+
+def comparison_keys(
+    suffix: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume]
+) -> dict[str, Any]:
+    """Neighbours in level, and the native minimum with every other, over shared directions; and all of it in one sentence."""
+    found = [
+        ((levels[i], levels[j]), compare(volumes[i], volumes[j], (f"+{levels[i]}", f"+{levels[j]}")))
+        for i, j in pairs_to_compare(native, levels)
+    ]
+    return {
+        f"comparisons{suffix}": [_comparison(pair, comparison) for pair, comparison in found],
+        f"overall_verdict{suffix}": overall_verdict(volumes, [comparison for _, comparison in found]),
+    }
+
+
+def _comparison(pair: tuple[int, int], comparison: Comparison) -> dict[str, Any]:
+    content: dict[str, Any] = {"levels": list(pair)}
+    for name, difference in (("log_exp_r_n", comparison.log_exp_r_n), ("log_volume", comparison.log_volume)):
+        content |= {
+            f"{name}_difference": difference.value,
+            f"{name}_interval": [difference.lower, difference.upper],
+            f"{name}_probability": difference.probability,
+        }
+    return content | {"told_apart": comparison.told_apart, "verdict": comparison.verdict}
+
+
+def overall_verdict(volumes: Sequence[StarVolume], comparisons: Sequence[Comparison]) -> str:
+    """How many of the volumes are estimates, and how many of the compared pairs can be told apart."""
+    inside = [v.estimate for v in volumes if v.estimate is not None]
+    if not inside:
+        return "undefined: no minimum has a volume in this landscape"
+    bounds = [estimate for estimate in inside if estimate.interval[1] is None]
+    parts = [f"{len(inside) - len(bounds)} of {len(volumes)} volumes are estimates"]
+    if bounds:
+        share = float(np.median([estimate.largest_share for estimate in bounds]))
+        parts.append(f"lower bounds: {len(bounds)}, of which one direction carries {share:.0%} in the median")
+    if len(inside) < len(volumes):
+        parts.append(f"undefined: {len(volumes) - len(inside)}")
+    pairs = [c for c in comparisons if c.log_volume.value is not None]
+    if pairs:
+        parts.append(f"{sum(c.told_apart for c in pairs)} of {len(pairs)} compared pairs can be told apart")
+    return "; ".join(parts)
+
+
+def order_keys(
+    prefix: str,
+    native: int | None,
+    levels: Sequence[int],
+    volumes: Sequence[StarVolume],
+    test_losses: Sequence[float],
+) -> dict[str, Any]:
+    """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
+    values = [v.log_exp_r_n for v in volumes]
+    comparable = sum(value is not None for value in values) > 1
+    interval, reason = spearman_interval(values, test_losses)
+    return {
+        f"{prefix}_predicts_minimas": order_holds(levels, values),
+        f"{prefix}_native_is_largest": native_is_largest(native, levels, values),
+        f"{prefix}_ordering_violations": ordering_violations(values, test_losses) if comparable else None,
+        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses) if comparable else None,
+        f"{prefix}_spearman": spearman(values, test_losses),
+        f"{prefix}_spearman_interval": interval,
+        f"{prefix}_spearman_note": reason,
+    }
+
+
+def top_radii(radii: Sequence[Radii], top_k: int) -> dict[str, Any]:
+    """The largest radii of each minimum, descending, each with the seed of its direction; null where it is outside."""
+    values, seeds = [], []
+    for found in radii:
+        count = min(top_k, len(found.radius))
+        if found.outside:
+            values.append([None] * count)
+            seeds.append([None] * count)
+            continue
+        order = np.argsort(-found.radius, kind="stable")[:count]
+        values.append(found.radius[order].tolist())
+        seeds.append(found.seeds[order].tolist())
+    return {"top_r_vals": values, "top_r_val_seeds": seeds}
+
+
+def none_if_nan(value: float) -> float | None:
+    """JSON has no NaN or Infinity."""
+    return value if np.isfinite(value) else None
