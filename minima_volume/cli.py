@@ -70,7 +70,7 @@ def new(
     if template is not None:
         print(new_folder(folder, template))
         return
-    pairs = seed_pairs(seeds) if seeds is not None else [_pair(text) for text in pair or []]
+    pairs = seed_pairs(seeds, folder) if seeds is not None else [_pair(text) for text in pair or []]
     for made in new_runs(folder, pairs):
         print(made)
 
@@ -130,7 +130,7 @@ def pipeline(
 
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
-    runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds))
+    runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
     outcomes = run_pipeline(condition, runs, jobs=jobs, progress=not quiet)
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)

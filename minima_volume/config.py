@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import write_text
+from minima_volume.errors import ConfigError
+from minima_volume.yaml_files import plain, read_yaml
+from minima_volume.yaml_files import set_dotted as set_dotted  # all about config.yaml is at hand here
+from minima_volume.yaml_files import write_yaml as write_yaml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -103,12 +102,25 @@ class Model(Section):
     options: dict[str, Any] = {}
 
 
+class Sam(Section):
+    """Sharpness-aware minimisation on top of the optimiser."""
+
+    rho: Positive = 0.05  # length of the step up
+    adaptive: bool = False  # ASAM: the step is measured relative to the weights
+
+
+Series = Annotated[list[Count], Field(min_length=1)]
+
+
 class Training(Section):
     """One loop for every experiment; the last weights are kept after a fixed number of epochs."""
 
     loss: Literal["cross_entropy", "bce_with_logits", "mse"] = "cross_entropy"
     epochs: Count
+    target_loss: Positive | None = None  # stop after the first epoch whose training loss is at most this; None: never
+    checkpoints: Series | None = None  # a series: the minimum after each of these epochs, from one training
     batch_size: Count | None = None  # None: the full batch, unshuffled
+    batch_sizes: Series | None = None  # a series: one model a batch size
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
@@ -118,6 +130,26 @@ class Training(Section):
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
+    sam: Sam | None = None
+
+    @field_validator("checkpoints", "batch_sizes")
+    @classmethod
+    def _series(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("different whole numbers, each once")
+        return value and sorted(value)
+
+    @model_validator(mode="after")
+    def _one_series(self) -> Training:
+        if self.checkpoints and self.batch_sizes:
+            raise ValueError("checkpoints and batch_sizes are both set; a run has one series, set the other to null")
+        if self.checkpoints and self.checkpoints[-1] > self.epochs:
+            raise ValueError(f"checkpoints {self.checkpoints} go past epochs {self.epochs}; raise epochs")
+        if self.checkpoints and self.target_loss is not None:
+            raise ValueError("target_loss may end the training before the checkpoints; set one of them to null")
+        if self.batch_sizes and self.batch_size is not None:
+            raise ValueError(f"batch_sizes is a series, so batch_size {self.batch_size} must be null")
+        return self
 
 
 class Checkpoint(Section):
@@ -208,6 +240,35 @@ class Config(Section):
     perturbation: Perturbation = Perturbation()
     volume: Volume = Volume()
 
+    @model_validator(mode="after")
+    def _one_data_set(self) -> Config:
+        if self.variation != "level" and len(self.data.levels) > 1:
+            key = {"epoch": "checkpoints", "batch_size": "batch_sizes"}[self.variation]
+            raise ValueError(
+                f"training.{key} makes a series on one data set, but data.levels has {len(self.data.levels)} values "
+                f"{self.data.levels}; give one, e.g. [0], or set training.{key} to null"
+            )
+        if self.variation == "epoch" and self.checkpoint.save_strategy != "last":
+            raise ValueError(
+                f"training.checkpoints says which epochs are kept, so checkpoint.save_strategy "
+                f"{self.checkpoint.save_strategy!r} must be 'last'"
+            )
+        return self
+
+    @property
+    def variation(self) -> Literal["level", "epoch", "batch_size"]:
+        """What tells the minima of a run apart: the level as a rule, epoch or batch size in series on one data set."""
+        return "epoch" if self.training.checkpoints else "batch_size" if self.training.batch_sizes else "level"
+
+    @property
+    def minima(self) -> list[int]:
+        """The variation's values, ascending: one minimum each."""
+        return self.training.checkpoints or self.training.batch_sizes or self.data.levels
+
+    def level_of(self, minimum: int) -> int:
+        """Additional samples that a minimum (a value of the variation) was trained with."""
+        return minimum if self.variation == "level" else self.data.levels[0]
+
     @property
     def loss_ceiling(self) -> float:
         """The loss a direction must pass before its sweep stops early."""
@@ -267,7 +328,7 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if kind == "value_error" and isinstance(value, Mapping):  # the section's own rule, which names its keys
-        return f"{key}: {message}"
+        return f"{key}: {message}" if key else message
     return f"{key}: {value!r} is not allowed: {message.replace('input should be', 'it should be')}"
 
 
@@ -280,73 +341,6 @@ def _allowed_keys(path: list[str]) -> list[str]:
     return list(section.model_fields)
 
 
-def read_yaml(path: Path) -> Any:
-    """Read YAML 1.2 (`1e-3` is a number), keeping comments for a later write.
-
-    Raises:
-        MissingStageError: there is no such file.
-        ConfigError: it is not YAML, or not a mapping of sections.
-    """
-    try:
-        content = _yaml().load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingStageError(f"{path} does not exist: copy a template/ folder, which holds one") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{path} must hold sections (experiment, data, ...), not {type(content).__name__}")
-    return content
-
-
-def write_yaml(path: Path, content: Any) -> Path:
-    """Write YAML 1.2 atomically, with the comments that `read_yaml` found."""
-    buffer = io.StringIO()
-    _yaml().dump(content, buffer)
-    return write_text(path, buffer.getvalue())
-
-
 def load_config(path: Path) -> Config:
     """Read and check one config.yaml."""
     return parse_config(plain(read_yaml(path)), str(path))
-
-
-def plain(content: Any) -> Any:
-    """YAML's comment-keeping containers and numbers as plain Python ones."""
-    if isinstance(content, Mapping):
-        return {str(key): plain(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [plain(value) for value in content]
-    for kind in (bool, int, float, str):
-        if isinstance(content, kind):
-            return kind(content)
-    return content
-
-
-def _yaml() -> YAML:
-    yaml = YAML()  # round-trip, YAML 1.2
-    yaml.width = 120
-    yaml.preserve_quotes = True
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    return yaml
-
-
-def set_dotted(content: Any, overrides: Mapping[str, Any]) -> None:
-    """Apply overrides such as {"training.epochs": 10} to a mapping of sections, in place.
-
-    Raises:
-        ConfigError: an override is not a dotted key, or its section is not a section.
-    """
-    for dotted, value in overrides.items():
-        *sections, key = str(dotted).split(".")
-        if not sections:
-            raise ConfigError(f"overrides: {dotted!r} must be a dotted key such as 'training.epochs'")
-        place = content
-        for section in sections:
-            if place.get(section) is None:
-                place[section] = {}
-            place = place[section]
-            if not isinstance(place, Mapping):
-                raise ConfigError(f"overrides: {dotted!r}: {section!r} is a value, not a section")
-        place[key] = value

@@ -18,9 +18,20 @@ VOLUME = "Volume Estimation Pipeline.ipynb"
 CUTOFF = "Volume Cutoff.ipynb"
 ACCURACY = "Test Accuracy.ipynb"
 
+# how the files of models are called, by the run's variation
+MODEL_PREFIXES = {"level": "model_additional_", "epoch": "model_epoch_", "batch_size": "model_batch_size_"}
 RUN_NAME = re.compile(r"model_(\d+)_data_(\d+)")
 RUN_NOTEBOOKS = (TRAIN, PERTURB, VOLUME, CUTOFF, ACCURACY)
 STAGES = dict(zip(("train", "perturb", "volume", "cutoff", "accuracy"), RUN_NOTEBOOKS, strict=True))
+
+
+def minimum_name(value: int, variation: str = "level") -> str:
+    """What tables and figures call a minimum.
+
+    >>> minimum_name(540), minimum_name(200, "epoch"), minimum_name(100, "batch_size")
+    ('+540', 'epoch 200', 'batch size 100')
+    """
+    return f"+{value}" if variation == "level" else f"{variation.replace('_', ' ')} {value}"
 
 
 @dataclass(frozen=True)
@@ -42,17 +53,20 @@ class Run:
     def dataset_file(self) -> Path:
         return self.models / "dataset.pt"
 
-    def model_file(self, level: int) -> Path:
-        return self.models / f"model_additional_{level}.pt"
+    def model_file(self, minimum: int) -> Path:
+        """The model of one minimum, a value of the run's variation: its level as a rule, its epoch or batch size in series."""
+        return self.models / f"{MODEL_PREFIXES[self.config.variation]}{minimum}.pt"
 
-    def epoch_file(self, level: int, epoch: int) -> Path:
-        return self.models / f"model_additional_{level}_epoch_{epoch:04d}.pt"
+    def epoch_file(self, minimum: int, epoch: int) -> Path:
+        return self.models / f"{self.model_file(minimum).stem}_epoch_{epoch:04d}.pt"
 
     def landscape(self, landscape: int) -> Path:
         return self.output / f"{self.config.data.variant}_{landscape}"
 
-    def sweep_file(self, landscape: int, level: int) -> Path:
-        return self.landscape(landscape) / f"{self.config.data.variant}_{level}.npz"
+    def sweep_file(self, landscape: int, minimum: int) -> Path:
+        variation = self.config.variation
+        prefix = self.config.data.variant if variation == "level" else variation
+        return self.landscape(landscape) / f"{prefix}_{minimum}.npz"
 
     @property
     def shards(self) -> Path:
@@ -84,9 +98,9 @@ class Run:
         return self.output / "test_accuracies.npz"
 
     def pairs(self) -> list[tuple[int, int]]:
-        """(landscape, level) of every measurement: only minima of level >= landscape are in it."""
-        levels = self.config.data.levels
-        return [(landscape, level) for landscape in levels for level in levels if level >= landscape]
+        """(landscape, minimum) of every measurement: only minima of level >= landscape are in it."""
+        config = self.config
+        return [(q, minimum) for q in config.data.levels for minimum in config.minima if config.level_of(minimum) >= q]
 
 
 def seeds_of(folder: Path) -> tuple[int, int] | None:

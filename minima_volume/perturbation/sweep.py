@@ -84,8 +84,8 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
 
 
 def landscapes_of(run: Run, level: int) -> list[int]:
-    """The landscapes a model of this level is measured in."""
-    return [landscape for landscape in run.config.data.levels if landscape <= level]
+    """The landscapes a minimum is measured in: those of at most its own level."""
+    return [landscape for landscape in run.config.data.levels if landscape <= run.config.level_of(level)]
 
 
 def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
@@ -97,7 +97,7 @@ def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
         len(seeds) * _seconds_per_direction(run, trained, level, count) for level, seeds in missing.items() if seeds
     )
     numbers = sum(2 * len(seeds) * count * len(landscapes_of(run, level)) for level, seeds in missing.items())
-    state = sum(tensor.nbytes for tensor in trained.models[run.config.data.levels[0]].state_dict().values())
+    state = sum(tensor.nbytes for tensor in trained.models[run.config.minima[0]].state_dict().values())
     pairs = sum(len(landscapes_of(run, level)) for level, seeds in missing.items() if seeds)
     workers = usable_workers(run.config, seconds)
     return SweepEstimate(sum(map(len, missing.values())), seconds, workers, (8 * numbers + pairs * state) / 1e6)
@@ -157,7 +157,7 @@ def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) ->
             _write_shard(run, shard, curves)
             left[shard.level] -= 1
             bar.update(len(shard.seeds))
-            bar.set_postfix_str(f"level {shard.level}")
+            bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {shard.level}")
             if not left[shard.level]:
                 _merge(run, trained, shard.level, todo[shard.level])
     shutil.rmtree(run.shards, ignore_errors=True)
@@ -225,7 +225,9 @@ def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int
     record, dataset = trained.records[level], trained.dataset
     return {
         "additional_data": landscape,
-        "model_trained_data": level,
+        "model_trained_data": run.config.level_of(level),
+        "variation": run.config.variation,
+        "variation_value": level,
         "dataset_type": dataset.dataset_type,
         "base_dataset_size": dataset.base_size,
         "test_loss": record["test_loss"][record["epoch"] - 1],

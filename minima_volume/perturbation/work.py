@@ -31,7 +31,7 @@ class Shard:
     Attributes:
         folder: the run folder.
         config: its configuration.
-        level: of the model.
+        level: which of the run's minima: its value of the variation, its level as a rule.
         weights_hash, data_hash: what the driver saw; a worker that loads something else stops.
         seeds: of the directions.
         workers: how many processes share the memory budget.
@@ -78,7 +78,7 @@ def make_engine(run: Run, trained: Trained, level: int, workers: int = 1) -> Los
     """The engine of one model in the landscapes it is measured in, checked against the plain loop."""
     config, dataset = run.config, trained.dataset
     device = usable_device(config)
-    size = dataset.base_size + level
+    size = dataset.base_size + config.level_of(level)
     engine = LossEngine(
         trained.models[level].to(device),
         dataset.x_train[:size].to(device),

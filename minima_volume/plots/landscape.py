@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minima_volume.layout import minimum_name
 from minima_volume.perturbation import Curves, Sweep
 from minima_volume.plots.style import (
+    AXIS_LABELS,
     GREY,
     MARKERS,
     RED,
@@ -23,6 +25,7 @@ from minima_volume.plots.style import (
 )
 
 MAX_LINES = 100
+LEGEND_TITLES = {"level": "trained on", "epoch": "weights after", "batch_size": "trained with"}
 
 
 @styled
@@ -41,10 +44,16 @@ def loss_curves(sweeps: Mapping[int, Sweep], thresholds: Sequence[float]) -> Fig
         axis.plot(sweep.coefficients, positive[:MAX_LINES].T, color=color, alpha=0.15, linewidth=0.7)
         _median(axis, sweep.coefficients, positive, color)
         _threshold_lines(axis, thresholds)
-        axis.set(title=f"trained on +{level}", xlabel="coefficient c", yscale="log")
+        axis.set(title=_name(level, sweep), xlabel="coefficient c", yscale="log")
     axes[0].set_ylabel(f"loss in landscape +{landscape}")
     _span_thresholds(axes[0], sweeps, thresholds)
     return figure
+
+
+def _name(level: int, sweep: Sweep) -> str:
+    """'trained on +540', or in a series what sets the minimum apart."""
+    variation = sweep.metadata.get("variation", "level")
+    return ("trained on " if variation == "level" else "") + minimum_name(level, variation)
 
 
 def _median(axis: Axes, coefficients: np.ndarray, loss: np.ndarray, color: Any) -> None:
@@ -78,17 +87,20 @@ def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]
     figure = new_figure(7, 3.8)
     axis = figure.subplots()
     colors = level_colors(len(results["model_data_levels"]))
+    variation = results.get("variation", "level")
     inside = ~np.isnan(radii["radius"])
     if inside.any():
         bins = np.geomspace(radii["radius"][inside].min(), radii["radius"][inside].max() * 1.0001, 40).tolist()
         for color, level, row in zip(colors, results["model_data_levels"], radii["radius"], strict=True):
             known = row[~np.isnan(row)]
             if len(known):
-                axis.hist(known, bins=bins, histtype="step", linewidth=1.6, color=color, label=f"+{level}")
+                axis.hist(
+                    known, bins=bins, histtype="step", linewidth=1.6, color=color, label=minimum_name(level, variation)
+                )
                 axis.axvline(known.max(), ymax=0.05, color=color, linewidth=2)
         axis.set_xscale("log")
         plain_log(axis.xaxis)
-        axis.legend(title="trained on")
+        axis.legend(title=LEGEND_TITLES[variation])
     axis.set(
         xlabel=r"radius $r = c\,\|\xi\|$ (tick: largest)",
         ylabel="directions",
@@ -104,29 +116,30 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     figure = new_figure(9.5, 3.6)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
-    sizes = results["base_dataset_size"] + levels
+    variation = results.get("variation", "level")
+    sizes = results["base_dataset_size"] + levels if variation == "level" else levels
     volume = np.array(results["log_volume_values"], dtype=float)
     loss = np.array(results["test_loss_values"])
     left.plot(sizes, volume, color=GREY, linewidth=1)
     for i, color in enumerate(level_colors(len(levels))):
-        native = levels[i] == results["loss_landscape_data_param"]
+        native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
         style = {
             "color": color,
             "marker": MARKERS[i % len(MARKERS)],
             "linestyle": "none",
             "markersize": 11 if native else 7,
         }
-        label = f"+{levels[i]}" + (" (native)" if native else "")
+        label = minimum_name(levels[i], variation) + (" (native)" if native else "")
         left.plot(sizes[i], volume[i], **style)
         right.plot(volume[i], loss[i], label=label, **style)
-    if outside := [str(level) for level, value in zip(levels, volume, strict=True) if np.isnan(value)]:
-        left.set_title(f"outside this landscape: +{', +'.join(outside)}", color=RED)
+    if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
+        left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
     left.set_ylabel("log volume of the star region (nats)")
-    size_axis(left, sizes)
+    size_axis(left, sizes, AXIS_LABELS[variation])
     right.xaxis.set_major_locator(MaxNLocator(5))
     right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
-    right.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; smallest effective sample "
         f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
@@ -151,7 +164,7 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
             entry["indices"],
             np.where(curve > 0, curve, np.nan),
             color=color,
-            label=f"+{entry['additional_data']}",
+            label=minimum_name(entry.get("variation_value", entry["additional_data"]), entry.get("variation", "level")),
         )
         trained = entry["base_train_size"] + entry["additional_data"]
         axis.plot(
@@ -178,18 +191,24 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
         xscale="log",
         yscale="log",
     )
-    axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.08, 0.5))
+    axis.legend(
+        title=LEGEND_TITLES[next(iter(cutoffs.values())).get("variation", "level")],
+        loc="center left",
+        bbox_to_anchor=(1.08, 0.5),
+    )
     return figure
 
 
 @styled
-def held_out_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -> Figure:
+def held_out_curves(curves: Mapping[int, Curves], thresholds: Sequence[float], variation: str = "level") -> Figure:
     """Test-set loss along a few random directions of each minimum: a threshold is sensible where it has not yet exploded."""
     figure = new_figure(7, 3.8)
     axis = figure.subplots()
     for color, (level, found) in zip(level_colors(len(curves)), curves.items(), strict=True):
         axis.plot(found.coefficients, found.loss[0].T, color=color, alpha=0.35, linewidth=0.8)
-        axis.plot(found.coefficients, np.median(found.loss[0], axis=0), color=color, label=f"+{level}")
+        axis.plot(
+            found.coefficients, np.median(found.loss[0], axis=0), color=color, label=minimum_name(level, variation)
+        )
     _threshold_lines(axis, thresholds)
     first = next(iter(curves.values()))
     start = max(float(found.loss[0, 0, 0]) for found in curves.values())
@@ -202,5 +221,5 @@ def held_out_curves(curves: Mapping[int, Curves], thresholds: Sequence[float]) -
         yscale="log",
         title=f"{len(first.seeds)} directions, thresholds dashed",
     )
-    axis.legend(title="trained on", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    axis.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

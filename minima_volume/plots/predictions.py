@@ -11,9 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from minima_volume.layout import minimum_name
 from minima_volume.losses import get_loss, prepare_targets
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
-from minima_volume.plots.style import new_figure, styled
+from minima_volume.plots.style import AXIS_LABELS, new_figure, styled
 from minima_volume.training import Trained
 from minima_volume.training.loop import accuracy, sample_margins
 
@@ -43,6 +44,7 @@ def _regions(trained: Trained) -> Figure:
     first, second = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low, high, strict=True))
     grid = torch.cartesian_prod(first, second)
     figure, axes = panels(len(trained.models))
+    variation = next(iter(trained.records.values())).get("variation", "level")
     for axis, (level, model) in zip(axes, trained.models.items(), strict=True):
         size = trained.records[level]["train_size"]
         values = probability(model(grid)).reshape(GRID, GRID).T.numpy()
@@ -50,7 +52,9 @@ def _regions(trained: Trained) -> Figure:
         axis.contour(first, second, values, levels=[0.5], colors="black", linewidths=0.8)
         scatter(axis, dataset.x_train[:size], dataset.y_train[:size])
         axis.grid(False)
-        axis.set_title(f"trained on {size}, test accuracy {trained.records[level]['test_accs'][-1]:.3f}", fontsize=8.5)
+        accuracy = trained.records[level]["test_accs"][trained.records[level]["epoch"] - 1]
+        name = f"trained on {size}" if variation == "level" else minimum_name(level, variation)
+        axis.set_title(f"{name}, test accuracy {accuracy:.3f}", fontsize=8.5)
     return figure
 
 
@@ -71,9 +75,11 @@ def _by_class(trained: Trained, loss: str) -> Figure:
     axis: Axes = figure.subplots()
     image = axis.imshow(np.array(rows), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.grid(False)
-    axis.set_yticks(range(len(rows)), [f"{record['train_size']:,}" for record in trained.records.values()])
+    variation = next(iter(trained.records.values())).get("variation", "level")
+    sizes = [record["train_size"] if variation == "level" else minimum for minimum, record in trained.records.items()]
+    axis.set_yticks(range(len(rows)), [f"{size:,}" for size in sizes])
     class_ticks(axis, dataset, order.tolist())
-    axis.set(ylabel="trained on", xlabel="class", title=f"test accuracy by class, {len(x):,} test samples")
+    axis.set(ylabel=AXIS_LABELS[variation], xlabel="class", title=f"test accuracy by class, {len(x):,} test samples")
     figure.colorbar(image, ax=axis, label="test accuracy")
     return figure
 

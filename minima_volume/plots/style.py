@@ -33,6 +33,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, DARK = (
     "#222222",
 )
 MARKERS = "os^DvPX*<>"
+AXIS_LABELS = {"level": "training samples", "epoch": "epoch", "batch_size": "batch size"}  # of the run's variation
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,

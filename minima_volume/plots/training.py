@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, size_axis, styled
+from minima_volume.plots.style import AXIS_LABELS, BLUE, ORANGE, level_colors, new_figure, size_axis, styled
 from minima_volume.training import Trained
+
+LEGEND_TITLES = {"level": "additional\nsamples", "epoch": "epoch", "batch_size": "batch size"}
 
 
 @styled
 def training_curves(trained: Trained) -> Figure:
     """Train and test loss, and test accuracy, of every model over epochs."""
     figure = new_figure(10, 3.4)
+    variation = next(iter(trained.records.values())).get("variation", "level")
     panels = [
         ("train_loss", "train loss", "log"),
         ("test_loss", "test loss", "log"),
@@ -25,20 +28,24 @@ def training_curves(trained: Trained) -> Figure:
         for color, (level, record) in zip(level_colors(len(trained.records)), trained.records.items(), strict=True):
             axis.plot(np.arange(1, len(record[key]) + 1), record[key], color=color, label=str(level))
         axis.set(xlabel="epoch", ylabel=label, yscale=scale)
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), title="additional\nsamples", loc="outside right upper")
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), title=LEGEND_TITLES[variation], loc="outside right upper"
+    )
     return figure
 
 
 @styled
 def accuracies(measured: Mapping[str, Any]) -> Figure:
-    """Test accuracy and test loss against the number of training samples."""
+    """Test accuracy and test loss against the number of training samples, or the epoch or batch size of a series."""
     figure = new_figure(8, 3.4)
     for axis, (key, label, color) in zip(
         figure.subplots(1, 2),
         (("test_accs", "test accuracy", BLUE), ("test_loss", "test loss", ORANGE)),
         strict=True,
     ):
-        axis.plot(measured["dataset_size"], measured[key], "o-", color=color)
+        variation = str(measured.get("variation", "level"))
+        x = measured["dataset_size" if variation == "level" else "variation_values"]
+        axis.plot(x, measured[key], "o-", color=color)
         axis.set_ylabel(label)
-        size_axis(axis, measured["dataset_size"])
+        size_axis(axis, x, AXIS_LABELS[variation])
     return figure

@@ -28,7 +28,12 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
     files += [folder / run.views_file(0).name for folder in landscapes]
     files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
     if what in ("sweeps", "models"):
-        files += [file for folder in landscapes for file in folder.glob("*.npz") if _is_level(file.stem, variant)]
+        files += [
+            file
+            for folder in landscapes
+            for file in folder.glob("*.npz")
+            if any(_is_level(file.stem, prefix) for prefix in (variant, "epoch", "batch_size"))
+        ]
     if what == "models":
         files += list(run.models.glob("*.pt"))
     return sorted(file for file in files if file.is_file() and not file.is_symlink())

@@ -19,13 +19,14 @@ def notebook_source(name: str) -> str:
     return (resources.files("minima_volume") / "notebooks" / name).read_text(encoding="utf-8")
 
 
-def seed_pairs(count: int) -> list[tuple[int, int]]:
-    """The study's pairs: model seed i with data seed 10 + i.
+def seed_pairs(count: int, condition: str | Path | None = None) -> list[tuple[int, int]]:
+    """The study's pairs: model seed i with data seed 10 + i, or with the one data seed that a condition's config.yaml fixes.
 
     >>> seed_pairs(2)
     [(0, 10), (1, 11)]
     """
-    return [(i, FIRST_DATA_SEED + i) for i in range(count)]
+    fixed = None if condition is None else load_config(Path(condition) / CONFIG_NAME).seeds.data
+    return [(i, FIRST_DATA_SEED + i if fixed is None else fixed) for i in range(count)]
 
 
 def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
@@ -42,14 +43,18 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
 
     Raises:
         MissingStageError: the condition has no config.yaml.
-        ConfigError: its config.yaml is not allowed, or already has seeds.
+        ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data).
     """
     condition = Path(condition)
     source = condition / CONFIG_NAME
     config = load_config(source)
-    if config.seeds.model is not None or config.seeds.data is not None:
+    if config.seeds.model is not None:
+        raise ConfigError(f"{source} sets seeds.model {config.seeds.model}; in a condition it must be null")
+    fixed = config.seeds.data
+    if other := [pair for pair in pairs if fixed is not None and pair[1] != fixed]:
         raise ConfigError(
-            f"{source} sets seeds.model {config.seeds.model} and seeds.data {config.seeds.data}; in a condition they must be null"
+            f"{source} fixes seeds.data at {fixed}, so model_{other[0][0]}_data_{other[0][1]} cannot be made; take data seed "
+            f"{fixed}, or set seeds.data to null"
         )
     folders = [condition / f"model_{model}_data_{data}" for model, data in pairs]
     for folder in folders:

@@ -62,10 +62,10 @@ def stage_states(folder: str | Path) -> dict[str, State]:
     try:
         trained = load_models_and_data(run)
     except MissingStageError as error:
-        have = sum(run.model_file(level).is_file() for level in run.config.data.levels)
+        have = sum(run.model_file(minimum).is_file() for minimum in run.config.minima)
         state = State(
             "partial" if have else "missing",
-            f"{have} of {len(run.config.data.levels)} models" if have else str(error),
+            f"{have} of {len(run.config.minima)} models" if have else str(error),
         )
         return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
     except (StaleError, DamagedFileError) as error:
@@ -106,7 +106,7 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 
 def _volume_state(run: Run, trained: Trained) -> State:
-    pairs = [(landscape, t) for landscape in trained.models for t in run.config.volume.loss_thresholds]
+    pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have == len(pairs):
         return COMPLETE

@@ -20,20 +20,23 @@ def measure_test_accuracies(run: Run, trained: Trained | None = None) -> dict[st
         trained: its models and samples; loaded when None.
 
     Returns:
-        `additional_data`, `dataset_size` (levels,) counts; `test_accs` fractions and `test_loss`, (levels,).
+        `additional_data`, `dataset_size` (minima,) counts; `test_accs` fractions and `test_loss`, (minima,); `variation`, its
+            name, and `variation_values` (minima,).
     """
     trained = load_models_and_data(run) if trained is None else trained
     loss = get_loss(run.config.training.loss)
     samples = trained.dataset.x_test, trained.dataset.y_test
     with threads(run.config.experiment.threads):
         rows = [evaluate(model, samples, loss) for model in trained.models.values()]
-    levels = list(trained.models)
+    levels = [run.config.level_of(minimum) for minimum in trained.models]
     result = {
         "additional_data": np.array(levels),
-        "dataset_size": np.array(trained.dataset.sizes),
+        "dataset_size": trained.dataset.base_size + np.array(levels),
+        "variation": np.array(run.config.variation),
+        "variation_values": np.array(list(trained.models)),
         "test_accs": np.array([row[1] for row in rows]),
         "test_loss": np.array([row[0] for row in rows]),
-        "weights_hash": np.array([trained.records[level]["weights_hash"] for level in levels]),
+        "weights_hash": np.array([record["weights_hash"] for record in trained.records.values()]),
         "threads": np.array(provenance(run.config)["threads"]),
     }
     write_npz(run.accuracies_file, result)

@@ -15,6 +15,7 @@ from minima_volume.config import Training
 from minima_volume.errors import DataError
 from minima_volume.losses import Loss, get_loss, prepare_targets
 from minima_volume.seeding import generator
+from minima_volume.training.sam import ascended
 
 EVALUATION_BATCH = 2048
 
@@ -39,16 +40,18 @@ def train_model(
     settings: Training,
     seed: int,
     on_epoch: OnEpoch = lambda epoch, history: None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> History:
-    """Train in place for a fixed number of epochs.
+    """Train in place for a fixed number of epochs, or until the training loss has reached `target_loss`.
 
     Args:
         model: the model, on the device of the samples.
         train: inputs (N, ...) and targets.
         test: the test set, evaluated after every epoch.
-        settings: optimiser, epochs, batch size.
+        settings: optimiser, epochs, batch size. The history is complete at each of `checkpoints`.
         seed: the model seed; orders the batches when `batch_size` is below N.
         on_epoch: called after each epoch with its number (from 1) and the history so far.
+        optimizer: over the model's parameters, for a caller who wants to see its state; the configured one by default.
 
     Returns:
         The history, one value an epoch.
@@ -59,11 +62,13 @@ def train_model(
     loss = get_loss(settings.loss)
     x, y = train
     y = ready_targets(model, train, loss)
-    optimizer = make_optimizer(model, settings)
+    optimizer = make_optimizer(model, settings) if optimizer is None else optimizer
     order = generator(seed, "batches")
     history = History()
     # a full batch's loss before a step is the loss after the last epoch, unless layers behave differently in training
-    reuse = (settings.batch_size is None or settings.batch_size >= len(x)) and not depends_on_mode(model)
+    full = settings.batch_size is None or settings.batch_size >= len(x)
+    reuse = full and not depends_on_mode(model) and settings.target_loss is None
+    at_once = {settings.epochs, *(settings.checkpoints or ())}
     for epoch in range(1, settings.epochs + 1):
         model.train()
         for batch in batches(len(x), settings.batch_size, order):
@@ -71,11 +76,14 @@ def train_model(
             outputs = model(x[batch])
             losses = loss.per_sample(outputs, y[batch])
             value = losses.mean()
-            if reuse and epoch > 1:
+            if reuse and len(history.train_loss) < epoch - 1:
                 _append_train(history, loss, losses.detach(), outputs.detach(), y)
             value.backward()
+            if settings.sam is not None:
+                with ascended(model, settings.sam):
+                    loss.per_sample(model(x[batch]), y[batch]).mean().backward()
             optimizer.step()
-        if not reuse or epoch == settings.epochs:
+        if not reuse or epoch in at_once:
             _append(history.train_loss, history.train_accs, evaluate(model, (x, y), loss))
         _append(history.test_loss, history.test_accs, evaluate(model, test, loss))
         newest = history.train_loss[-1:] + history.test_loss[-1:]
@@ -85,6 +93,8 @@ def train_model(
                 f"lower training.learning_rate ({settings.learning_rate:g}) or look at the data"
             )
         on_epoch(epoch, history)
+        if settings.target_loss is not None and history.train_loss[-1] <= settings.target_loss:
+            break
     return history
 
 

@@ -38,7 +38,9 @@ def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any
             losses, _ = per_sample(model, (dataset.x_train, dataset.y_train), loss)
             curve = (losses.double().cumsum(0).numpy() / np.arange(1, len(losses) + 1))[indices - 1]
             result[f"Model_{level}"] = {
-                "additional_data": level,
+                "additional_data": run.config.level_of(level),
+                "variation": run.config.variation,
+                "variation_value": level,
                 "base_train_size": dataset.base_size,
                 "indices": indices.tolist(),
                 "loss_curve": [none_if_nan(value) for value in curve.tolist()],

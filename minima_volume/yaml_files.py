@@ -1,0 +1,81 @@
+"""Reading and writing config.yaml: YAML 1.2, comments kept."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files import write_text
+
+
+def read_yaml(path: Path) -> Any:
+    """Read YAML 1.2 (`1e-3` is a number), keeping comments for a later write.
+
+    Raises:
+        MissingStageError: there is no such file.
+        ConfigError: it is not YAML, or not a mapping of sections.
+    """
+    try:
+        content = _yaml().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist: copy a template/ folder, which holds one") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path} must hold sections (experiment, data, ...), not {type(content).__name__}")
+    return content
+
+
+def write_yaml(path: Path, content: Any) -> Path:
+    """Write YAML 1.2 atomically, with the comments that `read_yaml` found."""
+    buffer = io.StringIO()
+    _yaml().dump(content, buffer)
+    return write_text(path, buffer.getvalue())
+
+
+def plain(content: Any) -> Any:
+    """YAML's comment-keeping containers and numbers as plain Python ones."""
+    if isinstance(content, Mapping):
+        return {str(key): plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [plain(value) for value in content]
+    for kind in (bool, int, float, str):
+        if isinstance(content, kind):
+            return kind(content)
+    return content
+
+
+def _yaml() -> YAML:
+    yaml = YAML()  # round-trip, YAML 1.2
+    yaml.width = 120
+    yaml.preserve_quotes = True
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
+    return yaml
+
+
+def set_dotted(content: Any, overrides: Mapping[str, Any]) -> None:
+    """Apply overrides such as {"training.epochs": 10} to a mapping of sections, in place.
+
+    Raises:
+        ConfigError: an override is not a dotted key, or its section is not a section.
+    """
+    for dotted, value in overrides.items():
+        *sections, key = str(dotted).split(".")
+        if not sections:
+            raise ConfigError(f"overrides: {dotted!r} must be a dotted key such as 'training.epochs'")
+        place = content
+        for section in sections:
+            if place.get(section) is None:
+                place[section] = {}
+            place = place[section]
+            if not isinstance(place, Mapping):
+                raise ConfigError(f"overrides: {dotted!r}: {section!r} is a value, not a section")
+        place[key] = value
