@@ -14,7 +14,7 @@ def describe(analysis: Analysis) -> str:
     landscape, threshold = min(collected.table["landscape"]), collected.config.volume.headline
     lines = [
         f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds",
-        format_table(table),
+        format_table(table, collected.config.variation),
         trust(table),
         told_apart(analysis),
         *(f"not analyzed: {run}: {reason}" for run, reason in analysis.collected.missing.items()),
@@ -23,11 +23,11 @@ def describe(analysis: Analysis) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def format_table(table: pd.DataFrame) -> str:
+def format_table(table: pd.DataFrame, variation: str = "level") -> str:
     """Level, log-volume, test accuracy, directions and effective sample size, as text."""
     shown = pd.DataFrame(
         {
-            "level": table["level"],
+            variation.replace("_", " "): table["level"],
             "seeds": table["seeds"],
             "log-volume": [
                 "outside" if pd.isna(mean) else f"{mean:.0f}" if pd.isna(sd) else f"{mean:.0f} ± {sd:.0f}"

@@ -62,7 +62,8 @@ def collect(condition: str | Path) -> Collected:
         condition: the condition folder.
 
     Returns:
-        The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`, `train_size`, `native` and the
+        The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`
+        (the value of the run's `variation`), `variation`, `train_size`, `native` and the
         quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
 
     Raises:
@@ -111,8 +112,9 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], 
                         "landscape": landscape,
                         "threshold": threshold,
                         "level": level,
-                        "train_size": config.data.base_size + level,
-                        "native": level == landscape,
+                        "variation": config.variation,
+                        "train_size": config.data.base_size + config.level_of(level),
+                        "native": config.variation == "level" and level == landscape,
                     }
                     | {column: results[key][i] for column, key in COLUMNS.items()}
                     | dict(

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.plots.style import (
+    AXIS_LABELS,
     BLUE,
     GREEN,
     GREY,
@@ -34,17 +35,18 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     _mean_and_spread(axis, rows, "log_volume", BLUE)
     native = rows[rows["native"]]
-    axis.plot(
-        native["train_size"].mean(),
-        native["log_volume"].mean(),
-        "*",
-        color=RED,
-        markersize=17,
-        zorder=5,
-        label="native minimum",
-    )
+    if len(native):
+        axis.plot(
+            native["train_size"].mean(),
+            native["log_volume"].mean(),
+            "*",
+            color=RED,
+            markersize=17,
+            zorder=5,
+            label="native minimum",
+        )
     axis.set(ylabel=VOLUME, title=_title(rows))
-    size_axis(axis, rows["train_size"])
+    size_axis(axis, _x(rows), AXIS_LABELS[rows["variation"].iloc[0]])
     figure.legend(loc="outside upper center", ncols=2)
     _note(figure, rows)
     return figure
@@ -74,11 +76,11 @@ def loss_against_volume(rows: pd.DataFrame) -> Figure:
             markeredgecolor=RED if native else color,
             markeredgewidth=2 if native else 1,
             capsize=3,
-            label=f"{part['train_size'].iloc[0]}" + (" (native)" if native else ""),
+            label=f"{_x(part).iloc[0]}" + (" (native)" if native else ""),
         )
     axis.set(xlabel=VOLUME, ylabel="test loss", yscale="log", title=_title(rows))
     axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.legend(title="training samples", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    axis.legend(title=AXIS_LABELS[rows["variation"].iloc[0]], loc="center left", bbox_to_anchor=(1.02, 0.5))
     plain_log(axis.yaxis)
     _note(figure, rows)
     return figure
@@ -91,15 +93,20 @@ def accuracy_against_data(rows: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     _mean_and_spread(axis, rows, "test_accuracy", GREEN)
     axis.set(ylabel="test accuracy", title=f"{rows['run'].nunique()} seeds")
-    size_axis(axis, rows["train_size"])
+    size_axis(axis, _x(rows), AXIS_LABELS[rows["variation"].iloc[0]])
     figure.legend(loc="outside upper center")
     return figure
 
 
+def _x(rows: pd.DataFrame) -> pd.Series:
+    """Training samples, or the epoch or batch size in a series on one data set."""
+    return rows["train_size"] if rows["variation"].iloc[0] == "level" else rows["level"]
+
+
 def _mean_and_spread(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
     for _, run in rows.groupby("run"):
-        axis.plot(run["train_size"], run[column], color=color, alpha=0.3, linewidth=0.9)
-    grouped = rows.groupby("train_size")[column]
+        axis.plot(_x(run), run[column], color=color, alpha=0.3, linewidth=0.9)
+    grouped = rows.groupby(_x(rows))[column]
     axis.errorbar(
         grouped.mean().index,
         grouped.mean(),
@@ -116,9 +123,9 @@ def _spread(values: pd.Series) -> float:
 
 
 def _title(rows: pd.DataFrame) -> str:
-    base = int((rows["train_size"] - rows["level"]).iloc[0])
-    landscape = int(rows["landscape"].iloc[0])
-    return f"landscape of {base + landscape} samples, loss threshold {rows['threshold'].iloc[0]:g}, {rows['run'].nunique()} seeds"
+    extra = rows["level"] if rows["variation"].iloc[0] == "level" else rows["landscape"]
+    size = int((rows["train_size"] - extra + rows["landscape"]).iloc[0])
+    return f"landscape of {size} samples, loss threshold {rows['threshold'].iloc[0]:g}, {rows['run'].nunique()} seeds"
 
 
 def _note(figure: Figure, rows: pd.DataFrame) -> None:

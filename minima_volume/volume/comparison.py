@@ -148,7 +148,7 @@ def pairs_to_compare(native: int | None, levels: Sequence[int]) -> list[tuple[in
     [(0, 1), (0, 2), (1, 2)]
     """
     pairs = {(i, i + 1) for i in range(len(levels) - 1)}
-    if native in levels:
+    if native is not None and native in levels:
         at = list(levels).index(native)
         pairs |= {(min(at, i), max(at, i)) for i in range(len(levels)) if i != at}
     return sorted(pairs)

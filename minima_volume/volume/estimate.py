@@ -145,7 +145,7 @@ def _measure(
         len(conditions_of(run, threshold)) * (trained.dataset.base_size + landscape)
         for landscape, threshold in wanted
         for level in trained.models
-        if level >= landscape
+        if (landscape, level) in sweeps
     )
     num_params = next(iter(sweeps.values())).metadata["num_params"]
     work = PASSES_PER_RADIUS * len(seeds) * samples * num_params
@@ -177,7 +177,7 @@ def _tasks(
     seeds: list[int],
     workers: int,
 ) -> Iterator[RadiiTask]:
-    here = sorted({landscape for landscape, _ in wanted if landscape <= level})
+    here = sorted({landscape for landscape, _ in wanted if (landscape, level) in sweeps})
     if not here:
         return
     conditions = [
@@ -260,7 +260,7 @@ def _minima(
     conditions = conditions_of(run, threshold)
     minima = []
     for level in trained.models:
-        if level < landscape:
+        if (landscape, level) not in sweeps:
             continue
         sweep, record = sweeps[landscape, level], trained.records[level]
         found = [radii[landscape, level, condition] for condition in conditions]
@@ -293,7 +293,11 @@ def fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) ->
     config = run.config
     parts = {
         "format": FORMAT,
-        "weights": {level: record["weights_hash"] for level, record in trained.records.items() if level >= landscape},
+        "weights": {
+            level: record["weights_hash"]
+            for level, record in trained.records.items()
+            if config.level_of(level) >= landscape
+        },
         "data": trained.dataset.hash(),
         "directions": [config.seeds.perturbation, config.perturbation.num_directions],
         "settings": sweep_settings(run),

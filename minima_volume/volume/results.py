@@ -35,7 +35,7 @@ class Minimum:
     """One minimum of a landscape, as measured at one threshold.
 
     Attributes:
-        level: additional samples it was trained with.
+        level: its value of the run's variation: as a rule the additional samples it was trained with.
         radii, accuracy_radii: at the loss threshold, and at the accuracy threshold paired with it.
         num_params, num_zero_params: n, and the entries left out because their scaling is 0.
         log_det: sum_j log F_j.
@@ -83,9 +83,11 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
     """All keys of results.json; per-minimum lists follow `model_data_levels`."""
     config = run.config
     levels = [m.level for m in minima]
+    native = landscape if config.variation == "level" else None
     test_losses = [m.test_loss for m in minima]
     content: dict[str, Any] = {
         "model_data_levels": levels,
+        "variation": config.variation,
         "loss_landscape_data_param": landscape,
         "dataset_type": config.data.variant,
         "base_dataset_size": config.data.base_size,
@@ -104,13 +106,13 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
         "data_level_ranks": ranks([float(level) for level in levels]),
     }
     volumes = [star_volume(m.radii, m.num_params, m.log_det) for m in minima]
-    content |= star_keys("loss", landscape, levels, volumes, test_losses)
+    content |= star_keys("loss", native, levels, volumes, test_losses)
     content |= top_radii([m.radii for m in minima], config.volume.top_k)
     if minima[0].accuracy_radii is not None:
         by_accuracy = [
             star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None
         ]
-        content |= star_keys("accuracy", landscape, levels, by_accuracy, test_losses)
+        content |= star_keys("accuracy", native, levels, by_accuracy, test_losses)
     content |= {
         "seeds": {
             "model": config.model_seed,
