@@ -11,6 +11,7 @@ from helpers import ALL_STAGES, make_run, numbers, tiny
 from torch import nn
 
 import minima_volume as mv
+from minima_volume.analysis import verdicts
 from minima_volume.analysis.report import describe
 from minima_volume.config import Sam, Training, parse_config, write_yaml
 from minima_volume.errors import ConfigError, StaleError
@@ -241,6 +242,9 @@ def test_figures_and_tables_call_the_minima_by_their_variation(which, request):
     assert mv.plots.predictions(trained, "cross_entropy").axes[0].get_ylabel() == name
     mv.plots.training_curves(trained)
     mv.plots.held_out_curves(mv.held_out_curves(run, trained, num_directions=2), thresholds, run.config.variation)
+    growth = mv.plots.growth_with_directions(results)
+    assert f"{name} {run.config.minima[0]}" in [text.get_text() for text in growth.legends[0].get_texts()]
+    assert f"{name} {run.config.minima[0]} and {name} {run.config.minima[1]}" in verdicts(results)
     analysis = mv.analyze(run.folder.parent)
     assert analysis.table["level"].tolist() == run.config.minima
     assert name in describe(analysis).splitlines()[1]

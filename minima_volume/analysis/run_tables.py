@@ -8,6 +8,9 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.errors import ConfigError
+from minima_volume.layout import minimum_name
+
+INDEX_NAMES = {"level": "trained on +", "epoch": "epoch", "batch_size": "batch size"}
 
 
 def volume_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
@@ -30,7 +33,13 @@ def volume_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
         "test loss": [_number(value) for value in results["test_loss_values"]],
         "verdict": [text.partition(":")[0] for text in results[f"verdicts{suffix}"]],
     }
-    return pd.DataFrame(columns, index=pd.Index(results["model_data_levels"], name="trained on +"))
+    return pd.DataFrame(
+        columns, index=pd.Index(results["model_data_levels"], name=INDEX_NAMES[results.get("variation", "level")])
+    )
+
+
+def _name(results: Mapping[str, Any], minimum: int) -> str:
+    return minimum_name(minimum, results.get("variation", "level"))
 
 
 def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
@@ -42,8 +51,8 @@ def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFra
     """
     pairs = results[f"comparisons{_suffix(results, by)}"]
     columns = {
-        "first": [f"+{pair['levels'][0]}" for pair in pairs],
-        "second": [f"+{pair['levels'][1]}" for pair in pairs],
+        "first": [_name(results, pair["levels"][0]) for pair in pairs],
+        "second": [_name(results, pair["levels"][1]) for pair in pairs],
         "log volumes, first - second": [_number(pair["log_volume_difference"]) for pair in pairs],
         "95 % interval": [interval_text(pair["log_volume_interval"]) for pair in pairs],
         "probability that the first is larger": [
@@ -62,8 +71,8 @@ def verdicts(results: Mapping[str, Any], by: str = "loss") -> str:
     pairs = [(pair["levels"], pair["verdict"]) for pair in results[f"comparisons{suffix}"]]
     return "\n".join(
         [
-            *(f"+{level}: {text}" for level, text in minima),
-            *(f"+{first} and +{second}: {text}" for (first, second), text in pairs),
+            *(f"{_name(results, level)}: {text}" for level, text in minima),
+            *(f"{_name(results, first)} and {_name(results, second)}: {text}" for (first, second), text in pairs),
             f"all in all: {results[f'overall_verdict{suffix}']}",
         ]
     )

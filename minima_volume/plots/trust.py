@@ -8,6 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minima_volume.layout import minimum_name
+from minima_volume.plots.landscape import LEGEND_TITLES
 from minima_volume.plots.style import DARK, GREY, count_axis, level_colors, new_figure, styled
 
 
@@ -25,13 +27,22 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
     growth = results["log_exp_r_n_growth"]
     sizes = growth["num_directions"] or [1]
     colors = level_colors(len(results["model_data_levels"]))
+    variation = results.get("variation", "level")
     for i, (color, level) in enumerate(zip(colors, results["model_data_levels"], strict=True)):
         if growth["values"][i] is None:
             continue
         low, high = results["log_exp_r_n_intervals"][i]
         if high is not None:
             left.fill_between([sizes[0], sizes[-1]], low, high, color=color, alpha=0.18, linewidth=0)
-        left.plot(sizes, growth["values"][i], "o-", color=color, markersize=5, linewidth=2.4, label=f"+{level}")
+        left.plot(
+            sizes,
+            growth["values"][i],
+            "o-",
+            color=color,
+            markersize=5,
+            linewidth=2.4,
+            label=minimum_name(level, variation),
+        )
         left.plot(sizes, growth["largest_minus_log_directions"][i], "--", color=DARK, linewidth=1, zorder=3)
         right.plot(sizes, growth["effective_sample_sizes"][i], "o-", color=color, markersize=4)
     right.plot(sizes, sizes, ":", color=GREY, linewidth=1.2)
@@ -57,7 +68,7 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
     if any(interval is not None and interval[1] is not None for interval in results["log_exp_r_n_intervals"]):
         handles.append(Line2D([], [], color=GREY, alpha=0.4, linewidth=7))
         labels.append("95 % interval")
-    figure.legend(handles, labels, title="trained on", loc="outside right center")
+    figure.legend(handles, labels, title=LEGEND_TITLES[variation], loc="outside right center")
     figure.suptitle(
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}\n"
         f"{results['overall_verdict']}",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minima_volume.layout import minimum_name
 from minima_volume.volume.comparison import Comparison, compare, pairs_to_compare
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.growth import growth
@@ -62,11 +63,12 @@ def growth_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
 
 
 def comparison_keys(
-    suffix: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume]
+    suffix: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume], variation: str = "level"
 ) -> dict[str, Any]:
     """Neighbours in level, and the native minimum with every other, over shared directions; and all of it in one sentence."""
+    names = [minimum_name(level, variation) for level in levels]
     found = [
-        ((levels[i], levels[j]), compare(volumes[i], volumes[j], (f"+{levels[i]}", f"+{levels[j]}")))
+        ((levels[i], levels[j]), compare(volumes[i], volumes[j], (names[i], names[j])))
         for i, j in pairs_to_compare(native, levels)
     ]
     return {

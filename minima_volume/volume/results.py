@@ -106,13 +106,13 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
         "data_level_ranks": ranks([float(level) for level in levels]),
     }
     volumes = [star_volume(m.radii, m.num_params, m.log_det) for m in minima]
-    content |= star_keys("loss", native, levels, volumes, test_losses)
+    content |= star_keys("loss", native, levels, volumes, test_losses, config.variation)
     content |= top_radii([m.radii for m in minima], config.volume.top_k)
     if minima[0].accuracy_radii is not None:
         by_accuracy = [
             star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None
         ]
-        content |= star_keys("accuracy", native, levels, by_accuracy, test_losses)
+        content |= star_keys("accuracy", native, levels, by_accuracy, test_losses, config.variation)
     content |= {
         "seeds": {
             "model": config.model_seed,
@@ -128,14 +128,19 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
 
 
 def star_keys(
-    kind: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume], test_losses: Sequence[float]
+    kind: str,
+    native: int | None,
+    levels: Sequence[int],
+    volumes: Sequence[StarVolume],
+    test_losses: Sequence[float],
+    variation: str = "level",
 ) -> dict[str, Any]:
     """Everything about the star regions at one threshold of a kind, "loss" or "accuracy": numbers, trust, comparisons, order."""
     suffix = "" if kind == "loss" else "_acc"
     return (
         volume_keys(suffix, volumes)
         | growth_keys(suffix, volumes)
-        | comparison_keys(suffix, native, levels, volumes)
+        | comparison_keys(suffix, native, levels, volumes, variation)
         | order_keys(kind, native, levels, volumes, test_losses)
     )
 
