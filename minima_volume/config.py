@@ -190,6 +190,33 @@ class Perturbation(Section):
         return self
 
 
+class Gaussian(Section):
+    """The Gaussian local volume: the probability that a perturbation of size sigma leaves the model in its minimum."""
+
+    sigma: Positive | None = None  # in units of perturbation.scaling; None: not measured
+    profile: list[Positive] = []  # further sizes
+    landscapes: list[Annotated[int, Field(ge=0)]] | None = None  # None: the smallest
+    num_particles: Annotated[int, Field(ge=20)] = 250
+    num_repeats: Annotated[int, Field(ge=2)] = 8
+    num_moves: Count = 20
+    precision: Positive = 0.3  # nats, half-width of the interval that more repeats are spent on
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Gaussian:
+        if self.sigma is None and self.profile:
+            raise ValueError(f"profile {self.profile} needs a headline sigma")
+        if len({f"{sigma:g}" for sigma in self.sigmas}) != len(self.sigmas):
+            raise ValueError(
+                f"sigma and profile {self.sigmas} must differ from each other in their first 6 digits, which name the files"
+            )
+        return self
+
+    @property
+    def sigmas(self) -> list[float]:
+        """All sizes, ascending."""
+        return sorted([*self.profile, *([] if self.sigma is None else [self.sigma])])
+
+
 class Volume(Section):
     """Where a minimum ends: loss thresholds, each paired with an accuracy threshold or with none."""
 
@@ -198,6 +225,7 @@ class Volume(Section):
     headline_threshold: Positive | None = None  # None: the first of loss_thresholds
     top_k: Count = 50
     radius_tolerance: Positive | None = None  # None: min(1e-4, 0.003 / n), not below what the precision allows
+    gaussian: Gaussian = Gaussian()
 
     @model_validator(mode="after")
     def _pairs(self) -> Volume:

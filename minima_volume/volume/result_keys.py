@@ -110,11 +110,10 @@ def order_keys(
     prefix: str,
     native: int | None,
     levels: Sequence[int],
-    volumes: Sequence[StarVolume],
+    values: Sequence[float | None],
     test_losses: Sequence[float],
 ) -> dict[str, Any]:
     """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
-    values = [v.log_exp_r_n for v in volumes]
     comparable = sum(value is not None for value in values) > 1
     interval, reason = spearman_interval(values, test_losses)
     return {

@@ -141,7 +141,7 @@ def star_keys(
         volume_keys(suffix, volumes)
         | growth_keys(suffix, volumes)
         | comparison_keys(suffix, native, levels, volumes, variation)
-        | order_keys(kind, native, levels, volumes, test_losses)
+        | order_keys(kind, native, levels, [v.log_exp_r_n for v in volumes], test_losses)
     )
 
 

@@ -62,7 +62,7 @@ class Stage:
     """One intermediate score, and the moves after it.
 
     Attributes:
-        score: particles at or above it were dropped.
+        score: particles at or above it were dropped; None where it is infinite.
         fraction: of the particles below it.
         num_moves, acceptance: moves, and the mean fraction accepted.
         step: b of the last move.
@@ -70,7 +70,7 @@ class Stage:
         correlation: of the particles' scores before and after the moves; None where undefined.
     """
 
-    score: float
+    score: float | None
     fraction: float
     num_moves: int
     acceptance: float
@@ -142,7 +142,9 @@ class _Cloud:
             self.z[child] = self.z[parent]
         self.scores[dropped], self.ancestors[dropped] = self.scores[parents], self.ancestors[parents]
         self.limit = score
-        self.stages.append(Stage(score, len(survivors) / len(below), 0, 0.0, self.step, 0.0, None))
+        self.stages.append(
+            Stage(score if math.isfinite(score) else None, len(survivors) / len(below), 0, 0.0, self.step, 0.0, None)
+        )
         return True
 
     def finish(self, hits: int, reason: str | None) -> None:

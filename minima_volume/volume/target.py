@@ -31,6 +31,9 @@ class Event(Protocol):
     @property
     def threshold(self) -> float: ...
 
+    def outside(self) -> float | None:
+        """The loss or accuracy at z = 0 where that is not inside, else None."""
+
     def empty(self, count: int) -> Tensor:
         """Room for `count` particles, (count, dim)."""
 
@@ -71,6 +74,14 @@ class Target:
     @property
     def bytes_per_particle(self) -> int:
         return self.dim * torch.finfo(self.particles.dtype).bits // 8
+
+    def outside(self) -> float | None:
+        engine, size = self.particles.engine, self.particles.sizes[0]
+        k = engine.sizes.index(size)
+        loss, accuracy = engine.start.loss[k], engine.start.accuracy[k]
+        if self.condition.inside(loss, accuracy, size * engine.answers)[0]:
+            return None
+        return float((loss if self.condition.kind == "loss" else accuracy)[0])
 
     def empty(self, count: int) -> Tensor:
         return torch.empty(count, self.dim, dtype=self.particles.dtype, device=self.particles.device)

@@ -1,0 +1,121 @@
+"""One Gaussian local volume of a run (a minimum, a landscape, a sigma and a threshold), and the file that keeps it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minima_volume.errors import DamagedFileError, MissingStageError
+from minima_volume.files import read_json, write_json
+from minima_volume.layout import Run
+from minima_volume.training import Trained
+from minima_volume.volume.crossings import Condition
+from minima_volume.volume.mass import GaussianMass
+from minima_volume.volume.mass_plan import MassSettings
+from minima_volume.volume.splitting import Repeat, Splitting, Stage
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is measured.
+
+    Attributes:
+        landscape, minimum: as in `Run.pairs`.
+        threshold: the loss threshold whose folder it is in.
+        condition: that threshold, or the accuracy threshold paired with it.
+        sigma: size of the perturbation.
+    """
+
+    landscape: int
+    minimum: int
+    threshold: float
+    condition: Condition
+    sigma: float
+
+    def path(self, run: Run) -> Path:
+        return run.mass_file(self.landscape, self.threshold, self.minimum, self.sigma, self.condition.kind)
+
+    def size(self, run: Run) -> int:
+        """Samples of the landscape."""
+        return run.config.data.base_size + self.landscape
+
+    def fingerprint(self, run: Run, trained: Trained) -> str:
+        """A hash of everything that decides the number."""
+        config = run.config
+        parts = {
+            "format": FORMAT,
+            "weights": trained.records[self.minimum]["weights_hash"],
+            "data": trained.dataset.hash(),
+            "size": self.size(run),
+            "sizes": sorted(trained.dataset.sizes),
+            "loss": config.training.loss,
+            "scaling": [config.perturbation.scaling, config.perturbation.names],
+            "seed": config.seeds.perturbation,
+            "condition": asdict(self.condition),
+            "sigma": self.sigma,
+            "settings": asdict(mass_settings(run)),
+            "device": config.experiment.device,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def mass_settings(run: Run) -> MassSettings:
+    """How the run's config wants Gaussian local volumes measured."""
+    chosen = run.config.volume.gaussian
+    return MassSettings(
+        num_repeats=chosen.num_repeats,
+        precision=chosen.precision,
+        splitting=Splitting(num_particles=chosen.num_particles, num_moves=chosen.num_moves),
+    )
+
+
+def cells_of(
+    run: Run, landscapes: Sequence[int], thresholds: Sequence[float], sigmas: Sequence[float]
+) -> Iterator[Cell]:
+    """All cells, those of one minimum together."""
+    for minimum in run.config.minima:
+        for landscape, other in run.pairs():
+            if other != minimum or landscape not in landscapes:
+                continue
+            for threshold in thresholds:
+                accuracy = run.config.volume.accuracy_for(threshold)
+                conditions = [Condition("loss", threshold)]
+                if accuracy is not None:
+                    conditions.append(Condition("accuracy", accuracy))
+                for condition in conditions:
+                    for sigma in sigmas:
+                        yield Cell(landscape, minimum, threshold, condition, sigma)
+
+
+def write_mass(path: Path, mass: GaussianMass, fingerprint: str) -> Path:
+    """Keep one measured cell, with all its repeats and stages."""
+    return write_json(path, asdict(mass) | {"verdict": mass.verdict, "fingerprint": fingerprint})
+
+
+def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
+    """A kept cell, None where there is none or it was measured on other weights, data or settings."""
+    try:
+        content = read_json(path)
+        if content.get("fingerprint") != fingerprint:
+            return None
+        return _mass({key: value for key, value in content.items() if key not in ("verdict", "fingerprint")})
+    except (MissingStageError, DamagedFileError):
+        return None
+
+
+def _mass(content: dict[str, Any]) -> GaussianMass:
+    try:
+        repeats = tuple(
+            Repeat(**repeat | {"stages": tuple(Stage(**stage) for stage in repeat["stages"])})
+            for repeat in content["repeats"]
+        )
+        pairs = {key: None if content[key] is None else tuple(content[key]) for key in ("interval", "moves_effect")}
+        return GaussianMass(**content | {"repeats": repeats} | pairs)
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"not a Gaussian local volume: {error}") from error

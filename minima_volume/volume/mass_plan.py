@@ -1,0 +1,194 @@
+"""How a Gaussian local volume is estimated: plain samples where the probability allows, else repeats of splitting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from minima_volume.errors import ConfigError
+from minima_volume.volume.mass import GaussianMass, moves_effect, outside, plain_estimate, splitting_estimate
+from minima_volume.volume.splitting import Repeat, Splitting, splitting
+from minima_volume.volume.target import Event
+
+METHODS = ("auto", "monte_carlo", "splitting")
+PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits, that is above a probability of 1/400
+HITS, MAX_SAMPLES, BLOCK = 200, 100_000, 2000
+SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
+MAX_DOUBLINGS = 3
+MORE_REPEATS = 4
+
+
+@dataclass(frozen=True)
+class MassSettings:
+    """How a Gaussian local volume is estimated.
+
+    Attributes:
+        method: `monte_carlo` (plain samples), `splitting`, or `auto`: plain samples where the probability allows.
+        num_repeats: R, independent repeats of splitting; half of them with twice the moves.
+        precision: half-width of the interval, in nats, that more repeats (up to 4 R) are spent on; 3 % of the log mass where that is more.
+        splitting: how particles are driven.
+        num_samples: of plain Monte Carlo; None: enough for 200 hits, at most 100,000.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    method: str = "auto"
+    num_repeats: int = 8
+    precision: float = 0.3
+    splitting: Splitting = field(default_factory=Splitting)
+    num_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"estimator {self.method!r} is not known; allowed: {', '.join(METHODS)}")
+        if self.num_repeats < 2:
+            raise ConfigError(f"num_repeats {self.num_repeats} is not allowed: an interval needs at least 2")
+        if not self.precision > 0:
+            raise ConfigError(f"precision {self.precision} is not allowed: it must be a positive number of nats")
+        if self.num_samples is not None and self.num_samples < 1:
+            raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Work: look at the minimum itself; None where it is inside, else its loss or accuracy."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Work: count the hits among plain samples."""
+
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Work: repeats of splitting."""
+
+    seeds: tuple[int, ...]
+    how: Splitting
+
+
+Job = Start | Plain | Split
+Result = float | None | int | list[Repeat]
+Plan = Generator[list[Job], Sequence[Result], GaussianMass]
+
+
+def gaussian_mass(
+    event: Event,
+    seed: int,
+    settings: MassSettings | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> GaussianMass:
+    """Estimate log P[score(z) <= threshold], z standard normal.
+
+    Args:
+        event: a minimum in one landscape, at one sigma and one threshold.
+        seed: of all that is drawn.
+        settings: how.
+        on_progress: called with a few words on how far it has come.
+    """
+    plan = mass_plan(seed, settings or MassSettings())
+    jobs = next(plan)
+    while True:
+        try:
+            jobs = plan.send([do_job(event, job, on_progress) for job in jobs])
+        except StopIteration as stop:
+            return stop.value
+
+
+def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda text: None) -> Result:
+    """Do one piece of work; the result depends on the event and the job alone."""
+    if isinstance(job, Start):
+        return event.outside()
+    if isinstance(job, Split):
+        return splitting(event, job.seeds, job.how, lambda reached: on_progress(f"splitting, log mass < {reached:.1f}"))
+    on_progress("plain samples")
+    generator, hits = event.generator(job.seed), 0
+    z = event.empty(min(event.chunk, job.count))
+    for start in range(0, job.count, len(z)):
+        part = z[: min(len(z), job.count - start)].normal_(generator=generator)
+        hits += int((event.scores(part) <= event.threshold).sum())
+    return hits
+
+
+def mass_plan(seed: int, settings: MassSettings) -> Plan:
+    """The estimate as a conversation: yields jobs, which may be done anywhere, and is sent their results in order."""
+    seeds = (int(number >> 1) for number in np.random.SeedSequence(seed).generate_state(4096, np.uint64))
+    (start,) = yield [Start()]
+    if start is not None:
+        assert isinstance(start, float)
+        return outside(start)
+    spent = 0
+    if settings.method != "splitting":
+        samples = settings.num_samples
+        if samples is None:
+            (pilot,) = yield [Plain(next(seeds), PILOT)]
+            assert isinstance(pilot, int)
+            spent = PILOT
+            if pilot >= PILOT_HITS or settings.method == "monte_carlo":
+                samples = min(MAX_SAMPLES, math.ceil(HITS * PILOT / max(pilot, 1)))
+        if samples is not None:
+            counts = [min(BLOCK, samples - start) for start in range(0, samples, BLOCK)]
+            found = yield [Plain(next(seeds), count) for count in counts]
+            hits = sum(part for part in found if isinstance(part, int))
+            return replace(plain_estimate(hits, samples), num_forward=spent + samples)
+    mass = yield from _splitting_plan(seeds, settings)
+    return replace(mass, num_forward=spent + mass.num_forward)
+
+
+def _splitting_plan(seeds: Iterator[int], settings: MassSettings) -> Plan:
+    """Half of the repeats with twice the moves; where that changes the answer, more moves; then as many repeats as it takes."""
+
+    def job(count: int, how: Splitting) -> Split:
+        return Split(tuple(islice(seeds, count)), how)
+
+    how = settings.splitting
+    more_moves = replace(how, num_moves=2 * how.num_moves)
+    few = settings.num_repeats // 2
+    short, long = _repeats((yield [job(few, how), job(settings.num_repeats - few, more_moves)]))
+    spent = [*short, *long]
+    effect = moves_effect(short, long)
+    for _ in range(MAX_DOUBLINGS):
+        if effect is None or effect[1] > SUSPICIOUS:
+            break
+        more_moves = replace(more_moves, num_moves=2 * more_moves.num_moves)
+        short, (long,) = long, _repeats((yield [job(len(long), more_moves)]))
+        spent += long
+        effect = moves_effect(short, long)
+    if more := more_repeats([*short, *long], settings):
+        (added,) = _repeats((yield [job(more, more_moves)]))
+        spent += added
+        long = [*long, *added]
+    mass = splitting_estimate([*short, *long])
+    note = mass.note
+    if note is None and effect is not None and effect[1] <= SUSPICIOUS:
+        note = f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
+    return replace(
+        mass,
+        num_forward=sum(repeat.num_forward for repeat in spent),
+        num_moves=more_moves.num_moves,
+        moves_effect=effect,
+        note=note,
+    )
+
+
+def _repeats(results: Sequence[Result]) -> list[list[Repeat]]:
+    return [result for result in results if isinstance(result, list)]
+
+
+def more_repeats(repeats: Sequence[Repeat], settings: MassSettings) -> int:
+    """Repeats to add so that the interval has the half-width asked for (Stein 1945, two-stage sampling)."""
+    estimate = splitting_estimate(repeats)
+    if estimate.log_mass is None or estimate.interval[0] is None:
+        return 0
+    wanted = max(settings.precision, 0.03 * abs(estimate.log_mass))
+    half = estimate.log_mass - estimate.interval[0]
+    needed = math.ceil(len(repeats) * (half / wanted) ** 2)
+    return max(0, min(needed, MORE_REPEATS * settings.num_repeats) - len(repeats))
