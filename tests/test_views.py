@@ -196,3 +196,18 @@ def test_own_scaling_is_the_default(copied: Run):
         edit_config(copied.folder, {"perturbation.scaling": "none", "perturbation.names": "all"})
     )
     assert (settings.scaling, settings.names) == ("none", "all")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_the_same_views():
+    """Noise and probes are drawn on the CPU, so that seeds mean the same on every device."""
+    model, x, y, _ = regression(np.geomspace(5, 0.1, 80), shift=0.01)
+    here, there = (
+        other_views(model, x, y, "mse", settings=replace(QUICK, num_products=30), device=device)
+        for device in ("cpu", "cuda")
+    )
+    assert there.trace.value == pytest.approx(here.trace.value, rel=1e-9)
+    assert np.allclose(there.spectrum.eigenvalues, here.spectrum.eigenvalues, rtol=1e-6)
+    assert np.allclose(there.learning_coefficient.losses, here.learning_coefficient.losses, rtol=1e-6)
+    assert (there.sam.value, there.asam.value) == pytest.approx((here.sam.value, here.asam.value), rel=1e-9)
+    assert model.weight.device.type == "cpu"

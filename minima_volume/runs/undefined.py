@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minima_volume.errors import MissingStageError
 from minima_volume.files import read_json
 from minima_volume.layout import Run
@@ -20,10 +22,16 @@ def undefined_volumes(run: Run) -> str | None:
                 results.append(read_json(run.results_file(landscape, threshold)))
             except MissingStageError:
                 continue
-    if not results or any(value is not None for result in results for value in result["log_exp_r_n_values"]):
+    if not results or any(_has_volume(result) for result in results):
         return None
     thresholds = ", ".join(f"{threshold:g}" for threshold in run.config.volume.loss_thresholds)
     reason = next(
         (note for result in results for note in result.get("log_exp_r_n_notes", []) if note), "no reason is given"
     )
     return f"{run.folder.name}: no minimum has a volume at loss thresholds {thresholds}: {reason}"
+
+
+def _has_volume(result: dict[str, Any]) -> bool:
+    """Whether a minimum has a volume of either kind: of the star region, or Gaussian at some sigma."""
+    masses = [mass for row in result.get("log_mass_values") or [] for mass in row or []]
+    return any(value is not None for value in [*result["log_exp_r_n_values"], *masses])
