@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
 from torch import Tensor, nn
 
 from minima_volume import measure_volume
-from minima_volume.errors import ConfigError
+from minima_volume.errors import ConfigError, UnboundedError
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.star import log_mean_power, log_unit_ball, star_volume
 
@@ -78,31 +79,39 @@ def test_scalings_measure_one_space():
 
 
 def test_an_accuracy_region_of_known_volume():
-    """Two weights on two axes: sample i stays right while w_i > 0, so the star region around (1, 1) is a known cone.
+    """Two weights on two axes: sample i stays right while w_i > 0, so the star region around (1, 1) is the positive quadrant.
 
-    Rays leave the positive quadrant at radius min over falling axes of 1 / -u_i; those with no falling axis are censored
-    at the largest radius, which the closed form includes as an arc.
+    Rays leave it at radius min over falling axes of 1 / -u_i; the ball cuts off those that do not, and the longest others.
     """
     model = nn.Linear(2, 1, bias=False).double()
     nn.init.ones_(model.weight)
-    estimate = measure_volume(
-        model, torch.eye(2, dtype=torch.float64), torch.ones(2), "bce_with_logits", accuracy_threshold=1.0, scaling="none",
-        num_directions=1000, max_coefficient=4.0, progress=False,
-    )  # fmt: skip
-    for radius, censored, coefficient, seed in zip(
-        estimate.radii, estimate.censored, estimate.coefficients, estimate.seeds, strict=True
-    ):
+    arguments = (model, torch.eye(2, dtype=torch.float64), torch.ones(2), "bce_with_logits")
+    settings = {
+        "accuracy_threshold": 1.0,
+        "scaling": "none",
+        "num_directions": 1000,
+        "max_coefficient": 4.0,
+        "progress": False,
+    }
+    with pytest.raises(UnboundedError, match="of 1000 directions never cross"):
+        measure_volume(*arguments, **settings)
+    estimate = measure_volume(*arguments, measure="ball", **settings)
+    ball = 4 * math.sqrt(2)
+    for radius, seed in zip(estimate.radii, estimate.seeds, strict=True):
         xi = torch.randn(1, 2, generator=torch.Generator().manual_seed(int(seed))).double().numpy()[0]
         fall = max(0.0, *-xi)
-        if 4 * fall <= 1:
-            assert censored
-            assert coefficient == 4
-        else:
-            assert not censored
-            assert radius == pytest.approx(np.linalg.norm(xi) / fall, rel=1e-4)
-    assert 0.25 * 1000 < estimate.num_censored < 0.45 * 1000
-    assert f"{estimate.num_censored} of 1000 directions never crossed" in estimate.verdict
+        assert radius == pytest.approx(min(np.linalg.norm(xi) / fall if fall else np.inf, ball), rel=1e-4)
+    assert 0.25 * 1000 < estimate.num_capped < 0.45 * 1000
+    assert f"{estimate.num_capped} of 1000 directions end at the ball's radius" in estimate.verdict
+    assert estimate.num_censored == 0
     assert estimate.start_loss == 1.0
+
+    def slice_of(w: float) -> float:
+        half = math.sqrt(ball**2 - (w - 1) ** 2)
+        return 1 + half - max(0.0, 1 - half)
+
+    area = quad(slice_of, 0, 1 + ball, limit=200)[0]
+    assert estimate.log_volume == pytest.approx(math.log(area), abs=0.15)
 
 
 # ------------------------------------------------------------------------------------------------- closed forms

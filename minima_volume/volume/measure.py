@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.crossings import Condition
-from minima_volume.volume.rays import VolumeEstimate, measure_rays
+from minima_volume.volume.importance import Damped, damped_preconditioner
+from minima_volume.volume.preconditioner import Preconditioner
+from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
 
-MEASURES = ("lebesgue",)
+# what estimates each measure; the first is the default
+MEASURES = {"lebesgue": ("monte_carlo", "importance"), "ball": ("monte_carlo", "importance")}
 
 
 def measure_volume(
@@ -27,6 +32,7 @@ def measure_volume(
     threshold: float | None = None,
     accuracy_threshold: float | None = None,
     measure: str = "lebesgue",
+    estimator: str | None = None,
     num_directions: int = 500,
     seed: int = 1,
     scaling: str = "filter",
@@ -34,6 +40,9 @@ def measure_volume(
     coefficients: Sequence[float] | None = None,
     max_coefficient: float = 16.0,
     tolerance: float | None = None,
+    preconditioner: str | Preconditioner | None = None,
+    damping: float | None = None,
+    second_moments: Mapping[str, Tensor] | torch.optim.Optimizer | None = None,
     device: str | torch.device | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
@@ -47,14 +56,21 @@ def measure_volume(
         loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses.
         threshold: the loss that ends the minimum.
         accuracy_threshold: instead of a loss: the fraction of samples that must stay right.
-        measure: `lebesgue`, the volume of the star region.
+        measure: `lebesgue`, the volume of the star region, an error where that is unbounded; `ball`, of its part within
+            max_coefficient * sqrt(n) of the minimum, in units of the scaling.
+        estimator: `monte_carlo`, the default: isotropic directions; `importance`: directions that reach further where the loss
+            is flat, which need far fewer (see `preconditioner`).
         num_directions: D, directions with seeds seed .. seed + D - 1.
         seed: of the first direction.
         scaling: `filter`, `none`, `layer` or `tensor_std`.
         names: `weight_bias`, `all`, or a list of parameter names.
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
-        max_coefficient: past the grid the search doubles up to here.
+        max_coefficient: past the grid the search doubles up to here; sets the radius of `ball`.
         tolerance: relative, of the radius; min(1e-4, 0.003 / n) by default, in float32 at least 2e-6.
+        preconditioner: of `importance`: `adam` (Adam's second moments, free), `diagonal` (of the Gauss-Newton matrix), `low_rank`
+            (the default: 20 eigenpairs of the Hessian and that diagonal), `full` (the whole Hessian, n up to 5,000), or your own.
+        damping: added to the curvature, relative to its mean; chosen on pilot directions by default.
+        second_moments: for `adam`: the optimiser, or parameter name -> its `exp_avg_sq`.
         device: where to compute; the model's by default.
         memory_gib: memory budget.
         progress: show a progress bar.
@@ -66,6 +82,7 @@ def measure_volume(
 
     Raises:
         ConfigError: an argument is not allowed.
+        UnboundedError: `lebesgue`, and some direction never crosses the threshold.
 
     >>> _ = torch.manual_seed(0)
     >>> x, model = torch.randn(64, 3), nn.Linear(3, 1, bias=False)
@@ -75,20 +92,28 @@ def measure_volume(
     >>> bool(abs(estimate.log_volume - exact) < 0.1)
     True
     """
-    if measure not in MEASURES:
-        raise ConfigError(f"measure {measure!r} is not known; allowed: {', '.join(MEASURES)}")
+    estimator = _estimator(measure, estimator, preconditioner)
     condition = _condition(threshold, accuracy_threshold)
     _check_samples(model, x, y)
-    engine = _engine(model, x, y, loss, scaling, names, device, memory_gib)
+    if isinstance(second_moments, torch.optim.Optimizer):
+        second_moments = adam_second_moments(model, second_moments)
+    model, x, y = _on_device(model, x, y, device)
+    engine = LossEngine(model, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
     if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
         raise ConfigError(
             f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
         )
     engine.check(seed)
     # the one place where measures part
+    chosen: Preconditioner | Damped | None = None
+    if estimator == "importance" and measurable(engine, condition):
+        mean_loss = MeanLoss.of(model, x, y, loss, scaling=scaling, names=names)
+        chosen = _preconditioner(mean_loss, preconditioner, damping, second_moments, seed)
     return measure_rays(
         engine,
         condition,
+        measure=measure,
+        preconditioner=chosen,
         num_directions=num_directions,
         seed=seed,
         coefficients=coefficients,
@@ -96,6 +121,44 @@ def measure_volume(
         tolerance=tolerance,
         progress=progress,
     )
+
+
+def _estimator(measure: str, estimator: str | None, preconditioner: str | Preconditioner | None) -> str:
+    if measure not in MEASURES:
+        raise ConfigError(f"measure {measure!r} is not known; allowed: {', '.join(MEASURES)}")
+    allowed = MEASURES[measure]
+    if estimator is None:
+        estimator = "importance" if preconditioner is not None else allowed[0]
+    if estimator not in allowed:
+        raise ConfigError(
+            f"estimator {estimator!r} does not estimate measure {measure!r}; allowed: {', '.join(allowed)}"
+        )
+    if preconditioner is not None and estimator != "importance":
+        raise ConfigError(
+            f"preconditioner {preconditioner!r} has no use with estimator {estimator!r}; take 'importance'"
+        )
+    return estimator
+
+
+def _preconditioner(
+    mean_loss: MeanLoss,
+    preconditioner: str | Preconditioner | None,
+    damping: float | None,
+    second_moments: Mapping[str, Tensor] | None,
+    seed: int,
+) -> Preconditioner | Damped:
+    """What was asked for: ready, or still to be damped."""
+    if isinstance(preconditioner, Preconditioner):
+        return preconditioner
+    damped = damped_preconditioner(preconditioner or "low_rank", mean_loss, second_moments, seed=seed)
+    if damping is None:
+        return damped
+    if not 0 <= damping < np.inf:
+        raise ConfigError(f"damping {damping} is not allowed: it must be at least 0, relative to the mean curvature")
+    ready = damped(damping)
+    if ready is None:
+        raise ConfigError(f"damping {damping:g} is too small: the curvature is 0 in some direction; leave damping out")
+    return ready
 
 
 def _condition(threshold: float | None, accuracy_threshold: float | None) -> Condition:
@@ -129,30 +192,25 @@ def _check_samples(model: nn.Module, x: Tensor, y: Tensor) -> None:
         raise ConfigError(f"x has {len(x)} samples, y has {len(y)}; they must be equally many")
 
 
-def _engine(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    loss: str | PerSample,
-    scaling: str,
-    names: str | Sequence[str],
-    device: str | torch.device | None,
-    memory_gib: float,
-) -> LossEngine:
+def _on_device(
+    model: nn.Module, x: Tensor, y: Tensor, device: str | torch.device | None
+) -> tuple[nn.Module, Tensor, Tensor]:
+    """All three on one device, once the model has taken a sample."""
     first = next(model.parameters())
     target = first.device if device is None else torch.device(device)
-    on_device = model if target == first.device else copy.deepcopy(model).to(target)
+    if target != first.device:
+        model = copy.deepcopy(model).to(target)
     x, y = x.to(target), y.to(target)
     if x.is_floating_point() and x.dtype != first.dtype:
         raise ConfigError(f"x is {x.dtype}, the model {first.dtype}; convert it with x.to({first.dtype})")
     try:
         with torch.no_grad():
-            copy.deepcopy(on_device).eval()(x[:1].clone())
+            copy.deepcopy(model).eval()(x[:1].clone())
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*on_device.named_parameters()][:2])
+        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*model.named_parameters()][:2])
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"{type(model).__name__} cannot take samples of shape {tuple(x.shape[1:])} (x has shape {tuple(x.shape)} and type "
             f"{x.dtype}; the model's first parameters are {weights}): {reason}"
         ) from error
-    return LossEngine(on_device, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
+    return model, x, y
