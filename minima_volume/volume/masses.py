@@ -97,15 +97,15 @@ def wanted_cells(
     """The cells that are asked for, by default those of config.yaml."""
     volume, levels = run.config.volume, run.config.data.levels
     landscapes = landscapes if landscapes is not None else volume.gaussian.landscapes or levels[:1]
-    thresholds = [volume.headline] if thresholds is None else thresholds
+    chosen = [volume.headline] if thresholds is None else list(thresholds)
     sigmas = volume.gaussian.sigmas if sigmas is None else sigmas
     if unknown := set(landscapes) - set(levels):
         raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
-    if unknown := set(thresholds) - set(volume.loss_thresholds):
-        raise ConfigError(f"thresholds {sorted(unknown)} are not among volume.loss_thresholds {volume.loss_thresholds}")
+    if others := set(chosen) - set(volume.loss_thresholds):
+        raise ConfigError(f"thresholds {sorted(others)} are not among volume.loss_thresholds {volume.loss_thresholds}")
     if bad := [sigma for sigma in sigmas if not 0 < sigma < float("inf")]:
         raise ConfigError(f"sigma {bad[0]} is not allowed: it must be a positive number")
-    return list(cells_of(run, landscapes, thresholds, sigmas))
+    return list(cells_of(run, landscapes, chosen, sigmas))
 
 
 def masses_missing(run: Run, trained: Trained) -> int:
