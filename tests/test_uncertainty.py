@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from minima_volume.analysis import comparison_table, verdicts, volume_table
 from minima_volume.errors import ConfigError
+from minima_volume.files import jsonable
 from minima_volume.volume.comparison import CANNOT_TELL, compare, pairs_to_compare
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.growth import growth
+from minima_volume.volume.results import star_keys
 from minima_volume.volume.star import StarVolume, star_volume
 from minima_volume.volume.uncertainty import bootstrap, log_mean, needed_sample_size, pareto_k
 
@@ -311,3 +315,63 @@ def test_pairs_that_are_compared():
     assert pairs_to_compare(None, [1, 2, 3]) == [(0, 1), (1, 2)]
     assert pairs_to_compare(0, [0]) == []
     assert pairs_to_compare(0, [0, 1]) == [(0, 1)]
+
+
+# ------------------------------------------------------------------------------------------------ results and tables
+
+
+@pytest.fixture
+def four_minima() -> dict:
+    """The keys of a landscape with two estimates, a lower bound and a minimum that is outside."""
+    logs = ellipsoids_logs(3, [np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 4.0])], 400, 0)
+    minima = [*(volume_of(row, 3) for row in logs), volume_of(np.append(np.zeros(399), 30.0), 3)]
+    outside = star_volume(
+        Radii(*[np.full(400, np.nan)] * 2, *[np.zeros(400, dtype=bool)] * 2, True, 0.9, np.arange(400) + 1, 1e-6),
+        3,
+        0.0,
+    )
+    keys = star_keys("loss", 0, [0, 20, 80, 300], [*minima, outside], [0.4, 0.3, 0.2, 0.1])
+    return keys | {
+        "model_data_levels": [0, 20, 80, 300],
+        "start_loss_values": [0.01, 0.02, 0.03, 0.9],
+        "test_loss_values": [0.4, 0.3, 0.2, 0.1],
+    }
+
+
+def test_results_say_null_where_nothing_can_be_said(four_minima: dict):
+    """Strict JSON, a null for each thing that is undefined, and the landscape in one sentence."""
+    json.loads(json.dumps(jsonable(four_minima), allow_nan=False))
+    assert [None if i is None else i[1] is None for i in four_minima["log_exp_r_n_intervals"]] == [
+        False,
+        False,
+        True,
+        None,
+    ]
+    assert four_minima["log_exp_r_n_growth"]["values"][3] is None
+    assert [pair["levels"] for pair in four_minima["comparisons"]] == [[0, 20], [0, 80], [0, 300], [20, 80], [80, 300]]
+    assert [pair["log_volume_probability"] is None for pair in four_minima["comparisons"]] == [False] + [True] * 4
+    assert four_minima["overall_verdict"] == (
+        "2 of 4 volumes are estimates; lower bounds: 1, of which one direction carries 100% in the median; "
+        "undefined: 1; 3 of 3 compared pairs can be told apart"
+    )
+    assert four_minima["loss_spearman_interval"] is None
+    assert four_minima["loss_spearman_note"].startswith("3 minima: below 5")
+
+
+def test_tables_to_read(four_minima: dict):
+    """A row a minimum and a row a pair; the words of each; results without an accuracy threshold say so."""
+    table = volume_table(four_minima)
+    assert table["verdict"].tolist() == ["estimate", "estimate", "lower bound", "undefined"]
+    assert [text.split()[-1] for text in table["95 % interval"]][2:] == ["more", "none"]
+    assert table["largest share"].tolist()[2:] == ["100%", ""]
+    pairs = comparison_table(four_minima)
+    assert pairs["told apart"].tolist() == ["yes", "yes", "no", "yes", "no"]
+    assert pairs["probability that the first is larger"].tolist()[1:] == ["none"] * 4
+    lines = verdicts(four_minima).splitlines()
+    assert len(lines) == 4 + 5 + 1
+    assert lines[4].startswith("+0 and +20: +0 is larger, by ")
+    assert lines[6].startswith("+0 and +300: undefined: +300: the minimum itself is outside")
+    with pytest.raises(ConfigError, match="no accuracy threshold"):
+        volume_table(four_minima, by="accuracy")
+    with pytest.raises(ConfigError, match="by 'margin' is not known; allowed: loss, accuracy"):
+        volume_table(four_minima, by="margin")

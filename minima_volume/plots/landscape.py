@@ -131,6 +131,7 @@ def volumes(results: Mapping[str, Any]) -> Figure:
         }
         label = minimum_name(levels[i], variation) + (" (native)" if native else "")
         left.plot(sizes[i], volume[i], **style)
+        _limits(left, sizes[i], volume[i], results["log_volume_intervals"][i], color)
         right.plot(volume[i], loss[i], label=label, **style)
     if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
@@ -140,12 +141,27 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
     right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    bounds = any(interval is not None and interval[1] is None for interval in results["log_volume_intervals"])
+    arrows = "; arrow: lower bound" if bounds else ""
     figure.suptitle(
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; smallest effective sample "
-        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
+        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions{arrows}",
         fontsize=10.5,
     )
     return figure
+
+
+def _limits(axis: Axes, x: float, value: float, interval: Sequence[float | None] | None, color: Any) -> None:
+    """A bar for the 95 % interval, an arrow upwards where there is no upper limit."""
+    if interval is None or np.isnan(value):
+        return
+    low, high = interval
+    if low is not None and high is not None:
+        axis.plot([x, x], [low, high], color=color, linewidth=2)
+    else:
+        axis.annotate(
+            r"$\uparrow$", (x, value), (0, 5), textcoords="offset points", ha="center", color=color, fontsize=14
+        )
 
 
 def _least(values: Sequence[float | None]) -> str:

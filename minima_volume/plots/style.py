@@ -22,7 +22,7 @@ from minima_volume.files import write_atomic
 Arguments = ParamSpec("Arguments")
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, DARK = (
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2",
     "#E69F00",
     "#009E73",
@@ -30,7 +30,6 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY, DARK = (
     "#CC79A7",
     "#56B4E9",
     "#777777",
-    "#222222",
 )
 MARKERS = "os^DvPX*<>"
 AXIS_LABELS = {"level": "training samples", "epoch": "epoch", "batch_size": "batch size"}  # of the run's variation

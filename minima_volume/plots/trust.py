@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from minima_volume.layout import minimum_name
 from minima_volume.plots.landscape import LEGEND_TITLES
-from minima_volume.plots.style import DARK, GREY, count_axis, level_colors, new_figure, styled
+from minima_volume.plots.style import GREY, RED, count_axis, level_colors, new_figure, styled
 
 
 @styled
@@ -43,7 +43,7 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
             linewidth=2.4,
             label=minimum_name(level, variation),
         )
-        left.plot(sizes, growth["largest_minus_log_directions"][i], "--", color=DARK, linewidth=1, zorder=3)
+        left.plot(sizes, growth["largest_minus_log_directions"][i], "--", color=RED, linewidth=1, zorder=3)
         right.plot(sizes, growth["effective_sample_sizes"][i], "o-", color=color, markersize=4)
     right.plot(sizes, sizes, ":", color=GREY, linewidth=1.2)
     right.annotate(
@@ -63,7 +63,7 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
     for axis in (left, right):
         count_axis(axis, sizes, "directions")
     handles, labels = left.get_legend_handles_labels()
-    handles.append(Line2D([], [], color=DARK, linestyle="--", linewidth=1))
+    handles.append(Line2D([], [], color=RED, linestyle="--", linewidth=1))
     labels.append(r"$n\,\log\,r_{\max} - \log\,D$")
     if any(interval is not None and interval[1] is not None for interval in results["log_exp_r_n_intervals"]):
         handles.append(Line2D([], [], color=GREY, alpha=0.4, linewidth=7))

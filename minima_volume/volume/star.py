@@ -73,7 +73,9 @@ class StarVolume:
         needed = needed_sample_size(estimate.pareto_k)
         if not estimate.trusted:
             heavy = (
-                f", too small for so heavy a tail (Pareto k {estimate.pareto_k:.1f})" if 20 < needed < math.inf else ""
+                f", too small for so heavy a tail (Pareto k {estimate.pareto_k:.1f})"
+                if needed > 20 and math.isfinite(estimate.pareto_k)
+                else ""
             )
             parts.append(f"lower bound: one direction carries {estimate.largest_share:.0%}; {size}{heavy}")
         return (
