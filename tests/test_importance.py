@@ -41,6 +41,7 @@ def regression(
 
 def measured(model: nn.Module, x: Tensor, y: Tensor, loss: object = "mse", **settings: object):
     settings = {"threshold": THRESHOLD, "num_directions": 20, "max_coefficient": 1e4, "progress": False} | settings
+    settings.setdefault("measure", "lebesgue")
     return measure_volume(model, x, y, loss, **settings)
 
 

@@ -41,7 +41,7 @@ class NoParameters(nn.Module):
 def test_samples_and_models(model: nn.Module, x: Tensor, y: Tensor, message: str):
     """One ConfigError each, that names the thing, its value and the way out."""
     with pytest.raises(ConfigError, match=message):
-        measure_volume(model, x, y, threshold=0.1, progress=False)
+        measure_volume(model, x, y, threshold=0.1, measure="lebesgue", progress=False)
 
 
 @pytest.mark.parametrize(
