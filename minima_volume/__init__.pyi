@@ -10,18 +10,32 @@ from .runs import find_runs, new_runs, open_run, seed_pairs, stage_states
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
 from .training import load_models_and_data, measure_test_accuracies, train_models
 from .training.train import prepare_data
-from .volume import VolumeEstimate, cutoffs, estimate_volumes, load_results, measure_volume
+from .volume import (
+    LocalVolume,
+    VolumeEstimate,
+    VolumeProfile,
+    cutoffs,
+    estimate_masses,
+    estimate_volumes,
+    load_results,
+    measure_masses,
+    measure_volume,
+    suggest_sigma,
+)
 
 __all__ = [
     "Config",
+    "LocalVolume",
     "MinimaVolumeError",
     "OtherViews",
     "ViewSettings",
     "VolumeEstimate",
+    "VolumeProfile",
     "analyze",
     "comparison_table",
     "cutoffs",
     "describe",
+    "estimate_masses",
     "estimate_sweep",
     "estimate_volumes",
     "find_runs",
@@ -30,6 +44,7 @@ __all__ = [
     "load_models_and_data",
     "load_results",
     "load_wiggle_results",
+    "measure_masses",
     "measure_test_accuracies",
     "measure_volume",
     "new_runs",
@@ -46,6 +61,7 @@ __all__ = [
     "seed_pairs",
     "select",
     "stage_states",
+    "suggest_sigma",
     "sweep",
     "train_models",
     "verdicts",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.errors import ConfigError, MinimaVolumeError
+from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 
 app = typer.Typer(
     help="""Measure how large the minima of a neural network's loss are.
@@ -138,6 +138,27 @@ def pipeline(
 
 
 @app.command()
+def smoke(
+    condition: Condition,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting of the small size, KEY=VALUE.")
+    ] = None,
+    notebooks: Annotated[
+        bool, typer.Option("--notebooks", help="Execute the notebooks, not just their stages.")
+    ] = False,
+) -> None:
+    """Run a small copy of a condition through all five stages, in a temporary folder: a check that takes seconds."""
+    import tempfile
+
+    from minima_volume.runs.folder import parse_override
+    from minima_volume.runs.smoke import smoke as run_smoke
+
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = run_smoke(condition, folder, dict(map(parse_override, set_ or [])), notebooks=notebooks)
+    print("; ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
+
+
+@app.command()
 def analyze(condition: Condition) -> None:
     """Tables and figures over all runs of a condition, written to its analysis/ folder."""
     _analyze(condition)
@@ -188,6 +209,27 @@ def views(
         print(estimate_views(opened, landscape, settings=settings))
     table = views_table(opened, landscape, threshold=threshold, settings=settings, progress=not quiet)
     print(describe_views(table, settings))
+
+
+@app.command("suggest-sigma")
+def suggest(
+    folder: Annotated[Path, typer.Argument(help="A run folder, or a condition folder, whose first run is taken.")],
+) -> None:
+    """A sigma for the Gaussian local volumes: the native minimum of the smallest landscape has a log mass of about -1.5 there.
+
+    Write it into volume.gaussian.sigma of the condition's config.yaml, so that all seeds share it.
+    """
+    from minima_volume.layout import find_runs, minimum_name, read_run, seeds_of
+    from minima_volume.volume import suggest_sigma
+
+    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder) if folder.is_dir() else []
+    if not runs:
+        raise MissingStageError(f"{folder} is not a run folder and holds none; make one with `minima-volume new`")
+    run = read_run(runs[0])
+    found = suggest_sigma(run)
+    print(f"{run.folder.name}, landscape +{found.landscape}, threshold {found.threshold:g}: sigma {found.sigma:g}")
+    for minimum, mass in found.masses.items():
+        print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}")
 
 
 @app.command()

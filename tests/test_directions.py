@@ -203,7 +203,7 @@ def test_nothing_of_the_users_changes(fast: bool):
     x_before, y_before = x.clone(), y.clone()
     states = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
     if fast:
-        measure_volume(model, x, y, threshold=2.0, num_directions=5, progress=False)
+        measure_volume(model, x, y, threshold=2.0, num_directions=5, progress=False, measure="lebesgue")
     else:
         engine = LossEngine(model, x, y, fast=False)
         engine.rays([1, 2]).evaluate(np.array([0, 1]), np.array([0.5, 1.0]))

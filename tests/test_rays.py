@@ -40,7 +40,17 @@ def test_an_unbounded_region_has_no_lebesgue_volume():
     """Rays that never cross are an error that counts them and says what to do; other rays alone are not averaged."""
     model, x, y = flat_directions(3)
     with pytest.raises(UnboundedError, match="measure='ball'") as caught:
-        measure_volume(model, x, y, "mse", threshold=THRESHOLD, max_coefficient=2, num_directions=400, progress=False)
+        measure_volume(
+            model,
+            x,
+            y,
+            "mse",
+            threshold=THRESHOLD,
+            max_coefficient=2,
+            num_directions=400,
+            progress=False,
+            measure="lebesgue",
+        )
     count = int(re.match(r"(\d+) of 400 directions", str(caught.value)).group(1))
     normals = [torch.randn(3, generator=torch.Generator().manual_seed(seed)).double().numpy() for seed in range(1, 401)]
     half = math.sqrt(2 * THRESHOLD / 2) / math.sqrt(14)  # in units of the filter norm

@@ -42,8 +42,7 @@ def test_volume_of_an_ellipsoid(n: int, scaling: str):
     model, x, y, values = ellipsoid(n)
     estimate = measure_volume(
         model, x, y, "mse", threshold=THRESHOLD, num_directions=DIRECTIONS, scaling=scaling,
-        coefficients=np.linspace(0, 1, 8) ** 2, max_coefficient=256, progress=False,
-    )  # fmt: skip
+        coefficients=np.linspace(0, 1, 8) ** 2, max_coefficient=256, progress=False, measure="lebesgue",)  # fmt: skip
     unit_ball = math.log(math.pi ** (n / 2) / math.gamma(n / 2 + 1))
     exact = unit_ball + n / 2 * math.log(2 * THRESHOLD) - 0.5 * np.log(values).sum()
     assert estimate.num_censored == 0
@@ -72,6 +71,7 @@ def test_scalings_measure_one_space():
             num_directions=1500,
             scaling=scaling,
             progress=False,
+            measure="lebesgue",
         ).log_volume
         for scaling in ("none", "filter", "layer", "tensor_std")
     ]
@@ -94,7 +94,7 @@ def test_an_accuracy_region_of_known_volume():
         "progress": False,
     }
     with pytest.raises(UnboundedError, match="of 1000 directions never cross"):
-        measure_volume(*arguments, **settings)
+        measure_volume(*arguments, measure="lebesgue", **settings)
     estimate = measure_volume(*arguments, measure="ball", **settings)
     ball = 4 * math.sqrt(2)
     for radius, seed in zip(estimate.radii, estimate.seeds, strict=True):
@@ -199,7 +199,9 @@ def test_nothing_that_moves_is_undefined_with_the_reason():
     model = nn.Linear(3, 1, bias=False)
     nn.init.zeros_(model.weight)
     x = torch.ones(4, 3)
-    estimate = measure_volume(model, x, torch.zeros(4, 1), "mse", threshold=0.1, num_directions=3, progress=False)
+    estimate = measure_volume(
+        model, x, torch.zeros(4, 1), "mse", threshold=0.1, num_directions=3, progress=False, measure="lebesgue"
+    )
     assert (estimate.num_params, estimate.num_zero) == (0, 3)
     assert estimate.log_volume is None
     assert estimate.verdict == "undefined: no parameter moves: every scaling is 0"
@@ -229,7 +231,9 @@ def test_verdicts(radii: Radii, n: int, verdict: str):
 def test_a_minimum_outside_through_the_front_door():
     """An untrained model: nothing is measured, the reason is given, the radii are NaN."""
     model, x, y, _ = ellipsoid(3)
-    estimate = measure_volume(model, x, y + 1, "mse", threshold=0.5, num_directions=4, progress=False)
+    estimate = measure_volume(
+        model, x, y + 1, "mse", threshold=0.5, num_directions=4, progress=False, measure="lebesgue"
+    )
     assert estimate.log_volume is None
     assert estimate.note is not None
     assert "outside: its value at coefficient 0 is 1" in estimate.note
@@ -256,4 +260,4 @@ def test_arguments_that_are_not_allowed(settings: dict, message: str):
     """Each is named in a ConfigError before anything runs."""
     model, x, y, _ = ellipsoid(2)
     with pytest.raises(ConfigError, match=message):
-        measure_volume(model, x, y, "mse", progress=False, **settings)
+        measure_volume(model, x, y, "mse", progress=False, **{"measure": "lebesgue"} | settings)

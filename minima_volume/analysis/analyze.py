@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from minima_volume.analysis.tables import Collected, collect, select, summary
 from minima_volume.files import write_text
+from minima_volume.plots.masses import mass_against_data
 from minima_volume.plots.seeds import accuracy_against_data, loss_against_volume, volume_against_data
 from minima_volume.plots.style import save_figure
 
@@ -51,5 +52,7 @@ def analyze(condition: str | Path) -> Analysis:
         "test_loss_against_log_volume": loss_against_volume,
         "test_accuracy_against_data": accuracy_against_data,
     }
+    if rows["log_mass"].notna().any():
+        draw = {"log_mass_against_data": mass_against_data} | draw
     figures = [save_figure(function(rows), folder / f"{name}.png") for name, function in draw.items()]
     return Analysis(collected, table, figures)

@@ -31,7 +31,21 @@ COLUMNS = {
 }
 
 
-NUMBERS = ("log_exp_r_n", "log_volume", "log_volume_lower", "log_volume_upper", "effective_sample_size")
+MASS_COLUMNS = {
+    "log_mass": "log_mass_values",
+    "log_mass_verdict": "log_mass_verdicts",
+}
+NUMBERS = (
+    "log_mass",
+    "log_mass_lower",
+    "log_mass_upper",
+    "sigma",
+    "log_exp_r_n",
+    "log_volume",
+    "log_volume_lower",
+    "log_volume_upper",
+    "effective_sample_size",
+)
 PAIR_COLUMNS = (
     *("run", "landscape", "threshold", "first", "second", "difference", "lower", "upper", "probability"),
     *("told_apart", "verdict"),
@@ -116,6 +130,7 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], 
                         "train_size": config.data.base_size + config.level_of(level),
                         "native": config.variation == "level" and level == landscape,
                     }
+                    | _mass_columns(results, i)
                     | {column: results[key][i] for column, key in COLUMNS.items()}
                     | dict(
                         zip(
@@ -126,6 +141,17 @@ def _rows_of(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], 
                     )
                 )
     return rows, pairs, config
+
+
+def _mass_columns(results: Mapping[str, Any], i: int) -> dict[str, Any]:
+    """The Gaussian local volume of the i-th minimum at the headline sigma, None where it was not measured."""
+    names = ("sigma", "log_mass_lower", "log_mass_upper", *MASS_COLUMNS)
+    if "log_mass_values" not in results:
+        return dict.fromkeys(names)
+    k = results["sigmas"].index(results["sigma"])
+    low, high = results["log_mass_intervals"][i][k] or (None, None)
+    found = {"sigma": results["sigma"], "log_mass_lower": low, "log_mass_upper": high}
+    return found | {column: results[key][i][k] for column, key in MASS_COLUMNS.items()}
 
 
 def _pair_row(comparison: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +213,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "seeds": grouped["run"].nunique(),
+            "sigma": grouped["sigma"].first(),
+            "log_mass": grouped["log_mass"].mean(),
+            "log_mass_sd": grouped["log_mass"].std(),
             "log_volume": grouped["log_volume"].mean(),
             "log_volume_sd": grouped["log_volume"].std(),
             "log_exp_r_n": grouped["log_exp_r_n"].mean(),

@@ -1,6 +1,7 @@
 """Every figure, a function each, taking results and returning a matplotlib Figure."""
 
 from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves, radius_histogram, volumes
+from minima_volume.plots.masses import log_masses, mass_against_data, volume_profiles
 from minima_volume.plots.predictions import predictions
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.plots.samples import samples
@@ -15,8 +16,10 @@ __all__ = [
     "cutoff_curves",
     "growth_with_directions",
     "held_out_curves",
+    "log_masses",
     "loss_against_volume",
     "loss_curves",
+    "mass_against_data",
     "predictions",
     "radius_histogram",
     "samples",
@@ -25,5 +28,6 @@ __all__ = [
     "save_volume_figures",
     "training_curves",
     "volume_against_data",
+    "volume_profiles",
     "volumes",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 from minima_volume.files import read_npz
 from minima_volume.layout import Run
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
+from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.style import save_figure
 from minima_volume.plots.trust import growth_with_directions
 from minima_volume.volume.results import load_results
@@ -18,6 +19,8 @@ DPI = 110
 
 def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     """Write log_volume.png, radius_histogram.png and growth.png beside each results.json that has none or an older one.
+
+    Where it has Gaussian local volumes, log_mass.png too, and volume_profiles.png where these are at several sigmas.
 
     Args:
         run: the run.
@@ -32,6 +35,10 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
         radii = read_npz(path.parent / "radii.npz")
         written.append(save_figure(radius_histogram(results, radii), path.parent / "radius_histogram.png", DPI))
         written.append(save_figure(growth_with_directions(results), path.parent / "growth.png", DPI))
+        if "log_mass_values" in results:
+            written.append(save_figure(log_masses(results), path.parent / "log_mass.png", DPI))
+            if len(results["sigmas"]) > 1:
+                written.append(save_figure(volume_profiles(results), path.parent / "volume_profiles.png", DPI))
         written.append(save_figure(volumes(results), target, DPI))
     return written
 

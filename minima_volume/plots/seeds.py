@@ -33,7 +33,7 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
     """
     figure = new_figure(6.4, 4.2)
     axis = figure.subplots()
-    _mean_and_spread(axis, rows, "log_volume", BLUE)
+    mean_and_spread(axis, rows, "log_volume", BLUE)
     native = rows[rows["native"]]
     if len(native):
         axis.plot(
@@ -45,8 +45,8 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
             zorder=5,
             label="native minimum",
         )
-    axis.set(ylabel=VOLUME, title=_title(rows))
-    size_axis(axis, _x(rows), AXIS_LABELS[rows["variation"].iloc[0]])
+    axis.set(ylabel=VOLUME, title=title_of(rows))
+    size_axis(axis, x_of(rows), AXIS_LABELS[rows["variation"].iloc[0]])
     figure.legend(loc="outside upper center", ncols=2)
     _note(figure, rows)
     return figure
@@ -76,9 +76,9 @@ def loss_against_volume(rows: pd.DataFrame) -> Figure:
             markeredgecolor=RED if native else color,
             markeredgewidth=2 if native else 1,
             capsize=3,
-            label=f"{_x(part).iloc[0]}" + (" (native)" if native else ""),
+            label=f"{x_of(part).iloc[0]}" + (" (native)" if native else ""),
         )
-    axis.set(xlabel=VOLUME, ylabel="test loss", yscale="log", title=_title(rows))
+    axis.set(xlabel=VOLUME, ylabel="test loss", yscale="log", title=title_of(rows))
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(title=AXIS_LABELS[rows["variation"].iloc[0]], loc="center left", bbox_to_anchor=(1.02, 0.5))
     plain_log(axis.yaxis)
@@ -91,22 +91,22 @@ def accuracy_against_data(rows: pd.DataFrame) -> Figure:
     """Test accuracy against the samples each model was trained on."""
     figure = new_figure(6.4, 4.0)
     axis = figure.subplots()
-    _mean_and_spread(axis, rows, "test_accuracy", GREEN)
+    mean_and_spread(axis, rows, "test_accuracy", GREEN)
     axis.set(ylabel="test accuracy", title=f"{rows['run'].nunique()} seeds")
-    size_axis(axis, _x(rows), AXIS_LABELS[rows["variation"].iloc[0]])
+    size_axis(axis, x_of(rows), AXIS_LABELS[rows["variation"].iloc[0]])
     figure.legend(loc="outside upper center")
     return figure
 
 
-def _x(rows: pd.DataFrame) -> pd.Series:
+def x_of(rows: pd.DataFrame) -> pd.Series:
     """Training samples, or the epoch or batch size in a series on one data set."""
     return rows["train_size"] if rows["variation"].iloc[0] == "level" else rows["level"]
 
 
-def _mean_and_spread(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
+def mean_and_spread(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
     for _, run in rows.groupby("run"):
-        axis.plot(_x(run), run[column], color=color, alpha=0.3, linewidth=0.9)
-    grouped = rows.groupby(_x(rows))[column]
+        axis.plot(x_of(run), run[column], color=color, alpha=0.3, linewidth=0.9)
+    grouped = rows.groupby(x_of(rows))[column]
     axis.errorbar(
         grouped.mean().index,
         grouped.mean(),
@@ -122,7 +122,7 @@ def _spread(values: pd.Series) -> float:
     return 0.0 if len(values) < 2 else float(values.std())
 
 
-def _title(rows: pd.DataFrame) -> str:
+def title_of(rows: pd.DataFrame) -> str:
     extra = rows["level"] if rows["variation"].iloc[0] == "level" else rows["landscape"]
     size = int((rows["train_size"] - extra + rows["landscape"]).iloc[0])
     return f"landscape of {size} samples, loss threshold {rows['threshold'].iloc[0]:g}, {rows['run'].nunique()} seeds"

@@ -16,6 +16,7 @@ from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figu
 from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
 from minima_volume.volume.cutoffs import cutoffs
 from minima_volume.volume.estimate import estimate_volumes, is_current
+from minima_volume.volume.masses import masses_missing, measure_masses
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
             print(estimate_sweep(run))
         return sweep(run, progress=progress)
     if stage == "volume":
-        return save_volume_figures(run, estimate_volumes(run, progress=progress))
+        files = estimate_volumes(run, progress=progress)
+        measure_masses(run, progress=progress)
+        return save_volume_figures(run, files)
     if stage == "cutoff":
         return save_cutoff_figure(run, cutoffs(run))
     return measure_test_accuracies(run)
@@ -108,9 +111,10 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
-    if have == len(pairs):
-        return COMPLETE
-    return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
+    if have < len(pairs):
+        return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
+    missing = masses_missing(run, trained)
+    return State("partial", f"{missing} Gaussian local volumes to measure") if missing else COMPLETE
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:

@@ -2,8 +2,22 @@
 
 from minima_volume.volume.cutoffs import cutoffs
 from minima_volume.volume.estimate import estimate_volumes
+from minima_volume.volume.local import LocalVolume, VolumeProfile
+from minima_volume.volume.masses import estimate_masses, measure_masses
 from minima_volume.volume.measure import measure_volume
 from minima_volume.volume.rays import VolumeEstimate
 from minima_volume.volume.results import load_results
+from minima_volume.volume.suggest import suggest_sigma
 
-__all__ = ["VolumeEstimate", "cutoffs", "estimate_volumes", "load_results", "measure_volume"]
+__all__ = [
+    "LocalVolume",
+    "VolumeEstimate",
+    "VolumeProfile",
+    "cutoffs",
+    "estimate_masses",
+    "estimate_volumes",
+    "load_results",
+    "measure_masses",
+    "measure_volume",
+    "suggest_sigma",
+]

@@ -59,7 +59,7 @@ class Cell:
             "seed": config.seeds.perturbation,
             "condition": asdict(self.condition),
             "sigma": self.sigma,
-            "settings": asdict(mass_settings(run)),
+            "settings": settings_record(run),
             "device": config.experiment.device,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -73,6 +73,13 @@ def mass_settings(run: Run) -> MassSettings:
         precision=chosen.precision,
         splitting=Splitting(num_particles=chosen.num_particles, num_moves=chosen.num_moves),
     )
+
+
+def settings_record(run: Run) -> dict[str, Any]:
+    """The settings that decide the numbers, for a record."""
+    record = asdict(mass_settings(run))
+    del record["splitting"]["memory"]
+    return record
 
 
 def cells_of(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from minima_volume.layout import Run, minimum_name
 from minima_volume.volume.comparison import pairs_to_compare
 from minima_volume.volume.mass import GaussianMass, compare_masses
-from minima_volume.volume.mass_cells import mass_settings
+from minima_volume.volume.mass_cells import settings_record
 from minima_volume.volume.ordering import ranks
 from minima_volume.volume.result_keys import order_keys
 
@@ -54,7 +53,7 @@ def mass_keys(
         f"log_mass{suffix}_ranks": ranks(values),
         f"log_mass{suffix}_comparisons": _comparisons(run, native, levels, first),
         **order_keys(f"log_mass{suffix}", native, levels, values, results["test_loss_values"]),
-        "log_mass_settings": asdict(mass_settings(run)),
+        "log_mass_settings": settings_record(run),
     }
 
 

@@ -16,11 +16,18 @@ from minima_volume.perturbation.engine import LossEngine
 from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.crossings import Condition
 from minima_volume.volume.importance import Damped, damped_preconditioner
+from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
+from minima_volume.volume.mass_plan import METHODS, MassSettings
 from minima_volume.volume.preconditioner import Preconditioner
 from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
+from minima_volume.volume.splitting import Splitting
 
 # what estimates each measure; the first is the default
-MEASURES = {"lebesgue": ("monte_carlo", "importance"), "ball": ("monte_carlo", "importance")}
+MEASURES = {
+    "gaussian": METHODS,
+    "lebesgue": ("monte_carlo", "importance"),
+    "ball": ("monte_carlo", "importance"),
+}
 
 
 def measure_volume(
@@ -31,8 +38,13 @@ def measure_volume(
     *,
     threshold: float | None = None,
     accuracy_threshold: float | None = None,
-    measure: str = "lebesgue",
+    measure: str = "gaussian",
     estimator: str | None = None,
+    sigma: float | Sequence[float] | None = None,
+    num_particles: int = 250,
+    num_repeats: int = 8,
+    num_moves: int = 20,
+    precision: float = 0.3,
     num_directions: int = 500,
     seed: int = 1,
     scaling: str = "filter",
@@ -46,8 +58,12 @@ def measure_volume(
     device: str | torch.device | None = None,
     memory_gib: float = 2.0,
     progress: bool = True,
-) -> VolumeEstimate:
-    """Measure how large a minimum is: random directions are followed until the loss passes a threshold.
+) -> LocalVolume | VolumeProfile | VolumeEstimate:
+    """Measure how large a minimum is.
+
+    By default the Gaussian local volume, log_mass(sigma) = log P[L(theta* + sigma F z) <= threshold], z standard normal: how
+    likely a random perturbation of size sigma leaves the model a minimum. With `lebesgue` or `ball` the published-style volume
+    of the star region, from random directions that are followed until the loss passes the threshold.
 
     Args:
         model: a trained model; it comes back unchanged.
@@ -56,12 +72,16 @@ def measure_volume(
         loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses.
         threshold: the loss that ends the minimum.
         accuracy_threshold: instead of a loss: the fraction of samples that must stay right.
-        measure: `lebesgue`, the volume of the star region, an error where that is unbounded; `ball`, of its part within
+        measure: `gaussian`; `lebesgue`, the volume of the star region, an error where that is unbounded; `ball`, of its part within
             max_coefficient * sqrt(n) of the minimum, in units of the scaling.
-        estimator: `monte_carlo`, the default: isotropic directions; `importance`: directions that reach further where the loss
+        estimator: of `gaussian`: `auto`, the default (`monte_carlo` where the probability allows, else `splitting`), or one of
+            these. Of the others: `monte_carlo`, the default: isotropic directions; `importance`: directions that reach further where the loss
             is flat, which need far fewer (see `preconditioner`).
-        num_directions: D, directions with seeds seed .. seed + D - 1.
-        seed: of the first direction.
+        sigma: of `gaussian`, required there: size of the perturbation in units of the scaling, a number, or several for a profile.
+        num_particles, num_repeats, num_moves: of splitting: particles of a repeat, independent repeats, moves between stages.
+        precision: of `gaussian`: half-width of the interval, nats, that more repeats are spent on (3 % of log_mass where more).
+        num_directions: of the others: D, directions with seeds seed .. seed + D - 1.
+        seed: of all that is drawn, or of the first direction.
         scaling: `filter`, `none`, `layer` or `tensor_std`.
         names: `weight_bias`, `all`, or a list of parameter names.
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
@@ -76,7 +96,8 @@ def measure_volume(
         progress: show a progress bar.
 
     Returns:
-        The estimate with its diagnostics.
+        The estimate with its diagnostics: a LocalVolume, or a VolumeProfile where there are several sigmas; of `lebesgue` and `ball` a
+        VolumeEstimate.
 
     Parameters with requires_grad=False are perturbed like all others; leave them out with `names`.
 
@@ -86,13 +107,16 @@ def measure_volume(
 
     >>> _ = torch.manual_seed(0)
     >>> x, model = torch.randn(64, 3), nn.Linear(3, 1, bias=False)
-    >>> estimate = measure_volume(model, x, model(x).detach(), "mse", threshold=0.1, num_directions=2000, progress=False)
+    >>> y = model(x).detach()
+    >>> measure_volume(model, x, y, "mse", threshold=0.1, sigma=0.1, progress=False).log_mass
+    0.0
+    >>> estimate = measure_volume(model, x, y, "mse", threshold=0.1, measure="ball", num_directions=2000, progress=False)
     >>> hessian = 2 * x.T @ x / 64
     >>> exact = np.log(4 / 3 * np.pi) + 1.5 * np.log(2 * 0.1) - 0.5 * torch.logdet(hessian).item()
     >>> bool(abs(estimate.log_volume - exact) < 0.1)
     True
     """
-    estimator = _estimator(measure, estimator, preconditioner)
+    estimator = _estimator(measure, estimator, preconditioner, sigma)
     condition = _condition(threshold, accuracy_threshold)
     _check_samples(model, x, y)
     if isinstance(second_moments, torch.optim.Optimizer):
@@ -105,6 +129,11 @@ def measure_volume(
         )
     engine.check(seed)
     # the one place where measures part
+    if measure == "gaussian":
+        assert sigma is not None
+        how = Splitting(num_particles=num_particles, num_moves=num_moves, memory=memory_gib * 2**30)
+        settings = MassSettings(estimator, num_repeats, precision, how)
+        return measure_local(engine, condition, sigma, seed, settings, progress)
     chosen: Preconditioner | Damped | None = None
     if estimator == "importance" and measurable(engine, condition):
         mean_loss = MeanLoss.of(model, x, y, loss, scaling=scaling, names=names)
@@ -123,9 +152,21 @@ def measure_volume(
     )
 
 
-def _estimator(measure: str, estimator: str | None, preconditioner: str | Preconditioner | None) -> str:
+def _estimator(
+    measure: str,
+    estimator: str | None,
+    preconditioner: str | Preconditioner | None,
+    sigma: float | Sequence[float] | None,
+) -> str:
     if measure not in MEASURES:
         raise ConfigError(f"measure {measure!r} is not known; allowed: {', '.join(MEASURES)}")
+    if (measure == "gaussian") != (sigma is not None):
+        raise ConfigError(
+            "measure 'gaussian' needs sigma, the size of the perturbation, e.g. sigma=0.07; the published-style star region is "
+            "measure='lebesgue'"
+            if sigma is None
+            else f"sigma {sigma} has no use with measure {measure!r}; leave it out"
+        )
     allowed = MEASURES[measure]
     if estimator is None:
         estimator = "importance" if preconditioner is not None else allowed[0]

@@ -1,0 +1,153 @@
+"""Figures of Gaussian local volumes: one run's minima, their volume profiles, and many seeds together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minima_volume.layout import minimum_name
+from minima_volume.plots.landscape import LEGEND_TITLES
+from minima_volume.plots.seeds import mean_and_spread, title_of, x_of
+from minima_volume.plots.style import (
+    AXIS_LABELS,
+    BLUE,
+    GREY,
+    MARKERS,
+    ORANGE,
+    RED,
+    level_colors,
+    new_figure,
+    plain_log,
+    size_axis,
+    styled,
+)
+
+MASS = "log mass (nats)"
+STAR = "log volume of the star region (nats)"
+
+
+@styled
+def log_masses(results: Mapping[str, Any]) -> Figure:
+    """log_mass at the headline sigma against training data, 95 % intervals; beside it the published-style log-volume.
+
+    Args:
+        results: a results.json with `log_mass_values`.
+    """
+    figure = new_figure(9.5, 3.6)
+    left, right = figure.subplots(1, 2)
+    levels = np.array(results["model_data_levels"])
+    variation = results.get("variation", "level")
+    sizes = results["base_dataset_size"] + levels if variation == "level" else levels
+    column = results["sigmas"].index(results["sigma"])
+    for i, color in enumerate(level_colors(len(levels))):
+        native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
+        marker = {
+            "color": color,
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": "none",
+            "markersize": 11 if native else 7,
+        }
+        name = minimum_name(int(levels[i]), variation) + (" (native)" if native else "")
+        _mass(left, sizes[i], results, i, column, marker)
+        volume = results["log_volume_values"][i]
+        right.plot(sizes[i], np.nan if volume is None else volume, label=name, **marker)
+    left.set(ylabel=MASS, title=f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval")
+    effective = [value for value in results["effective_sample_size"] if value is not None]
+    rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
+    right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
+    for axis in (left, right):
+        size_axis(axis, sizes, AXIS_LABELS[variation])
+    right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.suptitle(
+        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}",
+        fontsize=10.5,
+    )
+    return figure
+
+
+def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int, marker: dict[str, Any]) -> None:
+    value = results["log_mass_values"][i][column]
+    low, high = results["log_mass_intervals"][i][column] or (None, None)
+    if value is not None:
+        if low is not None and high is not None:
+            axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
+        axis.plot(x, value, **marker)
+    elif high is not None:  # only an upper limit
+        axis.annotate(r"$\downarrow$", (x, high), ha="center", va="top", color=marker["color"], fontsize=14)
+        axis.plot(x, high, "_", color=marker["color"], markersize=12)
+
+
+@styled
+def volume_profiles(results: Mapping[str, Any]) -> Figure:
+    """log_mass against sigma, a curve a minimum with its 95 % band.
+
+    Args:
+        results: a results.json whose `sigmas` are more than one.
+    """
+    figure = new_figure(7, 4)
+    axis = figure.subplots()
+    sigmas = np.array(results["sigmas"])
+    levels = results["model_data_levels"]
+    variation = results.get("variation", "level")
+    for i, color in enumerate(level_colors(len(levels))):
+        values = np.array(results["log_mass_values"][i], dtype=float)
+        limits = np.array([pair or (None, None) for pair in results["log_mass_intervals"][i]], dtype=float)
+        axis.fill_between(sigmas, limits[:, 0], limits[:, 1], color=color, alpha=0.2, linewidth=0)
+        marker = MARKERS[i % len(MARKERS)]
+        axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=minimum_name(levels[i], variation))
+    axis.set(
+        xscale="log",
+        xlabel=f"sigma (scaling: {results['log_mass_scaling']})",
+        ylabel=MASS,
+        title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; band: 95 % interval",
+    )
+    plain_log(axis.xaxis)
+    axis.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure
+
+
+@styled
+def mass_against_data(rows: pd.DataFrame) -> Figure:
+    """The Gaussian local volume and the published-style number of every minimum of one landscape, over seeds.
+
+    Args:
+        rows: one landscape at one threshold, from `analysis.select`, with `log_mass` and its interval.
+    """
+    figure = new_figure(9.6, 4.2)
+    left, right = figure.subplots(1, 2)
+    for _, run in rows.groupby("run"):
+        known = run[run["log_mass"].notna()]
+        left.vlines(x_of(known), known["log_mass_lower"], known["log_mass_upper"], color=BLUE, alpha=0.35, linewidth=2)
+    mean_and_spread(left, rows, "log_mass", BLUE)
+    mean_and_spread(right, rows, "log_volume", ORANGE)
+    variation = rows["variation"].iloc[0]
+    for axis, column in ((left, "log_mass"), (right, "log_volume")):
+        native = rows[rows["native"]]
+        if len(native):
+            axis.plot(
+                native["train_size"].mean(),
+                native[column].mean(),
+                "*",
+                color=RED,
+                markersize=15,
+                zorder=5,
+                label="native minimum",
+            )
+        size_axis(axis, x_of(rows), AXIS_LABELS[variation])
+    left.set(ylabel=MASS, title=f"Gaussian local volume, sigma {rows['sigma'].iloc[0]:g}")
+    right.set(ylabel=STAR, title="published-style number")
+    left.legend(loc="best")
+    effective = rows["effective_sample_size"].median()
+    figure.suptitle(title_of(rows), fontsize=10.5)
+    figure.supxlabel(
+        "left: thin lines are seeds, faint bars the 95 % interval of one measurement. "
+        f"Right: each value rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)",
+        color=GREY,
+        fontsize=8.5,
+    )
+    return figure
