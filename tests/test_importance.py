@@ -325,6 +325,34 @@ def test_gauss_newton_diagonal_against_dense(loss: str):
     assert torch.allclose(random, expected, rtol=0.12, atol=1e-12)
 
 
+def test_gauss_newton_diagonal_of_tokens():
+    """Outputs (samples, tokens, classes): the loss of a sample is the mean over its tokens."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Tanh(), nn.Linear(3, 4)).double()
+    x, y = torch.randint(0, 5, (6, 2)), torch.randint(0, 4, (6, 2))
+    found = gauss_newton_diagonal(MeanLoss.of(model, x, y, "cross_entropy"))
+    # every token a sample of its own has the same mean
+    alone = gauss_newton_diagonal(MeanLoss.of(model, x.reshape(-1), y.reshape(-1), "cross_entropy"))
+    assert torch.allclose(found, alone, rtol=1e-12, atol=1e-15)
+    assert bool((found > 0).any())
+
+
+def test_an_accuracy_threshold():
+    """Two weights, two samples: right while both weights are positive; preconditioned rays find the quadrant within the ball too."""
+    model = nn.Linear(2, 1, bias=False).double()
+    nn.init.ones_(model.weight)
+    estimates = [
+        measured(
+            model, torch.eye(2, dtype=torch.float64), torch.ones(2), "bce_with_logits", threshold=None, accuracy_threshold=1.0,
+            scaling="none", measure="ball", max_coefficient=1.0, num_directions=2000, preconditioner=preconditioner,
+        ).log_volume
+        for preconditioner in (None, Preconditioner("own", lambda w: w * torch.tensor([1.0, 0.5]), 2 * math.log(0.5)))
+    ]  # fmt: skip
+    # the disc of radius sqrt 2 around (1, 1) without what lies below or left of 0: two segments of angle pi / 2 that meet at 0
+    exact = math.log(2 * math.pi - 2 * (math.pi / 2 - 1))
+    assert estimates == pytest.approx([exact, exact], abs=0.06)
+
+
 # ----------------------------------------------------------------------------------------------- bad arguments
 
 
