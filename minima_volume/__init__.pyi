@@ -1,5 +1,5 @@
 from . import plots
-from .analysis import analyze, comparison_table, describe, select, verdicts, volume_table
+from .analysis import analyze, comparison_table, describe, mass_comparisons, mass_table, select, verdicts, volume_table
 from .config import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views, views_table
 from .errors import MinimaVolumeError
@@ -44,6 +44,8 @@ __all__ = [
     "load_models_and_data",
     "load_results",
     "load_wiggle_results",
+    "mass_comparisons",
+    "mass_table",
     "measure_masses",
     "measure_test_accuracies",
     "measure_volume",

@@ -36,8 +36,10 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     """log_mass at the headline sigma against training data, 95 % intervals; beside it the published-style log-volume.
 
     Args:
-        results: a results.json with `log_mass_values`.
+        results: a results.json; without `log_mass_values` the figure says so.
     """
+    if "log_mass_values" not in results:
+        return _words("Gaussian local volumes were not measured: set volume.gaussian.sigma")
     figure = new_figure(9.5, 3.6)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
@@ -70,6 +72,12 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _words(text: str) -> Figure:
+    figure = new_figure(7, 0.6)
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
 def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int, marker: dict[str, Any]) -> None:
     value = results["log_mass_values"][i][column]
     low, high = results["log_mass_intervals"][i][column] or (None, None)
@@ -87,8 +95,10 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     """log_mass against sigma, a curve a minimum with its 95 % band.
 
     Args:
-        results: a results.json whose `sigmas` are more than one.
+        results: a results.json; where it has not several `sigmas` the figure says so.
     """
+    if len(results.get("sigmas", ())) < 2:
+        return _words("a volume profile needs several sigmas: set volume.gaussian.profile")
     figure = new_figure(7, 4)
     axis = figure.subplots()
     sigmas = np.array(results["sigmas"])
