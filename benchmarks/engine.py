@@ -27,7 +27,6 @@ from minima_volume.volume.crossings import Condition, find_radii
 
 ROUNDS = 3
 WHOLE, RADII = 50, 100  # coefficients of whole curves; of the baseline that radii are compared with
-DIRECTIONS = 24
 TOLERANCE = 1e-4
 TABLE = Path(__file__).parent / "README.md"
 
@@ -106,8 +105,8 @@ def measure(name: str) -> list[str]:
     seconds: dict[str, list[float]] = {"baseline": [], "whole": [], "radii": []}
     for round_number in range(ROUNDS):
         seconds["baseline"].append(baseline(work, round_number + 1))
-        seconds["whole"].append(whole_curves(work, 8))
-        seconds["radii"].append(radii(work, DIRECTIONS))
+        seconds["whole"].append(whole_curves(work, work.directions))
+        seconds["radii"].append(radii(work, 2 * work.directions))
     median = {key: statistics.median(values) for key, values in seconds.items()}
     path = engine_of(work, max(work.models)).path.name
     return [

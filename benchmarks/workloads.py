@@ -35,6 +35,7 @@ class Workload:
         loss: its name.
         threshold: the headline threshold.
         baseline_coefficients: how many of the coefficients the baseline walks; its time is scaled up to all of them.
+        directions: of the engine's whole curves; radii take twice as many. A study has 500 to 1,000.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Workload:
     loss: str
     threshold: float
     baseline_coefficients: int
+    directions: int
 
 
 def build(name: str) -> Workload:
@@ -68,14 +70,14 @@ def _swiss() -> Workload:
     order = torch.randperm(len(pool.x_train), generator=torch.Generator().manual_seed(0))[:830]
     x, y = pool.x_train[order], pool.y_train[order]
     sizes = {level: 50 + level for level in (0, 50, 130, 230, 430, 780)}
-    return _trained("swiss roll x5", lambda: MLP((2,), 1, [32] * 5), x, y, sizes, "bce_with_logits", 0.1, 600, 50)
+    return _trained("swiss roll x5", lambda: MLP((2,), 1, [32] * 5), x, y, sizes, "bce_with_logits", 0.1, 600, 50, 48)
 
 
 def _mnist(name: str, hidden: list[int]) -> Workload:
     pool = mnist(0, 0)
     sizes = {0: 60, 540: 600, 5940: 6000}
     x, y = pool.x_train[:6000], pool.y_train[:6000]
-    return _trained(name, lambda: MLP((1, 28, 28), 10, hidden), x, y, sizes, "cross_entropy", 0.1, 60, 10)
+    return _trained(name, lambda: MLP((1, 28, 28), 10, hidden), x, y, sizes, "cross_entropy", 0.1, 60, 10, 12)
 
 
 def _modulo() -> Workload:
@@ -84,21 +86,23 @@ def _modulo() -> Workload:
     x = torch.cat([F.one_hot(a.flatten(), 97), F.one_hot(b.flatten(), 97)], 1).float()[order]
     y = F.one_hot((a + b).flatten() % 97, 97).float()[order]
     sizes = {0: 188, 282: 470, 752: 940, 2634: 2822}
-    return _trained("modulo", lambda: MLP((194,), 97, [250]), x[:2822], y[:2822], sizes, "mse", 0.01, 300, 50)
+    return _trained("modulo", lambda: MLP((194,), 97, [250]), x[:2822], y[:2822], sizes, "mse", 0.01, 300, 50, 12)
 
 
 def _cifar() -> Workload:
     random = torch.Generator().manual_seed(0)
     x, y = torch.randn(2000, 3, 32, 32, generator=random), torch.randint(0, 10, (2000,), generator=random)
     sizes = {0: 50, 450: 500, 1950: 2000}
-    return _trained("CIFAR MLP", lambda: MLP((3, 32, 32), 10, [512, 256]), x, y, sizes, "cross_entropy", 0.1, 25, 5)
+    return _trained("CIFAR MLP", lambda: MLP((3, 32, 32), 10, [512, 256]), x, y, sizes, "cross_entropy", 0.1, 25, 5, 8)
 
 
 def _cnn() -> Workload:
     pool = mnist(0, 0)
     x, y = pool.x_train[:600], pool.y_train[:600]
     sizes = {0: 60, 240: 300, 540: 600}
-    return _trained("MNIST CNN", lambda: CNN((1, 28, 28), 10, [16, 32], [64]), x, y, sizes, "cross_entropy", 0.1, 40, 5)
+    return _trained(
+        "MNIST CNN", lambda: CNN((1, 28, 28), 10, [16, 32], [64]), x, y, sizes, "cross_entropy", 0.1, 40, 5, 8
+    )
 
 
 def _trained(
@@ -111,6 +115,7 @@ def _trained(
     threshold: float,
     epochs: int,
     baseline_coefficients: int,
+    directions: int,
 ) -> Workload:
     models = {}
     for level, size in sizes.items():
@@ -123,7 +128,7 @@ def _trained(
                 get_loss(loss).per_sample(model(x[batch]), y[batch]).mean().backward()
                 optimizer.step()
         models[level] = model.eval().requires_grad_(False)
-    return Workload(name, models, x, y, sizes, loss, threshold, baseline_coefficients)
+    return Workload(name, models, x, y, sizes, loss, threshold, baseline_coefficients, directions)
 
 
 def published_grid(count: int) -> np.ndarray:

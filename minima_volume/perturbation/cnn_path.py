@@ -64,6 +64,7 @@ class CNNPath:
         room = GPU_TILE_BYTES if x.is_cuda else TILE_BYTES
         self.tiles = plan_tiles(sizes, max(16, min(1024, room // per_sample)))
         self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
+        self.bytes_for_samples = self.x.nbytes
 
     @staticmethod
     def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:

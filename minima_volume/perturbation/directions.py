@@ -153,9 +153,15 @@ class Directions:
         Returns:
             xi * F, one tensor a name, and ||xi|| (float64, without the entries where F = 0).
         """
-        direction, square = [], 0.0
-        for xi, tensor, factor in zip(draw_gaussian(seed, self.shapes), self.minimum, self.factors, strict=True):
-            kept = xi if not bool((factor == 0).any()) else xi * (factor != 0).cpu()
-            square += kept.double().square().sum().item()
+        direction, norms = [], []
+        drawn = zip(draw_gaussian(seed, self.shapes), self.minimum, self.factors, self._moved, strict=True)
+        for xi, tensor, factor, moved in drawn:
+            kept = xi if moved is None else xi * moved
+            norms.append(torch.linalg.vector_norm(kept, dtype=torch.float64))
             direction.append(xi.to(tensor.device, tensor.dtype) * factor)
-        return direction, math.sqrt(square)
+        return direction, math.hypot(*torch.stack(norms).tolist())
+
+    @cached_property
+    def _moved(self) -> list[Tensor | None]:
+        """Where each scaling is not 0; None where it nowhere is."""
+        return [(factor != 0).cpu() if bool((factor == 0).any()) else None for factor in self.factors]

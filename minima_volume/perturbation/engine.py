@@ -41,6 +41,7 @@ class Path(Protocol):
     tiles: list[Tile]
     features_first: bool
     bytes_per_direction: int
+    bytes_for_samples: int  # what the path keeps beside the samples themselves
 
     def chunk_for(self, size: int) -> int: ...
 
@@ -63,7 +64,8 @@ class LossEngine:
             tiled, so that results do not depend on which are asked for.
         scaling: see `directions.scaling_factor`.
         names: parameters to perturb, see `directions.perturbed_names`.
-        memory_gib: budget for held directions and their first-layer products.
+        memory_gib: budget for what the engine keeps beside the model and the samples: held directions, their first-layer
+            products, and its own copy of the samples. One direction at a time is held whatever the budget.
         fast: use a fast path where the model allows; False always runs the general path.
 
     Raises:
@@ -120,7 +122,9 @@ class LossEngine:
     @property
     def group_size(self) -> int:
         """Directions that are held at once within the memory budget."""
-        return int(max(1, min(MAX_GROUP, self.memory // (2 * self.path.bytes_per_direction))))
+        # drawing and stacking a group takes about as much again for a moment
+        room = self.memory - self.path.bytes_for_samples
+        return int(max(1, min(MAX_GROUP, room // (2 * self.path.bytes_per_direction))))
 
     def groups(self, seeds: Sequence[int]) -> Iterator[Rays]:
         """Hold the directions of `seeds` group by group."""

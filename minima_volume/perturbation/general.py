@@ -47,6 +47,7 @@ class GeneralPath:
             for name, buffer in owner.named_buffers(recurse=False)
         ]
         self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
+        self.bytes_for_samples = 0
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are run together, whatever the landscape."""

@@ -42,7 +42,25 @@ class HeldDirections:
     first: dict[int, Tensor]
 
 
-Stacked = tuple[Tensor | slice, Tensor, list[Tensor], list[Tensor | None]]
+Rows = Tensor | slice
+MAX_RUNS = 8
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """B (direction, coefficient) pairs.
+
+    Attributes:
+        runs: which directions they are, and their places: one run where taking the directions copies nothing or there are
+            too many runs to go through, else runs of one direction each.
+        coefficients: (B, 1, 1).
+        weights, biases: of the layers after the first, (B, out, in) and (B, out, 1).
+    """
+
+    runs: list[tuple[Rows, slice]]
+    coefficients: Tensor
+    weights: list[Tensor]
+    biases: list[Tensor | None]
 
 
 class MLPPath:
@@ -91,8 +109,10 @@ class MLPPath:
         }
         self.dtype = x.dtype
         self.first: dict[int, Tensor] = {}
-        held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * max(sizes)
+        samples = sum(part.shape[1] for part in self.x.values())
+        held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * samples
         self.bytes_per_direction = held * x.element_size()
+        self.bytes_for_samples = (x[0].numel() + len(self.weights[0])) * samples * x.element_size()
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are best run together on a landscape of this many samples."""
@@ -129,20 +149,21 @@ class MLPPath:
     def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> Stacked:
         """Weights (B, out, in) and biases (B, out, 1) of the layers after the first at B (direction, coefficient) pairs."""
         c = coefficients.to(self.dtype).view(-1, 1, 1)
-        chosen = _as_view(rows)
-        weights = [torch.addcmul(w, d[chosen], c) for w, d in zip(self.weights[1:], held.weights[1:], strict=True)]
+        runs = _runs(rows)
+
+        def at(minimum: Tensor, directions: Tensor) -> Tensor:
+            return _along(minimum, directions, runs, c)
+
+        weights = [at(w, d) for w, d in zip(self.weights[1:], held.weights[1:], strict=True)]
         biases = [
-            None if b is None or d is None else torch.addcmul(b, d[chosen], c)
-            for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
+            None if b is None or d is None else at(b, d) for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
         ]
-        return chosen, c, weights, biases
+        return Stacked(runs, c, weights, biases)
 
     def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile, a transposed view."""
-        rows, c, weights, biases = stacked
-        return self.after_first(
-            torch.addcmul(self.first_base(tile), self._products(held, tile)[rows], c), weights, biases, tile
-        )
+        hidden = _along(self.first_base(tile), self._products(held, tile), stacked.runs, stacked.coefficients)
+        return self.after_first(hidden, stacked.weights, stacked.biases, tile)
 
     def after_first(
         self, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], tile: Tile
@@ -183,16 +204,33 @@ class MLPPath:
         return self.directions.minimum[self.index[name]], self.directions.factors[self.index[name]]
 
 
-def _as_view(rows: Tensor) -> Tensor | slice:
-    """Rows as a slice where they are one direction or follow each other, so that taking them copies nothing."""
+def _runs(rows: Tensor) -> list[tuple[Rows, slice]]:
+    """Rows of held directions as few slices, so that taking them copies nothing; as they are where that is not possible."""
+    count = len(rows)
+    everything = slice(0, count)
     if rows.is_cuda:
-        return rows
-    first, count = int(rows[0]), len(rows)
-    if bool((rows == first).all()):
-        return slice(first, first + 1)
+        return [(rows, everything)]
+    first = int(rows[0])
     if int(rows[-1]) - first == count - 1 and bool((rows.diff() == 1).all()):
-        return slice(first, first + count)
-    return rows
+        return [(slice(first, first + count), everything)]
+    ends = [*(torch.nonzero(rows.diff()).flatten() + 1).tolist(), count]
+    if len(ends) > MAX_RUNS:
+        return [(rows, everything)]
+    starts = [0, *ends[:-1]]
+    return [
+        (slice(row, row + 1), slice(start, end))
+        for start, end, row in zip(starts, ends, rows[starts].tolist(), strict=True)
+    ]
+
+
+def _along(minimum: Tensor, directions: Tensor, runs: Sequence[tuple[Rows, slice]], c: Tensor) -> Tensor:
+    """minimum + c * direction for B (direction, coefficient) pairs, (B, *minimum.shape)."""
+    if len(runs) == 1:
+        return torch.addcmul(minimum, directions[runs[0][0]], c)
+    result = minimum.new_empty(len(c), *minimum.shape)
+    for rows, places in runs:
+        torch.addcmul(minimum, directions[rows], c[places], out=result[places])
+    return result
 
 
 def _pad(tensor: Tensor, shape: tuple[int, int]) -> Tensor:
