@@ -82,11 +82,14 @@ class Run:
     def radii_file(self, landscape: int, threshold: float) -> Path:
         return self.threshold(landscape, threshold) / "radii.npz"
 
+    def mass_folder(self, landscape: int, threshold: float) -> Path:
+        return self.threshold(landscape, threshold) / "log_mass"
+
     def mass_file(self, landscape: int, threshold: float, minimum: int, sigma: float, kind: str = "loss") -> Path:
         """The Gaussian local volume of one minimum at one sigma; `kind` is loss or accuracy."""
         stem = self.sweep_file(landscape, minimum).stem
         suffix = "" if kind == "loss" else "_acc"
-        return self.threshold(landscape, threshold) / "log_mass" / f"{stem}_sigma_{sigma:g}{suffix}.json"
+        return self.mass_folder(landscape, threshold) / f"{stem}_sigma_{sigma:g}{suffix}.json"
 
     def views_file(self, landscape: int) -> Path:
         return self.landscape(landscape) / "views.json"

@@ -24,7 +24,7 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
     landscapes = [
         p for p in run.output.glob(f"{variant}_*") if p.is_dir() and not p.is_symlink() and _is_level(p.name, variant)
     ]
-    files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.glob("*")]
+    files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.rglob("*")]
     files += [folder / run.views_file(0).name for folder in landscapes]
     files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
     if what in ("sweeps", "models"):

@@ -90,12 +90,9 @@ def plain_estimate(hits: int, samples: int) -> GaussianMass:
         note = f"none of {samples:,} plain samples is inside; use splitting"
         return replace(counted, note=note)
     log_mass, low = math.log(hits / samples), math.log(limits.low)
-    return replace(
-        counted,
-        log_mass=log_mass,
-        interval=(low, high),
-        standard_error=math.sqrt((1 - hits / samples) / hits),
-    )
+    # where all are inside, the error is as large as the interval says
+    error = math.sqrt((1 - hits / samples) / hits) or -low / float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return replace(counted, log_mass=log_mass, interval=(low, high), standard_error=error)
 
 
 def splitting_estimate(repeats: Sequence[Repeat]) -> GaussianMass:
@@ -106,9 +103,12 @@ def splitting_estimate(repeats: Sequence[Repeat]) -> GaussianMass:
     reasons = [repeat.reason for repeat in repeats if repeat.reason is not None]
     if reasons:
         note = f"{reasons[0]} ({len(reasons)} of {len(repeats)} repeats)"
-        return GaussianMass(
-            None, (None, float(logs.max())), "splitting", num_forward=forward, repeats=tuple(repeats), note=note
-        )
+        high: float | None = float(logs.max())
+        if len(reasons) == len(repeats) and not any(
+            repeat.stages for repeat in repeats
+        ):  # plain samples, none of them inside
+            high = plain_estimate(0, forward).interval[1]
+        return GaussianMass(None, (None, high), "splitting", num_forward=forward, repeats=tuple(repeats), note=note)
     error, degrees = float(logs.std(ddof=1)) / math.sqrt(len(logs)), len(logs) - 1
     half = error * float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
     return GaussianMass(
@@ -147,7 +147,8 @@ def compare_masses(a: GaussianMass, b: GaussianMass) -> dict[str, float | list[f
     parts = [(part.standard_error or 0.0) ** 2 for part in (a, b)]
     total = sum(parts)
     if total == 0:
-        return {"difference": difference, "interval": [difference, difference], "probability": float(difference > 0)}
+        probability = 0.5 + 0.5 * float(np.sign(difference))
+        return {"difference": difference, "interval": [difference, difference], "probability": probability}
     weights = sum(
         part**2 / (math.inf if estimate.degrees is None else estimate.degrees)
         for part, estimate in zip(parts, (a, b), strict=True)

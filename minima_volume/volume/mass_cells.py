@@ -100,9 +100,21 @@ def cells_of(
                         yield Cell(landscape, minimum, threshold, condition, sigma)
 
 
-def write_mass(path: Path, mass: GaussianMass, fingerprint: str) -> Path:
+def kept_sigmas(run: Run, landscape: int, threshold: float) -> set[float]:
+    """The sigmas whose cells lie beside a results.json; whether these are current is not asked."""
+    found = set()
+    for path in run.mass_folder(landscape, threshold).glob("*.json"):
+        try:
+            found.add(float(read_json(path)["sigma"]))
+        except (DamagedFileError, KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def write_mass(path: Path, mass: GaussianMass, cell: Cell, fingerprint: str) -> Path:
     """Keep one measured cell, with all its repeats and stages."""
-    return write_json(path, asdict(mass) | {"verdict": mass.verdict, "fingerprint": fingerprint})
+    record = {"sigma": cell.sigma, "verdict": mass.verdict, "fingerprint": fingerprint}
+    return write_json(path, asdict(mass) | record)
 
 
 def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
@@ -111,7 +123,7 @@ def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
         content = read_json(path)
         if content.get("fingerprint") != fingerprint:
             return None
-        return _mass({key: value for key, value in content.items() if key not in ("verdict", "fingerprint")})
+        return _mass({key: value for key, value in content.items() if key not in ("sigma", "verdict", "fingerprint")})
     except (MissingStageError, DamagedFileError):
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 from minima_volume.layout import Run, minimum_name
 from minima_volume.volume.comparison import pairs_to_compare
 from minima_volume.volume.mass import GaussianMass, compare_masses
-from minima_volume.volume.mass_cells import settings_record
+from minima_volume.volume.mass_cells import Cell, settings_record
 from minima_volume.volume.ordering import ranks
 from minima_volume.volume.result_keys import order_keys
 
@@ -16,7 +16,11 @@ CONFIDENT = 0.975  # of the order of two minima
 
 
 def mass_keys(
-    run: Run, kind: str, results: Mapping[str, Any], masses: Mapping[tuple[int, float], GaussianMass]
+    run: Run,
+    kind: str,
+    results: Mapping[str, Any],
+    sigmas: Sequence[float],
+    masses: Mapping[tuple[int, float], GaussianMass],
 ) -> dict[str, Any]:
     """Keys for all minima of one landscape; per-minimum lists follow `model_data_levels`, the inner lists `sigmas`.
 
@@ -24,10 +28,11 @@ def mass_keys(
         run: the run.
         kind: loss or accuracy, which condition they were measured with.
         results: the results.json they go into.
+        sigmas: ascending; the same for both kinds.
         masses: (minimum, sigma) -> what was measured; what is absent becomes null.
     """
     suffix = "" if kind == "loss" else "_acc"
-    levels, sigmas = results["model_data_levels"], sorted({sigma for _, sigma in masses})
+    levels = results["model_data_levels"]
     table = [[masses.get((level, sigma)) for sigma in sigmas] for level in levels]
 
     def each(of: Any) -> list[list[Any]]:
@@ -39,7 +44,7 @@ def mass_keys(
     values = [None if mass is None else mass.log_mass for mass in first]
     native = results["loss_landscape_data_param"] if run.config.variation == "level" else None
     return {
-        "sigmas": sigmas,
+        "sigmas": list(sigmas),
         "sigma": shown,
         "log_mass_scaling": run.config.perturbation.scaling,
         f"log_mass{suffix}_values": each(lambda mass: mass.log_mass),
@@ -55,6 +60,16 @@ def mass_keys(
         **order_keys(f"log_mass{suffix}", native, levels, values, results["test_loss_values"]),
         "log_mass_settings": settings_record(run),
     }
+
+
+def written(results: Mapping[str, Any], cell: Cell) -> tuple[float | None, str] | None:
+    """The log mass and verdict of a cell that a results.json has, None where it has none."""
+    suffix = "" if cell.condition.kind == "loss" else "_acc"
+    levels, sigmas = results.get("model_data_levels", []), results.get("sigmas", [])
+    if cell.minimum not in levels or cell.sigma not in sigmas or f"log_mass{suffix}_values" not in results:
+        return None
+    i, k = levels.index(cell.minimum), sigmas.index(cell.sigma)
+    return results[f"log_mass{suffix}_values"][i][k], results[f"log_mass{suffix}_verdicts"][i][k]
 
 
 def _comparisons(

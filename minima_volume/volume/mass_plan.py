@@ -120,7 +120,7 @@ def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda t
 
 def mass_plan(seed: int, settings: MassSettings) -> Plan:
     """The estimate as a conversation: yields jobs, which may be done anywhere, and is sent their results in order."""
-    seeds = (int(number >> 1) for number in np.random.SeedSequence(seed).generate_state(4096, np.uint64))
+    seeds = seeds_from(seed)
     (start,) = yield [Start()]
     if start is not None:
         assert isinstance(start, float)
@@ -177,6 +177,19 @@ def _splitting_plan(seeds: Iterator[int], settings: MassSettings) -> Plan:
         moves_effect=effect,
         note=note,
     )
+
+
+def seeds_from(seed: int) -> Iterator[int]:
+    """As many seeds as are needed, of 63 bits.
+
+    Raises:
+        ConfigError: the seed is negative, or no whole number.
+    """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed {seed!r} is not allowed: it must be a whole number of at least 0")
+    stream = np.random.PCG64(int(seed))
+    while True:
+        yield int(stream.random_raw()) >> 1
 
 
 def _repeats(results: Sequence[Result]) -> list[list[Repeat]]:

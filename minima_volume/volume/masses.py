@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from minima_volume.config import Config
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import read_json, write_json
-from minima_volume.layout import Run, minimum_name
+from minima_volume.files import jsonable, read_json, write_json
+from minima_volume.layout import VOLUME, Run, minimum_name
 from minima_volume.perturbation.work import Shard, make_engine, run_tasks, usable_workers
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.mass import GaussianMass
-from minima_volume.volume.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
-from minima_volume.volume.mass_keys import mass_keys
-from minima_volume.volume.mass_plan import PILOT, Job, Plan, Result, Split, do_job, mass_plan
+from minima_volume.volume.mass_cells import Cell, cells_of, kept_sigmas, mass_settings, read_mass, write_mass
+from minima_volume.volume.mass_keys import mass_keys, written
+from minima_volume.volume.mass_plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
 from minima_volume.volume.target import Target
 
 TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
@@ -79,12 +80,17 @@ def measure_masses(
     places = sorted({(cell.landscape, cell.threshold) for cell in cells})
     paths = [run.results_file(*place) for place in places]
     for path in paths:
-        read_json(path)
+        if not path.is_file():
+            raise MissingStageError(
+                f"{path} does not exist, and the Gaussian local volumes go into it: run `estimate_volumes` first "
+                f"('{VOLUME}' or `minima-volume run --stage volume` do both)"
+            )
     missing = [cell for cell in cells if read_mass(cell.path(run), cell.fingerprint(run, trained)) is None]
     if missing:
         _measure(run, trained, missing, progress)
-    for place, path in zip(places, paths, strict=True):
-        _write_keys(run, trained, place, path, sigmas)
+    asked = {cell.sigma for cell in cells}
+    for place in sorted({*places, *_places_with_cells(run)}):
+        _write_keys(run, trained, place, asked)
     return paths
 
 
@@ -98,27 +104,32 @@ def wanted_cells(
     volume, levels = run.config.volume, run.config.data.levels
     landscapes = landscapes if landscapes is not None else volume.gaussian.landscapes or levels[:1]
     chosen = [volume.headline] if thresholds is None else list(thresholds)
-    sigmas = volume.gaussian.sigmas if sigmas is None else sigmas
+    sigmas = [float(sigma) for sigma in (volume.gaussian.sigmas if sigmas is None else sigmas)]
     if unknown := set(landscapes) - set(levels):
         raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
     if others := set(chosen) - set(volume.loss_thresholds):
         raise ConfigError(f"thresholds {sorted(others)} are not among volume.loss_thresholds {volume.loss_thresholds}")
     if bad := [sigma for sigma in sigmas if not 0 < sigma < float("inf")]:
         raise ConfigError(f"sigma {bad[0]} is not allowed: it must be a positive number")
-    return list(cells_of(run, landscapes, chosen, sigmas))
+    if len({f"{sigma:g}" for sigma in sigmas}) != len(sigmas):
+        raise ConfigError(f"sigmas {sigmas} must differ from each other in their first 6 digits, which name the files")
+    own = {float(threshold) for threshold in chosen}  # 1 and 1.0 are one threshold
+    return list(cells_of(run, landscapes, [t for t in volume.loss_thresholds if t in own], sigmas))
 
 
 def masses_missing(run: Run, trained: Trained) -> int:
     """How many of the cells that config.yaml asks for are not there or not in results.json."""
     count = 0
+    contents: dict[Path, dict[str, Any]] = {}
     for cell in wanted_cells(run):
-        current = read_mass(cell.path(run), cell.fingerprint(run, trained)) is not None
+        mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
         path = run.results_file(cell.landscape, cell.threshold)
-        try:
-            written = cell.sigma in read_json(path).get("sigmas", [])
-        except MissingStageError:
-            written = False
-        count += not (current and written)
+        if path not in contents:
+            try:
+                contents[path] = read_json(path)
+            except MissingStageError:
+                contents[path] = {}
+        count += mass is None or written(contents[path], cell) != (mass.log_mass, mass.verdict)
     return count
 
 
@@ -137,7 +148,7 @@ def estimate_masses(
         return f"Gaussian local volumes: {len(cells)} of {len(cells)} are there"
     minutes = _seconds(run, trained, missing) / 60
     about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
-    return f"Gaussian local volumes: {len(missing)} to measure, at most about {about} each minimum near log mass -8, on one core in all"
+    return f"Gaussian local volumes: {len(missing)} to measure, about {about} on one core if they lie near log mass -8, less above it"
 
 
 def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
@@ -158,33 +169,41 @@ def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
 
 
 def _measure(run: Run, trained: Trained, cells: Sequence[Cell], progress: bool) -> None:
-    """Run the plans of all cells side by side, round by round, and keep each cell when its plan ends."""
+    """Measure cells and keep each as soon as it is done."""
     workers = usable_workers(run.config, _seconds(run, trained, cells))
     settings = mass_settings(run)
     settings = replace(settings, splitting=replace(settings.splitting, memory=_memory(run) / workers))
+    # one process does a cell after the other, so that what is done is kept early; several share the work of all
+    groups = [cells] if workers > 1 else [[cell] for cell in cells]
+    with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar:
+        for group in groups:
+            _measure_together(run, trained, group, settings, workers, bar)
+
+
+def _measure_together(
+    run: Run, trained: Trained, cells: Sequence[Cell], settings: MassSettings, workers: int, bar: Any
+) -> None:
+    """The plans of some cells, round by round; a cell is kept when its plan ends."""
     plans: dict[Cell, Plan] = {cell: mass_plan(run.config.seeds.perturbation, settings) for cell in cells}
     jobs = {cell: next(plan) for cell, plan in plans.items()}
-    with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar:
-        while jobs:
-            tasks = [task for cell, todo in jobs.items() for task in _tasks(run, trained, cell, todo, workers)]
-            left = {cell: sum(task.cell == cell for task in tasks) for cell in jobs}
-            results: dict[tuple[Cell, tuple[int, int]], Result] = {}
-            for task, result in run_tasks(mass_task, tasks, workers):
-                cell = task.cell
-                results[cell, task.place] = result
-                left[cell] -= 1
-                name = minimum_name(cell.minimum, run.config.variation)
-                bar.set_postfix_str(
-                    f"{name} in {cell.landscape}, sigma {cell.sigma:g}: {type(task.job).__name__.lower()}"
-                )
-                if left[cell]:
-                    continue
-                try:
-                    jobs[cell] = plans[cell].send(_joined(jobs[cell], cell, results))
-                except StopIteration as stop:
-                    write_mass(cell.path(run), stop.value, cell.fingerprint(run, trained))
-                    del jobs[cell]
-                    bar.update()
+    while jobs:
+        tasks = [task for cell, todo in jobs.items() for task in _tasks(run, trained, cell, todo, workers)]
+        left = {cell: sum(task.cell == cell for task in tasks) for cell in jobs}
+        results: dict[tuple[Cell, tuple[int, int]], Result] = {}
+        for task, result in run_tasks(mass_task, tasks, workers):
+            cell = task.cell
+            results[cell, task.place] = result
+            left[cell] -= 1
+            name = minimum_name(cell.minimum, run.config.variation)
+            bar.set_postfix_str(f"{name} in {cell.landscape}, sigma {cell.sigma:g}: {type(task.job).__name__.lower()}")
+            if left[cell]:
+                continue
+            try:
+                jobs[cell] = plans[cell].send(_joined(jobs[cell], cell, results))
+            except StopIteration as stop:
+                write_mass(cell.path(run), stop.value, cell, cell.fingerprint(run, trained))
+                del jobs[cell]
+                bar.update()
 
 
 def _memory(run: Run) -> float:
@@ -221,19 +240,31 @@ def _joined(jobs: Sequence[Job], cell: Cell, results: dict[tuple[Cell, tuple[int
     return joined
 
 
-def _write_keys(
-    run: Run, trained: Trained, place: tuple[int, float], path: Path, sigmas: Sequence[float] | None
-) -> None:
-    """All current cells of one results.json, at the sigmas of config.yaml, those just asked for and those it has."""
+def _places_with_cells(run: Run) -> list[tuple[int, float]]:
+    """Landscapes and thresholds with a results.json and cells: where results.json was made again, its keys are put back."""
+    return [
+        (landscape, threshold)
+        for landscape in run.config.data.levels
+        for threshold in run.config.volume.loss_thresholds
+        if kept_sigmas(run, landscape, threshold) and run.results_file(landscape, threshold).is_file()
+    ]
+
+
+def _write_keys(run: Run, trained: Trained, place: tuple[int, float], asked: Collection[float]) -> None:
+    """All current cells of one results.json, at the sigmas of config.yaml, those just asked for and those kept; nothing where it has them."""
+    path = run.results_file(*place)
     content = read_json(path)
-    wanted = {*run.config.volume.gaussian.sigmas, *(sigmas or ()), *content.get("sigmas", ())}
+    wanted = {*run.config.volume.gaussian.sigmas, *asked, *kept_sigmas(run, *place)}
     known: dict[tuple[str, int, float], GaussianMass] = {}
     for cell in cells_of(run, [place[0]], [place[1]], sorted(wanted)):
         mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
         if mass is not None:
             known[cell.condition.kind, cell.minimum, cell.sigma] = mass
+    sigmas = sorted({sigma for _, _, sigma in known})
+    new = dict(content)
     for kind in ("loss", "accuracy"):
         masses = {(minimum, sigma): mass for (k, minimum, sigma), mass in known.items() if k == kind}
         if masses:
-            content |= mass_keys(run, kind, content, masses)
-    write_json(path, content)
+            new |= mass_keys(run, kind, content, sigmas, masses)
+    if jsonable(new) != content:  # what has not changed keeps its time, so that figures are not drawn again
+        write_json(path, new)

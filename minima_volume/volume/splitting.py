@@ -195,9 +195,10 @@ def splitting(
     """
     count, each = how.num_particles, event.bytes_per_particle
     if count * each > how.memory:
+        unit, name = (2**30, "GiB") if count * each >= 2**29 else (2**20, "MiB")
         raise ConfigError(
-            f"num_particles {count}: one repeat needs {count * each / 2**30:.2f} GiB for particles of {event.dim:,} numbers, the "
-            f"budget is {how.memory / 2**30:.2f} GiB; lower num_particles or raise memory_gib"
+            f"num_particles {count}: one repeat needs {count * each / unit:.2f} {name} for particles of {event.dim:,} numbers, the "
+            f"budget is {how.memory / unit:.2f} {name}; lower num_particles or raise memory_gib"
         )
     together = int(max(1, min(event.chunk // count, how.memory // (count * each))))
     repeats: list[Repeat] = []
@@ -287,6 +288,10 @@ def _batches(clouds: Sequence[_Cloud], room: int) -> Iterator[list[tuple[_Cloud,
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    if not (np.isfinite(a).all() and np.isfinite(b).all()) or a.std() == 0 or b.std() == 0:
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    largest = max(np.abs(a).max(), np.abs(b).max(), np.finfo(float).tiny)
+    a, b = a / largest, b / largest  # squares of losses far out may overflow
+    if a.std() == 0 or b.std() == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])

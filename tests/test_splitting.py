@@ -1,0 +1,242 @@
+"""Multilevel splitting on events with a known probability: unbiased, whatever ties, whatever runs beside it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from minima_volume.errors import ConfigError
+from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
+from minima_volume.volume.splitting import Splitting, next_stage, splitting
+
+
+def same(score: np.ndarray) -> np.ndarray:
+    return score
+
+
+@dataclass(frozen=True)
+class ChiSquare:
+    """|z_1 .. z_k|^2 <= threshold for z of `dim` numbers, possibly through a function that makes scores tie."""
+
+    threshold: float
+    k: int = 5
+    dim: int = 8
+    chunk: int = 2000
+    through: Callable[[np.ndarray], np.ndarray] = same
+
+    @classmethod
+    def of(cls, log_mass: float, **options: object) -> ChiSquare:
+        """The event whose probability has this log."""
+        event = cls(0.0, **options)  # type: ignore[arg-type]
+        return replace(event, threshold=float(chi2.ppf(math.exp(log_mass), event.k)))
+
+    @property
+    def bytes_per_particle(self) -> int:
+        return 8 * self.dim
+
+    def outside(self) -> float | None:
+        return None
+
+    def empty(self, count: int) -> Tensor:
+        return torch.empty(count, self.dim, dtype=torch.float64)
+
+    def generator(self, seed: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    def scores(self, z: Tensor) -> np.ndarray:
+        return self.through(z[:, : self.k].square().sum(1).numpy())
+
+
+SMALL = Splitting(num_particles=32, num_moves=6)
+
+
+def test_the_estimate_is_unbiased() -> None:
+    """The mean mass of 1,000 repeats of 32 particles is the truth within 8 %; counting the particle that sets a stage gives 40 % more."""
+    log_mass = -4.5
+    repeats = splitting(ChiSquare.of(log_mass), range(1000), SMALL)
+    ratio = np.exp([repeat.log_mass - log_mass for repeat in repeats])
+    assert ratio.std() / math.sqrt(len(ratio)) < 0.025  # so that 8 % means something
+    assert ratio.mean() == pytest.approx(1, abs=0.08)
+    counted = [
+        repeat.log_mass + sum(math.log1p(1 / (32 * stage.fraction)) for stage in repeat.stages) for repeat in repeats
+    ]
+    assert np.exp(np.array(counted) - log_mass).mean() > 1.3
+
+
+def test_stages_fall_to_the_threshold() -> None:
+    """Each keeps a quarter, the acceptance is near 0.3 once tuned, and the last fraction is the rest of the mass."""
+    event = ChiSquare.of(-12.0, k=20, dim=20)
+    (repeat,) = splitting(event, [3], Splitting(num_particles=200))
+    scores = [stage.score for stage in repeat.stages]
+    assert all(
+        a is not None and b is not None and a > b > event.threshold for a, b in itertools.pairwise(scores)
+    )
+    assert [stage.fraction for stage in repeat.stages] == [0.25] * len(scores)
+    rest = repeat.log_mass - len(scores) * math.log(0.25)
+    assert math.log(0.25) <= rest <= 0
+    assert all(0.2 < stage.acceptance < 0.45 for stage in repeat.stages[1:])
+    assert all(20 <= stage.num_moves <= 80 and stage.jump > 0.05 for stage in repeat.stages)
+    assert repeat.num_forward == 200 * (1 + sum(stage.num_moves for stage in repeat.stages))
+    assert 1 <= repeat.lineages < 200 and repeat.reason is None
+    assert repeat.log_mass == pytest.approx(-12, abs=1.5)
+
+
+def test_particles_keep_the_conditional_law() -> None:
+    """After many moves below the last stage the particles are a sample of z given |z|^2 < stage, also where b was tuned."""
+    event = ChiSquare.of(-4.0, k=3, dim=4)
+    seen: list[np.ndarray] = []
+
+    class Watched(ChiSquare):
+        def empty(self, count: int) -> Tensor:
+            made = super().empty(count)
+            seen.append(made.numpy())
+            return made
+
+    watched = Watched(event.threshold, 3, 4)
+    repeats = splitting(watched, range(20), Splitting(num_particles=100, num_moves=40))
+    particles = seen[0]
+    last = np.array([repeat.stages[-1].score for repeat in repeats], dtype=float).repeat(100)
+    inside = (particles[:, :3] ** 2).sum(1)
+    assert (inside < last).all()
+    uniform = chi2.cdf(inside, 3) / chi2.cdf(last, 3)
+    assert uniform.mean() == pytest.approx(0.5, abs=0.03) and uniform.var() == pytest.approx(1 / 12, abs=0.01)
+    assert particles[:, 3].var() == pytest.approx(1, abs=0.12)  # what the score does not see stays standard normal
+    assert abs(particles.mean()) < 0.05
+
+
+def test_scores_that_tie() -> None:
+    """Plateaus: stages still fall strictly, and the mass is that of the steps."""
+    event = ChiSquare(2.0, k=6, through=np.floor)
+    repeats = splitting(event, range(400), SMALL)
+    truth = chi2.logcdf(3, 6)
+    ratio = np.exp([repeat.log_mass - truth for repeat in repeats])
+    assert ratio.mean() == pytest.approx(1, abs=4 * ratio.std() / math.sqrt(400))
+    for repeat in repeats:
+        scores = [stage.score for stage in repeat.stages]
+        assert scores == sorted(set(scores), reverse=True) and repeat.reason is None
+
+
+def test_a_plateau_above_the_threshold_ends_with_a_reason() -> None:
+    """No particle can be below 4: the answer is an upper limit, which a plateau of mass 0.32 makes log 0.32."""
+    event = ChiSquare(1.0, k=5, through=lambda score: np.maximum(score, 4.0))
+    how = Splitting(num_particles=200)
+    (repeat,) = splitting(event, [1], how)
+    assert repeat.reason == "all particles have the score 4, so there is no next stage"
+    assert repeat.log_mass == pytest.approx(chi2.logcdf(4, 5), abs=0.3)
+    mass = gaussian_mass(event, 1, MassSettings("splitting", splitting=how))
+    assert mass.log_mass is None and mass.interval[0] is None
+    assert mass.interval[1] == pytest.approx(chi2.logcdf(4, 5), abs=0.5)
+    assert mass.note == "all particles have the score 4, so there is no next stage (8 of 8 repeats)"
+    assert mass.verdict.startswith("log mass < -")
+
+
+def test_infinite_scores() -> None:
+    """Where all are infinite nothing can be said but that no particle was inside; where some are, they are dropped."""
+    nowhere = ChiSquare(1.0, through=lambda score: np.full_like(score, np.inf))
+    mass = gaussian_mass(nowhere, 1, MassSettings(splitting=Splitting(num_particles=100)))  # after 2,000 plain samples
+    assert mass.log_mass is None and mass.moves_effect is None
+    assert "all particles have the score inf" in str(mass.note)
+    # 8 x 100 independent particles were all outside: the probability is below 3.69 / 800 (97.5 %)
+    assert mass.interval[1] == pytest.approx(math.log(1 - 0.025 ** (1 / 800)))
+    assert mass.verdict.startswith("log mass < -5.4")
+    steep = ChiSquare.of(-8.0, through=lambda score: np.where(score > 1.5, np.inf, score))
+    found = gaussian_mass(steep, 1)
+    assert found.log_mass == pytest.approx(-8, abs=0.5)
+    assert found.repeats[0].stages[0].score is None  # infinity is no number of a results file
+    assert found.repeats[0].stages[0].fraction == pytest.approx(chi2.cdf(1.5, 5), abs=0.05)
+
+
+def test_max_stages() -> None:
+    """What it says is an upper limit, and no more repeats are spent."""
+    how = Splitting(num_particles=100, max_stages=3)
+    mass = gaussian_mass(ChiSquare.of(-40.0), 1, MassSettings(splitting=how))
+    assert mass.log_mass is None and mass.interval == (None, pytest.approx(3 * math.log(0.25)))
+    assert mass.verdict == "log mass < -4.2: not reached in 3 stages (8 of 8 repeats)"
+    assert len(mass.repeats) == 8
+
+
+@pytest.mark.parametrize("chunk", [40, 150, 100_000])
+def test_a_repeat_depends_on_its_own_seed_alone(chunk: int) -> None:
+    """Alone, beside others, in another order, and with room for a few repeats only: the same numbers."""
+    event, how = ChiSquare.of(-6.0, chunk=chunk), Splitting(num_particles=50, num_moves=5)
+    together = splitting(event, [5, 6, 7, 8, 9], how)
+    assert [repeat.seed for repeat in together] == [5, 6, 7, 8, 9]
+    assert [splitting(event, [seed], how)[0] for seed in (5, 6, 7, 8, 9)] == together
+    assert splitting(event, [9, 8, 7, 6, 5], how) == together[::-1]
+    tight = replace(how, memory=2 * 50 * event.bytes_per_particle)
+    assert splitting(event, [5, 6, 7, 8, 9], tight) == together
+    if chunk >= 50:
+        assert splitting(replace(event, chunk=50), [5, 6], how) == together[:2]
+    assert len({repeat.log_mass for repeat in together}) == 5
+
+
+def test_estimates_are_reproducible_by_seed() -> None:
+    event = ChiSquare.of(-8.0)
+    settings = MassSettings(precision=3.0, splitting=Splitting(num_particles=50, num_moves=5))
+    first = gaussian_mass(event, 4, settings)
+    assert gaussian_mass(event, 4, settings) == first
+    assert gaussian_mass(event, 5, settings).log_mass != first.log_mass
+    with pytest.raises(ConfigError, match="seed -1 is not allowed: it must be a whole number of at least 0"):
+        gaussian_mass(event, -1, settings)
+
+
+@pytest.mark.parametrize(
+    ("scores", "keep", "expected"),
+    [
+        ([3, 1, 2, 0], 0.25, 1),
+        ([3, 1, 2, 0], 0.5, 2),
+        ([1, 1, 1, 2, 3], 0.25, 2),
+        ([1, 1, 1, np.inf], 0.25, np.inf),
+        ([1, 1], 0.5, None),
+        ([np.inf] * 4, 0.25, None),
+    ],
+)
+def test_next_stage(scores: list[float], keep: float, expected: float | None) -> None:
+    """Something is kept and something dropped at every stage, or there is none."""
+    assert next_stage(np.array(scores, dtype=float), keep) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_particles": 19}, "num_particles 19 is not allowed: it must be at least 20"),
+        ({"num_moves": 0}, "num_moves 0 is not allowed: it must be at least 1"),
+        ({"max_stages": 0}, "max_stages 0 is not allowed: it must be at least 1"),
+        ({"keep": 1.0}, "keep 1.0 is not allowed: it must be 0.05 to 0.9"),
+        ({"keep": math.nan}, "keep nan is not allowed"),
+    ],
+)
+def test_settings_of_splitting(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Splitting(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "importance"}, "estimator 'importance' is not known; allowed: auto, monte_carlo, splitting"),
+        ({"num_repeats": 1}, "num_repeats 1 is not allowed: an interval needs at least 2"),
+        ({"precision": 0.0}, "precision 0.0 is not allowed: it must be a positive number of nats"),
+        ({"precision": math.nan}, "precision nan is not allowed"),
+        ({"num_samples": 0}, "num_samples 0 is not allowed: it must be at least 1"),
+    ],
+)
+def test_settings_of_an_estimate(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MassSettings(**options)  # type: ignore[arg-type]
+
+
+def test_particles_beyond_the_memory_budget() -> None:
+    event = ChiSquare.of(-8.0, dim=1000)
+    with pytest.raises(ConfigError) as error:
+        splitting(event, [1], Splitting(num_particles=100, memory=1e5))
+    assert "num_particles 100: one repeat needs 0.76 MiB for particles of 1,000 numbers" in str(error.value)
+    assert "the budget is 0.10 MiB; lower num_particles or raise memory_gib" in str(error.value)
