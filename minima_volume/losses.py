@@ -25,12 +25,21 @@ class Loss:
         margins: (outputs, targets) -> margins, same shape; a sample is right exactly when its margin is > 0, so a tie
             between classes counts as wrong. None where accuracy means nothing.
         batched: whether `elements` takes leading batch dimensions; a user's own callable does not.
+        both: (outputs, targets) -> elements and margins, where that is cheaper than one after the other.
     """
 
     name: str
     elements: PerSample
     margins: PerSample | None
     batched: bool = True
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def with_margins(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Elements and margins."""
+        if self.both is not None:
+            return self.both(outputs, targets)
+        assert self.margins is not None
+        return self.elements(outputs, targets), self.margins(outputs, targets)
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Losses of a plain forward pass, shape (samples,): the mean over tokens or outputs where there are several."""
@@ -39,7 +48,7 @@ class Loss:
 
 
 def cross_entropy_elements(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy as (max - z_y) + log sum exp(z - max): the textbook form loses a loss of 1e-5 to rounding.
+    """Cross-entropy as (max - z_y) + log1p(...): the textbook form loses a loss of 1e-5 to rounding.
 
     Args:
         logits: (..., samples, classes).
@@ -48,19 +57,43 @@ def cross_entropy_elements(logits: Tensor, labels: Tensor) -> Tensor:
     >>> bool(cross_entropy_elements(torch.tensor([[20.0, 0.0]]), torch.tensor([0])) > 0)
     True
     """
-    top, index = logits.max(-1, keepdim=True)
-    labels = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    rest = (logits - top).exp_()
-    # the largest term is exactly 1: leave it out of the sum so that log1p keeps the small ones
-    rest = rest.scatter(-1, index, 0.0).sum(-1)
-    return (top - logits.gather(-1, labels)).squeeze(-1) + torch.log1p(rest)
+    return cross_entropy_and_margins(logits, labels)[0]
 
 
 def class_margins(logits: Tensor, labels: Tensor) -> Tensor:
     """z_y minus the largest other logit."""
-    labels = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    own = logits.gather(-1, labels).squeeze(-1)
-    return own - logits.scatter(-1, labels, -torch.inf).amax(-1)
+    own, rival, _ = _own_and_rival(logits, labels)
+    return own - rival
+
+
+def cross_entropy_and_margins(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at once, for little more than either: what they need most is the largest other logit.
+
+    With a the label's logit, o the largest other and m = max(a, o) the loss is (m - a) + log1p(sum_others exp(z - m) +
+    expm1(a - m)); where a is the largest, the last term is 0 and small losses keep all their digits.
+    """
+    own, rival, mask = _own_and_rival(logits, labels)
+    top = torch.maximum(own, rival)
+    # zeros afterwards rather than -infinity before: exp is slow there
+    rest = (logits - top.unsqueeze(-1)).exp_().mul(~mask).sum(-1)
+    return (top - own) + torch.log1p(rest + torch.expm1(own - top)), own - rival
+
+
+def _own_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The label's logit, the largest other, and where the label is."""
+    classes = torch.arange(logits.shape[-1], device=labels.device)
+    if logits.stride(-1) == 1:
+        mask = labels.unsqueeze(-1) == classes
+    else:  # samples follow each other in memory, not classes
+        mask = (labels.unsqueeze(-2) == classes.unsqueeze(-1)).transpose(-1, -2)
+    own = logits.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    return own, _rival(logits, mask), mask
+
+
+def _rival(outputs: Tensor, mask: Tensor) -> Tensor:
+    """The largest output where the mask is not; an addition keeps the memory layout, which filling does not."""
+    excluded = torch.zeros_like(mask, dtype=outputs.dtype).masked_fill_(mask, -torch.inf)
+    return (outputs + excluded).amax(-1)
 
 
 def _binary_elements(logits: Tensor, labels: Tensor) -> Tensor:
@@ -76,10 +109,15 @@ def _mse_elements(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean(-1)
 
 
-def _one_hot_margins(outputs: Tensor, targets: Tensor) -> Tensor:
+def one_hot_margins(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The output of the class that a one-hot target names, minus the largest other output."""
+    return (outputs * targets).sum(-1) - _rival(outputs, targets > 0)
+
+
+def _margins_where_one_hot(outputs: Tensor, targets: Tensor) -> Tensor:
     if not is_one_hot(targets):
         return torch.full(outputs.shape[:-1], torch.nan, dtype=outputs.dtype, device=outputs.device)
-    return class_margins(outputs, targets.argmax(-1))
+    return one_hot_margins(outputs, targets)
 
 
 def is_one_hot(targets: Tensor) -> bool:
@@ -89,9 +127,9 @@ def is_one_hot(targets: Tensor) -> bool:
 
 
 LOSSES = {
-    "cross_entropy": Loss("cross_entropy", cross_entropy_elements, class_margins),
+    "cross_entropy": Loss("cross_entropy", cross_entropy_elements, class_margins, both=cross_entropy_and_margins),
     "bce_with_logits": Loss("bce_with_logits", _binary_elements, _binary_margins),
-    "mse": Loss("mse", _mse_elements, _one_hot_margins),
+    "mse": Loss("mse", _mse_elements, _margins_where_one_hot),
 }
 
 

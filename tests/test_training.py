@@ -59,7 +59,7 @@ def plain_loop(model, train, test, settings: Training, optimizer):
             row = []
             for x, y in (train, test):
                 outputs = model(x)
-                row += [F.cross_entropy(outputs, y).item(), (outputs.argmax(1) == y).double().mean().item()]
+                row += [F.cross_entropy(outputs.double(), y).item(), (outputs.argmax(1) == y).double().mean().item()]
         history.append(row)
     return history
 
@@ -179,7 +179,7 @@ def test_models_reproduce_their_stored_losses(digits_run):
         for name, x, y in (("train", data.x_train[:size], data.y_train[:size]), ("test", data.x_test, data.y_test)):
             with torch.no_grad():
                 outputs = model(x)
-            assert F.cross_entropy(outputs, y).item() == pytest.approx(record[f"{name}_loss"][-1], rel=1e-5)
+            assert F.cross_entropy(outputs.double(), y).item() == pytest.approx(record[f"{name}_loss"][-1], rel=1e-5)
             assert (outputs.argmax(1) == y).double().mean().item() == pytest.approx(record[f"{name}_accs"][-1])
         assert len(record["train_loss"]) == len(record["test_accs"]) == 30
         assert not model.training

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError, MinimaVolumeError
-from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, is_one_hot, prepare_targets
+from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, is_one_hot, one_hot_margins, prepare_targets
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.general import GeneralPath
@@ -101,8 +101,8 @@ class LossEngine:
         with torch.no_grad():
             one = general.run(x[:1])
         self.y = prepare_targets(self.loss, one.expand(len(x), *one.shape[1:]), y[: self.sizes[-1]])
-        if self.loss is LOSSES["mse"] and not is_one_hot(self.y):
-            self.loss = replace(self.loss, margins=None)
+        if self.loss is LOSSES["mse"]:  # look at the targets once, not at every evaluation
+            self.loss = replace(self.loss, margins=one_hot_margins if is_one_hot(self.y) else None)
         self.general = general
         self.path: Path = self._choose(x) if fast and self.loss.batched else general
         # margins of one sample: one, or one for each of its tokens
@@ -203,6 +203,7 @@ class Rays:
         coefficients: np.ndarray,
         sizes: Sequence[int] | None = None,
         wrong_allowed: Sequence[int] | None = None,
+        accuracy: bool = True,
     ) -> Values:
         """Measure B perturbed parameter vectors theta* + coefficients[b] * direction[rows[b]].
 
@@ -212,6 +213,7 @@ class Rays:
             sizes: the landscapes, (K,) of the engine's sizes, ascending; all by default.
             wrong_allowed: for each landscape, the number w of answers (samples, or their tokens) that may be wrong; asks for
                 the (w + 1)-th smallest margin as `score`: at most w answers are wrong exactly when it is > 0.
+            accuracy: False leaves accuracies out (NaN), which is faster.
 
         Returns:
             Values of shape (K, B).
@@ -229,7 +231,7 @@ class Rays:
                 torch.as_tensor(coefficients[part], device=y.device),
             )
             forward = partial(path.forward, stacked, self.held)
-            parts.append(measure(engine.loss, y, tiles, forward, sizes, wrong_allowed))
+            parts.append(measure(engine.loss, y, tiles, forward, sizes, wrong_allowed, accuracy))
         return Values.join(parts)
 
 

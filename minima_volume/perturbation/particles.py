@@ -96,12 +96,12 @@ class Particles:
         return torch.Generator(self.device).manual_seed(seed)
 
     @torch.inference_mode()
-    def evaluate(self, z: Tensor, wrong_allowed: Sequence[int] | None = None) -> Values:
+    def evaluate(self, z: Tensor, wrong_allowed: Sequence[int] | None = None, accuracy: bool = True) -> Values:
         """Measure B particles.
 
         Args:
             z: (B, dim).
-            wrong_allowed: see `Rays.evaluate`.
+            wrong_allowed, accuracy: see `Rays.evaluate`.
 
         Returns:
             Values of shape (K, B).
@@ -111,5 +111,5 @@ class Particles:
         parts = []
         for chunk in z.split(self.chunk):
             forward = partial(self.runner.forward, self.runner.stack(chunk, self.sigma))
-            parts.append(measure(engine.loss, engine._y, tiles, forward, self.sizes, wrong_allowed))
+            parts.append(measure(engine.loss, engine._y, tiles, forward, self.sizes, wrong_allowed, accuracy))
         return Values.join(parts)

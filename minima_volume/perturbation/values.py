@@ -50,6 +50,7 @@ def measure(
     forward: Callable[[Tile], Tensor],
     sizes: Sequence[int],
     wrong_allowed: Sequence[int] | None = None,
+    accuracy: bool = True,
 ) -> Columns:
     """Losses, accuracies and scores, each (K, B), of B parameter vectors in nested landscapes.
 
@@ -60,17 +61,20 @@ def measure(
         forward: outputs (B, samples, ...) of one tile.
         sizes: (K,) samples of the landscapes, ascending; each is the end of a cut.
         wrong_allowed: (K,) for each landscape w: asks for the (w + 1)-th smallest margin.
+        accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
     """
+    look = loss.margins is not None and (accuracy or wrong_allowed is not None)
     total = right = torch.zeros(())
     answers = 1
     losses_at, right_at, margins = [], [], []
     for tile in tiles:
         outputs = forward(tile)
         targets = y[tile.start : tile.stop]
-        losses = per_sample(loss, outputs, targets)
-        margin = None if loss.margins is None else loss.margins(outputs, targets)
-        if margin is not None:
-            answers = margin[0, 0].numel()
+        if look:
+            elements, margin = loss.with_margins(outputs, targets)
+            losses, answers = _mean_over_tokens(elements), margin[0, 0].numel()
+        else:
+            losses, margin = per_sample(loss, outputs, targets), None
         begin = 0
         for cut in tile.cuts:
             total = total + losses[:, begin:cut].double().sum(1)
@@ -83,15 +87,15 @@ def measure(
         if margin is not None and wrong_allowed is not None:
             margins.append(margin.flatten(1))
     mean = torch.stack(losses_at)
-    accuracy = torch.full_like(mean, math.nan) if loss.margins is None else torch.stack(right_at)
+    fractions = torch.stack(right_at) if look else torch.full_like(mean, math.nan)
     if not margins or wrong_allowed is None:
-        return mean, accuracy, None
+        return mean, fractions, None
     joined = torch.cat(margins, 1).nan_to_num(nan=-math.inf)
     scores = [
         joined[:, : size * answers].kthvalue(wrong + 1, 1).values.double()
         for size, wrong in zip(sizes, wrong_allowed, strict=True)
     ]
-    return mean, accuracy, torch.stack(scores)
+    return mean, fractions, torch.stack(scores)
 
 
 def per_sample(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

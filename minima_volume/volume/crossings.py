@@ -207,7 +207,8 @@ class _Search:
     def _excess(self, rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         """A continuous score of each direction: <= 0 inside, > 0 outside; log(loss / threshold), or minus the margin."""
         if self.condition.kind == "loss":
-            loss = finite_or_inf(self.rays.evaluate(rows, coefficients, [self.size]).loss[0])
+            values = self.rays.evaluate(rows, coefficients, [self.size], accuracy=False)
+            loss = finite_or_inf(values.loss[0])
             return self._log_ratio(loss)
         values = self.rays.evaluate(rows, coefficients, [self.size], [self.condition.wrong_allowed(self.answers)])
         assert values.score is not None

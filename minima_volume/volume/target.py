@@ -91,7 +91,7 @@ class Target:
 
     def scores(self, z: Tensor) -> np.ndarray:
         if self.condition.kind == "loss":
-            return finite_or_inf(self.particles.evaluate(z).loss[0])
+            return finite_or_inf(self.particles.evaluate(z, accuracy=False).loss[0])
         answers = self.particles.sizes[0] * self.particles.engine.answers
         score = self.particles.evaluate(z, [self.condition.wrong_allowed(answers)]).score
         assert score is not None
