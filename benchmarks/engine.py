@@ -1,6 +1,6 @@
 """The loss engine against the published loop: interleaved rounds on one thread, medians, ratios. Run by `make bench`.
 
-Prints a table and writes it to benchmarks/README.md. `python benchmarks/engine.py "swiss roll x5"` measures chosen workloads only and
+Prints a table and writes it to benchmarks/README.md and docs/engine.md. `python benchmarks/engine.py "swiss roll x5"` measures chosen workloads only and
 writes nothing.
 """
 
@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -28,7 +29,11 @@ from minima_volume.volume.crossings import Condition, find_radii
 ROUNDS = 3
 WHOLE, RADII = 50, 100  # coefficients of whole curves; of the baseline that radii are compared with
 TOLERANCE = 1e-4
-TABLE = Path(__file__).parent / "README.md"
+SHARED = "swiss roll x5"  # the workload that two processes share
+WORK = 48  # its directions
+PREPARED: list[Workload] = []
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "engine.md")  # that show the table
 
 
 def engine_of(work: Workload, level: int) -> LossEngine:
@@ -68,6 +73,27 @@ def radii(work: Workload, count: int) -> float:
     return timed(run) / count
 
 
+def two_processes(name: str) -> float:
+    """How much more two one-thread processes do than one in the same time, on whole curves."""
+    with get_context("spawn").Pool(2, initializer=_prepare, initargs=(name,)) as pool:
+        pool.map(_work, [1, 1], chunksize=1)  # both are ready
+        ratios = []
+        for _ in range(ROUNDS):
+            alone = pool.map(_work, [WORK], chunksize=1)[0]
+            together = pool.map(_work, [WORK, WORK], chunksize=1)
+            ratios.append(2 * alone / max(together))
+    return statistics.median(ratios)
+
+
+def _prepare(name: str) -> None:
+    torch.set_num_threads(1)
+    PREPARED.append(build(name))
+
+
+def _work(count: int) -> float:
+    return count * whole_curves(PREPARED[0], count)
+
+
 def timed(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
@@ -101,6 +127,7 @@ def flops(work: Workload) -> float:
 
 def measure(name: str) -> list[str]:
     """One row of the table."""
+    torch.set_num_threads(1)
     work = build(name)
     seconds: dict[str, list[float]] = {"baseline": [], "whole": [], "radii": []}
     for round_number in range(ROUNDS):
@@ -145,15 +172,20 @@ def main() -> int:
     torch.set_num_threads(1)
     rows = []
     for name in names:
-        rows.append(measure(name))
+        with get_context("spawn").Pool(1) as pool:  # a process of its own, so that the peak memory is its own
+            rows.append(pool.apply(measure, (name,)))
         print(" | ".join(rows[-1]), flush=True)
+    workers = two_processes(SHARED)
+    print(f"two processes on {SHARED}: {workers:.2f}x", flush=True)
     if names == list(NAMES):
         machine = f"{cpu_name()}, 1 thread, torch {torch.__version__}, sgemm {peak_flops() / 1e9:.0f} GFLOP/s"
-        text = TABLE.read_text(encoding="utf-8")
-        marked = f"<!-- table -->\nMeasured on: {machine}.\n\n{table(rows)}\n<!-- /table -->"
-        TABLE.write_text(
-            re.sub(r"<!-- table -->.*<!-- /table -->", lambda _: marked, text, flags=re.S), encoding="utf-8"
-        )
+        note = f"Two one-thread processes on {SHARED}: {workers:.2f}x the throughput of one."
+        marked = f"<!-- table -->\nMeasured on: {machine}.\n\n{table(rows)}\n\n{note}\n<!-- /table -->"
+        for page in PAGES:
+            text = page.read_text(encoding="utf-8")
+            page.write_text(
+                re.sub(r"<!-- table -->.*<!-- /table -->", lambda _: marked, text, flags=re.S), encoding="utf-8"
+            )
     return 0
 
 
