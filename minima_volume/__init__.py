@@ -8,8 +8,9 @@ Notebooks and scripts need only this namespace::
     trained = mv.train_models(run)             # models_and_data/
     mv.sweep(run)                              # data_<landscape>/
     mv.estimate_volumes(run)                   # data_<landscape>/loss_<t>/
+    mv.measure_masses(run)                     # Gaussian local volumes, there too
 
-    mv.measure_volume(model, x, y, threshold=0.1)   # a model of your own
+    mv.measure_volume(model, x, y, threshold=0.1, sigma=0.07)   # a model of your own
 """
 
 import lazy_loader
