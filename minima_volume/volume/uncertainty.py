@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+NO_TAIL = 0.01  # range of the largest log weights below which they do not stand out, only round differently
 LEVEL = 0.95
 RESAMPLES = 1000
 CHUNK = 4_000_000  # resampled indices held at once
@@ -97,7 +98,7 @@ def pareto_k(logs: np.ndarray) -> float:
 
     Returns:
         k; infinity where fewer than five weights stand out from the others (so below 21 directions), -infinity where there is no
-        tail because the largest weights are all equal.
+        tail because the largest weights are all equal to 1 %.
 
     >>> uniform = np.random.default_rng(0).uniform(size=4000)
     >>> abs(pareto_k(-0.7 * np.log(uniform)) - 0.7) < 0.15  # weights u^-0.7 have a tail of shape 0.7
@@ -107,7 +108,7 @@ def pareto_k(logs: np.ndarray) -> float:
     if count < 5:
         return math.inf
     tail = np.sort(logs)[-count - 1 :]
-    if tail[0] == tail[-1]:
+    if tail[-1] - tail[0] < NO_TAIL:
         return -math.inf
     excess = np.exp(tail[1:] - tail[-1]) - math.exp(tail[0] - tail[-1])
     excess = excess[excess > 1e-300]  # ties, and what no reciprocal can be taken of
