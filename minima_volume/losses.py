@@ -26,6 +26,7 @@ class Loss:
             between classes counts as wrong. None where accuracy means nothing.
         batched: whether `elements` takes leading batch dimensions; a user's own callable does not.
         both: (outputs, targets) -> elements and margins, where that is cheaper than one after the other.
+        whole: `elements` returns one number for all samples, which need not be a mean over them; a user's own callable may.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Loss:
     margins: PerSample | None
     batched: bool = True
     both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    whole: bool = False
 
     def with_margins(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Elements and margins."""
@@ -134,7 +136,7 @@ LOSSES = {
 
 
 def get_loss(loss: str | PerSample) -> Loss:
-    """A loss by name, or a callable (outputs, targets) -> per-sample losses of shape (samples,).
+    """A loss by name, or a callable (outputs, targets) -> per-sample losses of shape (samples,), or one loss of all samples.
 
     Raises:
         ConfigError: no such loss.

@@ -232,3 +232,27 @@ def test_some_parameters_alone_take_the_general_path():
     with torch.no_grad():
         model[2].weight.add_(0.7 * xi)
     assert got == pytest.approx(F.cross_entropy(model(x), y).item(), rel=1e-12)
+
+
+def test_a_loss_that_is_no_mean_over_samples_is_taken_once_for_each_landscape() -> None:
+    """The worst sample's loss, of every landscape, along rays and at particles; the engine cuts 700 samples into tiles."""
+    torch.manual_seed(0)
+    model = nn.Linear(5, 2)
+    x, y = torch.randn(700, 5), torch.randint(0, 2, (700,))
+
+    def worst(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="none").max()
+
+    engine = LossEngine(model, x, y, worst, sizes=[30, 700])
+    rows, coefficients = np.array([0, 1]), np.array([0.1, 0.4])
+    values = engine.rays([3, 4]).evaluate(rows, coefficients)
+    each = LossEngine(model, x, y, lambda o, t: F.cross_entropy(o, t, reduction="none"), sizes=[30, 700])
+    for b, (row, c) in enumerate(zip(rows, coefficients, strict=True)):
+        direction, _ = engine.directions.draw([3, 4][row])
+        parameters = [p + c * d for p, d in zip(engine.directions.minimum, direction, strict=True)]
+        outputs = F.linear(x, *parameters)
+        for k, size in enumerate(engine.sizes):
+            assert values.loss[k, b] == pytest.approx(float(worst(outputs[:size], y[:size])), rel=1e-5)
+    assert (values.loss >= each.rays([3, 4]).evaluate(rows, coefficients).loss).all()
+    particles = engine.particles(0.2)
+    assert particles.evaluate(particles.draw(3, particles.generator(0))).loss.shape == (2, 3)

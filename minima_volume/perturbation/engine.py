@@ -59,7 +59,8 @@ class LossEngine:
         model: any `nn.Module`; it comes back unchanged.
         x: (T, ...) inputs: base, then additional samples.
         y: (T, ...) targets.
-        loss: a name (`cross_entropy`, `bce_with_logits`, `mse`) or a callable (outputs, targets) -> per-sample losses.
+        loss: a name (`cross_entropy`, `bce_with_logits`, `mse`) or a callable (outputs, targets) -> per-sample losses,
+            or one loss of all samples.
         sizes: samples of every landscape of the run, each a prefix of x; (T,) by default. All of them decide how samples are
             tiled, so that results do not depend on which are asked for.
         scaling: see `directions.scaling_factor`.
@@ -103,6 +104,9 @@ class LossEngine:
         self.y = prepare_targets(self.loss, one.expand(len(x), *one.shape[1:]), y[: self.sizes[-1]])
         if self.loss is LOSSES["mse"]:  # look at the targets once, not at every evaluation
             self.loss = replace(self.loss, margins=one_hot_margins if is_one_hot(self.y) else None)
+        if not self.loss.batched:
+            with torch.no_grad():
+                self.loss = replace(self.loss, whole=self.loss.elements(general.run(x[:2]), self.y[:2]).ndim == 0)
         self.general = general
         self.path: Path = self._choose(x) if fast and self.loss.batched else general
         # margins of one sample: one, or one for each of its tokens

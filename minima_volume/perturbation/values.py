@@ -63,6 +63,8 @@ def measure(
         wrong_allowed: (K,) for each landscape w: asks for the (w + 1)-th smallest margin.
         accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
     """
+    if loss.whole:
+        return _whole(loss, y, tiles, forward, sizes)
     look = loss.margins is not None and (accuracy or wrong_allowed is not None)
     total = right = torch.zeros(())
     answers = 1
@@ -96,6 +98,15 @@ def measure(
         for size, wrong in zip(sizes, wrong_allowed, strict=True)
     ]
     return mean, fractions, torch.stack(scores)
+
+
+def _whole(
+    loss: Loss, y: Tensor, tiles: Iterable[Tile], forward: Callable[[Tile], Tensor], sizes: Sequence[int]
+) -> Columns:
+    """A loss that is no mean over samples: one call for each landscape, on the outputs of all its samples."""
+    outputs = torch.cat([forward(tile)[0] for tile in tiles])
+    losses = torch.stack([loss.elements(outputs[:size], y[:size]).double() for size in sizes]).unsqueeze(1)
+    return losses, torch.full_like(losses, math.nan), None
 
 
 def per_sample(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -69,7 +69,8 @@ def measure_volume(
         model: a trained model; it comes back unchanged.
         x: (N, ...) inputs, one landscape.
         y: (N, ...) targets.
-        loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses.
+        loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses,
+            or one loss of all samples.
         threshold: the loss that ends the minimum.
         accuracy_threshold: instead of a loss: the fraction of samples that must stay right.
         measure: `gaussian`; `lebesgue`, the volume of the star region, an error where that is unbounded; `ball`, of its part within
@@ -117,6 +118,10 @@ def measure_volume(
     True
     """
     estimator = _estimator(measure, estimator, preconditioner, sigma)
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed {seed!r} is not allowed: it must be a whole number of at least 0")
+    if not memory_gib > 0:
+        raise ConfigError(f"memory_gib {memory_gib} is not allowed: it must be positive")
     condition = _condition(threshold, accuracy_threshold)
     _check_samples(model, x, y)
     if isinstance(second_moments, torch.optim.Optimizer):
