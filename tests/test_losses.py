@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from minima_volume.errors import ConfigError
 from minima_volume.losses import LOSSES, class_margins, cross_entropy_elements, get_loss, prepare_targets
@@ -186,8 +187,12 @@ def test_a_loss_of_ones_own():
 
 
 def test_a_loss_of_ones_own_must_be_per_sample():
-    """A callable that returns a scalar (the usual reduction) is refused with the shape it must have."""
-    engine = LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), F.mse_loss)
+    """Neither one value a sample nor one for all (here a value an output): refused with the shape it must have."""
+
+    def each(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, targets, reduction="none")
+
+    engine = LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), each)
     with pytest.raises(ConfigError, match=r"one value a sample, shape \(4,\)"):
         _ = engine.start
 
