@@ -115,7 +115,12 @@ def figure_of_ellipsoids(measured: Sequence[Measured]) -> Figure:
         errors = [(one.log_volume or math.nan) - m.log_volume for one, m in zip(found, measured, strict=True)]
         size = f"{found[-1].effective_sample_size:,.1f} of {len(found[-1].radii):,}"
         first.plot(
-            dims, errors, color=color, marker=marker, markersize=5, label=f"{name} directions; at n = {dims[-1]:,}\neffective sample size {size}"
+            dims,
+            errors,
+            color=color,
+            marker=marker,
+            markersize=5,
+            label=f"{name} directions; at n = {dims[-1]:,}\neffective sample size {size}",
         )
     first.axhline(0, color=GREY, linewidth=0.9)
     first.set_title("log-volume by rays")
@@ -130,7 +135,9 @@ def figure_of_ellipsoids(measured: Sequence[Measured]) -> Figure:
         chosen = [one for one in measured if one.local.method == method]
         style = {"color": color, "marker": marker, "linestyle": "none", "markersize": 6, "label": label}
         second.plot([one.n for one in chosen], [one.local.log_mass for one in chosen], **style)
-        third.plot([one.n for one in chosen], [(one.local.log_mass or math.nan) - one.log_mass for one in chosen], **style)
+        third.plot(
+            [one.n for one in chosen], [(one.local.log_mass or math.nan) - one.log_mass for one in chosen], **style
+        )
         for one in chosen:
             low, high = (math.nan if limit is None else limit - one.log_mass for limit in one.local.interval)
             third.plot([one.n] * 2, [low, high], color=color, linewidth=1.6)

@@ -145,7 +145,9 @@ def landscape(axis: Axes, wells: Wells, k: int) -> None:
     for start, color in ((SLOW, ORANGE), (TRUE, BLUE)):
         near = np.abs(np.log(wells.frequencies / start)) < 0.5
         inside = near & (loss <= THRESHOLD)
-        axis.fill_between(wells.frequencies, loss, THRESHOLD, where=inside.tolist(), color=color, alpha=0.9, linewidth=0)
+        axis.fill_between(
+            wells.frequencies, loss, THRESHOLD, where=inside.tolist(), color=color, alpha=0.9, linewidth=0
+        )
     axis.axhline(THRESHOLD, color=RED, linewidth=0.9, linestyle="--")
     for name, frequency, color in (("slow sine", SLOW, ORANGE), ("true sine", TRUE, BLUE)):
         axis.axvline(frequency, ymax=0.84, color=color, linewidth=0.9, linestyle=":")

@@ -1,0 +1,106 @@
+"""The pages under docs/: every snippet runs as it stands, every command and link is right, and so are the numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import tiny
+
+from minima_volume.config import Config, read_yaml
+from minima_volume.layout import Run
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+PAGES["toy_models"] = (ROOT / "toy_models/README.md").read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], re.S)
+
+
+def run_page(page: str) -> dict[str, Any]:
+    """All Python blocks of a page, one after the other, in one namespace."""
+    names: dict[str, Any] = {}
+    for block in blocks(page, "python"):
+        exec(block, names)
+    return names
+
+
+def test_every_snippet_has_a_test_here():
+    """Pages and languages; a new one needs a test below."""
+    languages = {page: sorted(set(re.findall(r"^ *```(\w+)", text, re.M))) for page, text in PAGES.items()}
+    assert languages["measuring.md"] == ["bash", "python", "yaml"]
+    assert languages["engine.md"] == ["bash", "python"]
+    assert languages["toy_models"] == []
+    assert [blocks(page, "bash") for page in ("measuring.md", "engine.md")] == [
+        [".venv/bin/minima-volume suggest-sigma experiments/digits/low_data/base\n"],
+        ["make bench\n"],
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_exist(page: str):
+    """Relative to the page."""
+    folder = ROOT / "toy_models" if page == "toy_models" else ROOT / "docs"
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]) if not link.startswith("http")]
+    assert links or page not in ("measuring.md", "engine.md", "toy_models")
+    assert not [link for link in links if not (folder / link.split("#")[0]).exists()]
+
+
+def test_measuring_says_what_the_snippets_print(capsys: pytest.CaptureFixture[str]):
+    """The two minima of the first section: numbers within what other machines may change, verdicts to the word."""
+    names = run_page("measuring.md")
+    printed = capsys.readouterr().out.splitlines()
+    local_small, star_small, local_large, star_large = printed[:4]
+    for line, expected in ((local_small, -1.49), (local_large, -5.56)):
+        assert float(re.findall(r"measured: (\S+),", line)[0]) == pytest.approx(expected, abs=0.5)
+        assert f"{expected:.2f}".replace("-", "−") in PAGES["measuring.md"]
+    assert all("lower bound: one direction carries" in line for line in (star_small, star_large))
+    scalings = {line.split()[0]: [float(v) for v in re.findall(r"-?\d+\.\d+", line)] for line in printed[4:6]}
+    assert scalings["filter"][0] > scalings["filter"][1] + 3
+    assert scalings["none"][0] > scalings["none"][1]
+    assert names["local"].method == "splitting" and names["local"].interval[0] < -6.6 < names["local"].interval[1] + 0.5
+    assert names["better"].log_volume > names["star"].log_volume + 1000
+    assert math.isfinite(names["views"].trace.value)
+
+
+def test_the_suggested_sigma(digits_run: Run, cli):
+    """The command of the page, on a tiny condition."""
+    command = blocks("measuring.md", "bash")[0].split()
+    code, out, err = cli(command[1], digits_run.folder.parent)
+    assert code == 0, err
+    assert "sigma" in out
+
+
+def test_the_settings_of_sigma():
+    """The page's lines of config.yaml are settings, and mean what the page says."""
+    content = tiny()
+    path = ROOT / "experiments/digits/low_data/base/config.yaml"
+    (block,) = blocks("measuring.md", "yaml")
+    gaussian = dict(re.findall(r"^ +(\w+): +(\S.*)$", block, re.M))
+    content["volume"]["gaussian"] = {"sigma": float(gaussian["sigma"]), "profile": [0.06, 0.12]}
+    assert gaussian["profile"] == "[0.06, 0.12]"
+    assert Config.model_validate(content).volume.gaussian.sigmas == [0.06, 0.085, 0.12]
+    assert set(gaussian) <= set(read_yaml(path)["volume"]["gaussian"])
+
+
+def test_the_engine_page(capsys: pytest.CaptureFixture[str]):
+    """The snippets print what their comments say."""
+    run_page("engine.md")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == re.findall(r"# ((?:mlp|\d+) .*?)(?::.*)?$", "\n".join(blocks("engine.md", "python")), re.M)
+
+
+def test_make_bench_runs_the_benchmark():
+    """And the page keeps the place where its table goes."""
+    environment = {**os.environ, "MAKEFLAGS": ""}
+    command = ["make", "-n", "-o", ".venv/.installed", "bench"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert "benchmarks/engine.py" in done.stdout
+    assert re.search(r"<!-- table -->.*<!-- /table -->", PAGES["engine.md"], re.S)
