@@ -170,7 +170,7 @@ def test_the_model_comes_back_unchanged() -> None:
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
 def test_sigma_must_be_positive(sigma: float) -> None:
     x, y = samples((10, 6))
-    with pytest.raises(ConfigError, match="sigma .* must be a positive number"):
+    with pytest.raises(ConfigError, match="sigma .* must be a positive number that torch.float32 can hold"):
         LossEngine(Normed(), x, y).particles(sigma)
 
 

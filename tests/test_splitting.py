@@ -76,9 +76,7 @@ def test_stages_fall_to_the_threshold() -> None:
     event = ChiSquare.of(-12.0, k=20, dim=20)
     (repeat,) = splitting(event, [3], Splitting(num_particles=200))
     scores = [stage.score for stage in repeat.stages]
-    assert all(
-        a is not None and b is not None and a > b > event.threshold for a, b in itertools.pairwise(scores)
-    )
+    assert all(a is not None and b is not None and a > b > event.threshold for a, b in itertools.pairwise(scores))
     assert [stage.fraction for stage in repeat.stages] == [0.25] * len(scores)
     rest = repeat.log_mass - len(scores) * math.log(0.25)
     assert math.log(0.25) <= rest <= 0
@@ -122,6 +120,14 @@ def test_scores_that_tie() -> None:
     for repeat in repeats:
         scores = [stage.score for stage in repeat.stages]
         assert scores == sorted(set(scores), reverse=True) and repeat.reason is None
+
+
+def test_a_tiny_region_in_few_dimensions() -> None:
+    """Radii of 1e-10 and 1e-6: the step must follow them down, or the particles stand still and tie."""
+    for k, log_mass in ((1, -22.0), (3, -40.0)):
+        repeats = splitting(ChiSquare.of(log_mass, k=k, dim=k), range(4), Splitting(num_particles=100))
+        assert all(repeat.reason is None for repeat in repeats)
+        assert np.mean([repeat.log_mass for repeat in repeats]) == pytest.approx(log_mass, abs=1.5)
 
 
 def test_a_plateau_above_the_threshold_ends_with_a_reason() -> None:
@@ -207,9 +213,10 @@ def test_next_stage(scores: list[float], keep: float, expected: float | None) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_particles": 19}, "num_particles 19 is not allowed: it must be at least 20"),
-        ({"num_moves": 0}, "num_moves 0 is not allowed: it must be at least 1"),
-        ({"max_stages": 0}, "max_stages 0 is not allowed: it must be at least 1"),
+        ({"num_particles": 19}, "num_particles 19 is not allowed: it must be a whole number of at least 20"),
+        ({"num_particles": 50.5}, "num_particles 50.5 is not allowed: it must be a whole number of at least 20"),
+        ({"num_moves": 0}, "num_moves 0 is not allowed: it must be a whole number of at least 1"),
+        ({"max_stages": 0}, "max_stages 0 is not allowed: it must be a whole number of at least 1"),
         ({"keep": 1.0}, "keep 1.0 is not allowed: it must be 0.05 to 0.9"),
         ({"keep": math.nan}, "keep nan is not allowed"),
     ],
@@ -223,7 +230,10 @@ def test_settings_of_splitting(options: dict[str, float], message: str) -> None:
     ("options", "message"),
     [
         ({"method": "importance"}, "estimator 'importance' is not known; allowed: auto, monte_carlo, splitting"),
-        ({"num_repeats": 1}, "num_repeats 1 is not allowed: an interval needs at least 2"),
+        (
+            {"num_repeats": 1},
+            "num_repeats 1 is not allowed: it must be a whole number, and an interval needs at least 2",
+        ),
         ({"precision": 0.0}, "precision 0.0 is not allowed: it must be a positive number of nats"),
         ({"precision": math.nan}, "precision nan is not allowed"),
         ({"num_samples": 0}, "num_samples 0 is not allowed: it must be at least 1"),

@@ -77,8 +77,10 @@ class Particles:
     """
 
     def __init__(self, engine: LossEngine, sigma: float, sizes: Sequence[int] | None = None) -> None:
-        if not 0 < sigma < float("inf"):
-            raise ConfigError(f"sigma {sigma} is not allowed: it must be a positive number")
+        if not 0 < sigma <= torch.finfo(engine.dtype).max:
+            raise ConfigError(
+                f"sigma {sigma} is not allowed: it must be a positive number that {engine.dtype} can hold"
+            )
         self.engine, self.sigma = engine, float(sigma)
         self.sizes = engine.sizes if sizes is None else tuple(sizes)
         path = engine.path

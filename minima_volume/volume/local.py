@@ -76,14 +76,25 @@ def measure_local(
     Raises:
         ConfigError: no sigma, or one that is not a positive number.
     """
-    if isinstance(sigma, int | float | np.number):
-        return _one(engine, condition, float(sigma), seed, settings, progress)
-    sigmas = tuple(float(value) for value in sigma)
-    if not sigmas:
-        raise ConfigError("sigma is an empty sequence; give a number, or several for a volume profile")
+    sigmas = _numbers(sigma)
     for value in sigmas:
         engine.particles(value)  # refuse a bad one before any is measured
+    if np.ndim(sigma) == 0:
+        return _one(engine, condition, sigmas[0], seed, settings, progress)
     return VolumeProfile(sigmas, tuple(_one(engine, condition, s, seed, settings, progress) for s in sigmas))
+
+
+def _numbers(sigma: float | Sequence[float]) -> tuple[float, ...]:
+    """Every size that is asked for."""
+    try:
+        array = np.asarray(sigma)
+        if array.dtype.kind not in "iuf" or array.ndim > 1:
+            raise TypeError
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"sigma {sigma!r} is not allowed: it must be a number, or a sequence of numbers") from error
+    if not array.size:
+        raise ConfigError("sigma is an empty sequence; give a number, or several for a volume profile")
+    return tuple(float(value) for value in np.atleast_1d(array))
 
 
 def _one(

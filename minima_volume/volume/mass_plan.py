@@ -46,10 +46,12 @@ class MassSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"estimator {self.method!r} is not known; allowed: {', '.join(METHODS)}")
-        if self.num_repeats < 2:
-            raise ConfigError(f"num_repeats {self.num_repeats} is not allowed: an interval needs at least 2")
-        if not self.precision > 0:
-            raise ConfigError(f"precision {self.precision} is not allowed: it must be a positive number of nats")
+        if not isinstance(self.num_repeats, int | np.integer) or self.num_repeats < 2:
+            raise ConfigError(
+                f"num_repeats {self.num_repeats!r} is not allowed: it must be a whole number, and an interval needs at least 2"
+            )
+        if not isinstance(self.precision, int | float | np.number) or not self.precision > 0:
+            raise ConfigError(f"precision {self.precision!r} is not allowed: it must be a positive number of nats")
         if self.num_samples is not None and self.num_samples < 1:
             raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
 
@@ -132,6 +134,8 @@ def mass_plan(seed: int, settings: MassSettings) -> Plan:
             (pilot,) = yield [Plain(next(seeds), PILOT)]
             assert isinstance(pilot, int)
             spent = PILOT
+            if pilot >= HITS:
+                return plain_estimate(pilot, PILOT)
             if pilot >= PILOT_HITS or settings.method == "monte_carlo":
                 samples = min(MAX_SAMPLES, math.ceil(HITS * PILOT / max(pilot, 1)))
         if samples is not None:

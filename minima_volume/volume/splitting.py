@@ -19,7 +19,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.volume.target import Event
 
 ACCEPTANCE = 0.3
-FIRST_STEP, SMALLEST_STEP = 0.7, 1e-4
+FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
 ENOUGH_JUMP = 0.05  # mean squared distance of a stage's moves, where independent particles have 1
 MORE_MOVES = 4  # a stage that jumps less is moved up to this many times as often
 
@@ -51,8 +51,8 @@ class Splitting:
             ("num_moves", self.num_moves, 1),
             ("max_stages", self.max_stages, 1),
         ):
-            if value < smallest:
-                raise ConfigError(f"{name} {value} is not allowed: it must be at least {smallest}")
+            if not isinstance(value, int | np.integer) or value < smallest:
+                raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
         if not 0.05 <= self.keep <= 0.9:
             raise ConfigError(f"keep {self.keep} is not allowed: it must be 0.05 to 0.9")
 
@@ -248,7 +248,6 @@ def _stage(event: Event, clouds: Sequence[_Cloud], how: Splitting, scratch: Tens
                 acceptance=stage.acceptance + (rate - stage.acceptance) / moves,
                 step=cloud.step,
                 jump=stage.jump + rate * (1 - math.sqrt(1 - cloud.step**2)),
-                correlation=_correlation(before[cloud], cloud.scores),
             )
             cloud.step = min(1.0, max(SMALLEST_STEP, cloud.step * math.exp(rate - ACCEPTANCE)))
         moving = [
@@ -257,6 +256,8 @@ def _stage(event: Event, clouds: Sequence[_Cloud], how: Splitting, scratch: Tens
             if (stage := cloud.stages[-1]).num_moves < how.num_moves
             or (stage.jump < ENOUGH_JUMP and stage.num_moves < MORE_MOVES * how.num_moves)
         ]
+    for cloud in clouds:
+        cloud.stages[-1] = replace(cloud.stages[-1], correlation=_correlation(before[cloud], cloud.scores))
 
 
 def _move(event: Event, clouds: Sequence[_Cloud], scratch: Tensor) -> list[float]:
