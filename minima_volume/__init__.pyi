@@ -7,7 +7,10 @@ from .files import read_json, read_npz
 from .perturbation import estimate_sweep, load_wiggle_results, read_sweep, sweep
 from .perturbation.held_out import held_out_curves
 from .runs import find_runs, new_runs, open_run, seed_pairs, stage_states
+from .runs.clean import clean_all, describe_cleaning
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
+from .runs.propagate import describe_propagation, propagate
+from .runs.status import status_table
 from .training import load_models_and_data, measure_test_accuracies, train_models
 from .training.train import prepare_data
 from .volume import (
@@ -32,9 +35,12 @@ __all__ = [
     "VolumeEstimate",
     "VolumeProfile",
     "analyze",
+    "clean_all",
     "comparison_table",
     "cutoffs",
     "describe",
+    "describe_cleaning",
+    "describe_propagation",
     "estimate_masses",
     "estimate_sweep",
     "estimate_volumes",
@@ -55,6 +61,7 @@ __all__ = [
     "outcome_table",
     "plots",
     "prepare_data",
+    "propagate",
     "raise_failures",
     "read_json",
     "read_npz",
@@ -63,6 +70,7 @@ __all__ = [
     "seed_pairs",
     "select",
     "stage_states",
+    "status_table",
     "suggest_sigma",
     "sweep",
     "train_models",

@@ -49,6 +49,13 @@ def new(
     pair: Annotated[
         list[str] | None, typer.Option(help="Make the run folder of one pair, MODEL:DATA; may be repeated.")
     ] = None,
+    cross: Annotated[
+        bool, typer.Option("--cross", help="With --seeds N: every model seed with every data seed, N x N run folders.")
+    ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="New config.yaml and notebooks in run folders that have computed nothing."),
+    ] = False,
     template: Annotated[
         Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")
     ] = None,
@@ -70,8 +77,8 @@ def new(
     if template is not None:
         print(new_folder(folder, template))
         return
-    pairs = seed_pairs(seeds, folder) if seeds is not None else [_pair(text) for text in pair or []]
-    for made in new_runs(folder, pairs):
+    pairs = seed_pairs(seeds, folder, cross=cross) if seeds is not None else [_pair(text) for text in pair or []]
+    for made in new_runs(folder, pairs, overwrite=overwrite):
         print(made)
 
 
@@ -119,22 +126,41 @@ def pipeline(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")
     ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="train, perturb, volume, cutoff or accuracy; may be repeated. All, and the analysis, by default."
+        ),
+    ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs executed at once; one per usable core by default.")
+        int | None,
+        typer.Option(min=1, help="Runs executed at once; one per usable core, GPU or cluster worker by default."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="tcp://HOST:PORT of a Dask scheduler; by default as config.yaml's execution says."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run every run folder of a condition through its five notebooks, then analyze them together."""
+    """Run every run folder of a condition through its five notebooks, then analyze them together.
+
+    What is complete is skipped. Ctrl-C stops within seconds; run again to go on. Exit code 1 where a run failed.
+    """
     from minima_volume.runs import find_runs, new_runs, seed_pairs
     from minima_volume.runs.pipeline import outcome_table, raise_failures, run_pipeline
 
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
-    outcomes = run_pipeline(condition, runs, jobs=jobs, progress=not quiet)
+    try:
+        outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
+    except KeyboardInterrupt:
+        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)
-    _analyze(condition)
+    if not stage:
+        _analyze(condition)
 
 
 @app.command()
@@ -234,56 +260,66 @@ def suggest(
 
 @app.command()
 def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")]) -> None:
-    """What is done of each run, read from its files; exit code 1 where something is stale, damaged or invalid."""
-    from minima_volume.layout import STAGES, find_runs, seeds_of
-    from minima_volume.runs import stage_states
+    """What is done of each run, read from its files; exit code 1 where something failed, or is stale, damaged or invalid."""
+    from minima_volume.runs.status import BAD, describe_status
+    from minima_volume.runs.status import status as read_status
 
-    if folder.is_file():
-        raise ConfigError(
-            f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}"
-        )
-    if not folder.is_dir():
-        raise ConfigError(f"folder {folder} does not exist")
-    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
-    if not runs:
-        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
-    width = max(len(path.resolve().name) for path in runs)
-    print(" " * width, *(f"{stage:>9}" for stage in STAGES))
-    reasons, bad = [], False
-    for path in runs:
-        states = stage_states(path)
-        print(f"{path.resolve().name:<{width}}", *(f"{state.name:>9}" for state in states.values()))
-        for stage, state in states.items():
-            bad = bad or state.name in ("stale", "damaged", "invalid")
-            if state.reason and not state.complete:
-                reasons.append(f"{path.resolve().name}, {stage}: {state.reason}")
-    print(*dict.fromkeys(reasons), sep="\n")
-    raise typer.Exit(int(bad))
+    rows = read_status(folder)
+    print(describe_status(rows))
+    raise typer.Exit(int(any(row.state in BAD for row in rows)))
 
 
 @app.command()
 def clean(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    what: Annotated[str, typer.Option(help="results; sweeps (and results); models (and everything made from them).")],
+    folder: Annotated[
+        Path, typer.Argument(help="A run folder, or a condition or experiment folder: every run below it.")
+    ],
+    what: Annotated[
+        str,
+        typer.Option(
+            help="results; sweeps (and results); models (and everything made from them); datasets; outputs; plots."
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
 ) -> None:
-    """Remove what a run has written, by kind, so that it can be made again. Without --yes it only lists."""
-    from minima_volume.runs.clean import KINDS, files_of
-    from minima_volume.runs.clean import clean as remove
+    """Remove what runs have written, by kind, so that it can be made again. Without --yes it only lists.
+
+    Never outside run folders, never through a link. --what outputs empties executed notebooks.
+    """
+    from minima_volume.runs.clean import KINDS, clean_all, describe_cleaning
 
     if what not in KINDS:
         raise ConfigError(f"--what {what!r} is not known; allowed: {', '.join(KINDS)}")
-    files = remove(run_folder, what) if yes else None
-    if files is None:
-        found = files_of(run_folder, what)
-        size = sum(file.stat().st_size for file in found)
-        print(
-            *found,
-            f"{len(found)} files, {size / 1e6:.1f} MB would be removed; add --yes to remove them",
-            sep="\n",
-        )
-    else:
-        print(f"{len(files)} files removed")
+    found = clean_all(folder, what)
+    files = [file for run in found.values() for file in run]
+    if yes:
+        count = sum(map(len, clean_all(folder, what, dry_run=False).values()))
+        print(f"{count} files {'emptied' if what == 'outputs' else 'removed'}")
+        return
+    size = sum(file.stat().st_size for file in files)
+    lines = files if folder.resolve() in found else describe_cleaning(found, what).splitlines()[:-1]
+    print(
+        *lines,
+        f"{len(files)} files, {size / 1e6:.1f} MB would be {'emptied' if what == 'outputs' else 'removed'}; add --yes to "
+        f"{'empty' if what == 'outputs' else 'remove'} them ({KINDS[what]})",
+        sep="\n",
+    )
+
+
+@app.command()
+def propagate(
+    file: Annotated[Path, typer.Argument(help="A changed notebook or another file.")],
+    folder: Annotated[Path, typer.Argument(help="A condition or experiment folder: every run folder at or below it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Copy; without it only what differs is shown.")] = False,
+    drop_outputs: Annotated[
+        bool, typer.Option("--drop-outputs", help="Of executed notebooks; kept by default where a cell is the same.")
+    ] = False,
+) -> None:
+    """Copy a changed notebook or file to all run folders. Without --yes it only shows what differs."""
+    from minima_volume.runs.propagate import describe_propagation
+    from minima_volume.runs.propagate import propagate as copy
+
+    print(describe_propagation(copy(file, folder, keep_outputs=not drop_outputs, dry_run=not yes), dry_run=not yes))
 
 
 @app.command()

@@ -190,6 +190,34 @@ class Perturbation(Section):
         return self
 
 
+class Execution(Section):
+    """Where pieces of work are done: on this machine, unless a Dask cluster or a batch system is named."""
+
+    scheduler: str | None = None  # tcp://host:8786: a Dask scheduler that is running
+    cluster: Literal["slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None  # through dask-jobqueue
+    jobs: Count = 1  # of the batch system
+    options: dict[
+        str, Any
+    ] = {}  # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, queue, ...
+
+    @field_validator("scheduler")
+    @classmethod
+    def _scheduler(cls, value: str | None) -> str | None:
+        if value is not None and "://" not in value:
+            raise ValueError("tcp://<host>:<port>, the address that `dask scheduler` prints")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Execution:
+        if self.scheduler is not None and self.cluster is not None:
+            raise ValueError("scheduler and cluster are both set; set one of them to null")
+        return self
+
+    @property
+    def on_cluster(self) -> bool:
+        return self.scheduler is not None or self.cluster is not None
+
+
 class Gaussian(Section):
     """The Gaussian local volume: the probability that a perturbation of size sigma leaves the model in its minimum."""
 
@@ -267,6 +295,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     perturbation: Perturbation = Perturbation()
     volume: Volume = Volume()
+    execution: Execution = Execution()
 
     @model_validator(mode="after")
     def _one_data_set(self) -> Config:

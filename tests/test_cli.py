@@ -13,7 +13,7 @@ from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 import minima_volume as mv
 from minima_volume.config import write_yaml
 
-COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "notebooks")
+COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "propagate", "notebooks")
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_status_of_a_condition(digits_run, condition, cli, copied):
     mv.new_runs(folder, [(3, 13)])
     code, out, _ = cli("status", folder)
     lines = out.splitlines()
-    assert code == 0 and lines[0].split() == list(ALL_STAGES)
+    assert code == 0 and lines[0].split() == [*ALL_STAGES, "time"]
     assert lines[1].split() == ["model_0_data_10", *["complete"] * 5]
     assert lines[2].split() == ["model_3_data_13", *["missing"] * 5]
     assert "model_3_data_13, train:" in out

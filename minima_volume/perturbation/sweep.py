@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from minima_volume.errors import DamagedFileError
 from minima_volume.files import read_npz, write_npz
 from minima_volume.layout import Run
+from minima_volume.lock import locked
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.sweep_files import (
@@ -140,8 +141,13 @@ def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) ->
     Raises:
         MissingStageError: notebook 1 has not been run.
         StaleError: files in the folder were made from other weights, data or settings.
+        LockedError: another process works on the run.
     """
-    trained = load_models_and_data(run) if trained is None else trained
+    with locked(run.folder):
+        return _sweep(run, load_models_and_data(run) if trained is None else trained, progress)
+
+
+def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
     missing = missing_seeds(run, trained)
     workers = estimate_sweep(run, trained).workers if any(missing.values()) else 1
     todo = {level: shards(run, trained, level, seeds, workers) for level, seeds in missing.items() if seeds}
@@ -162,6 +168,12 @@ def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) ->
                 _merge(run, trained, shard.level, todo[shard.level])
     shutil.rmtree(run.shards, ignore_errors=True)
     return [run.sweep_file(landscape, level) for landscape, level in run.pairs()]
+
+
+def walked(run: Run) -> int:
+    """Directions in the shards of an unfinished sweep, over all minima."""
+    spans = [path.stem.split("_")[1:] for path in run.shards.glob("level_*/directions_*.npz")]
+    return sum(int(last) - int(first) + 1 for first, last in spans)
 
 
 def _shard_file(run: Run, shard: Shard) -> Path:

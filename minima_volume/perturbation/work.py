@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from minima_volume.config import Config
 from minima_volume.layout import Run
+from minima_volume.perturbation.cluster import ClusterError, cluster_tasks, connect, num_slots, wanted_cluster
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.provenance import threads, usable_device
 from minima_volume.training import Trained, load_models_and_data
@@ -21,6 +23,7 @@ Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 
 CORES_VARIABLE = "MINIMA_VOLUME_CORES"
+MAX_DEATHS = 3  # of worker processes, before a piece of work is given up
 STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
 
 
@@ -107,6 +110,9 @@ def usable_workers(config: Config, seconds: float) -> int:
     """One process per usable core; one alone for work of a few seconds (starting processes takes as long), and on a GPU."""
     if config.perturbation.workers is not None:
         return config.perturbation.workers
+    cluster = wanted_cluster(config.execution)
+    if cluster is not None and seconds >= STARTUP_SECONDS:
+        return max(2, num_slots(connect(cluster)))
     if config.experiment.device != "cpu" or seconds < STARTUP_SECONDS:
         return 1
     return usable_cores()
@@ -129,15 +135,47 @@ class Task(Protocol):
 def run_tasks(
     work: Callable[[AnyTask], Result], todo: Sequence[AnyTask], workers: int
 ) -> Iterator[tuple[AnyTask, Result]]:
-    """Do tasks in this process or on one-thread worker processes, and hand over each as soon as it is done."""
-    if workers == 1:
+    """Do tasks and hand over each as soon as it is done; the results do not depend on where.
+
+    In this process for one worker; else on one-thread processes of this machine, or on the cluster that the tasks'
+    `execution` section (or the pipeline) names. A process that is killed costs the tasks it was at, which are done again.
+
+    Raises:
+        ClusterError: processes died again and again, or the cluster went away.
+    """
+    cluster = wanted_cluster(todo[0].config.execution) if todo else None
+    if workers == 1 or not todo:
         for task in todo:
             yield _with_threads(work, task)
-        return
-    jobs = (joblib.delayed(_with_threads)(work, task) for task in todo)
-    yield from joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")(
-        jobs
-    )
+    elif cluster is not None:
+        yield from cluster_tasks(partial(_with_threads, work), todo, connect(cluster))
+    else:
+        yield from _process_tasks(work, list(todo), workers)
+
+
+def _process_tasks(
+    work: Callable[[AnyTask], Result], todo: list[AnyTask], workers: int
+) -> Iterator[tuple[AnyTask, Result]]:
+    left, deaths = dict(enumerate(todo)), 0
+    while left:
+        jobs = (joblib.delayed(_numbered)(work, number, task) for number, task in list(left.items()))
+        parallel = joblib.Parallel(
+            n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs"
+        )
+        try:
+            for number, result in parallel(jobs):
+                yield left.pop(number), result
+        except BrokenProcessPool as error:  # killed: out of memory, or by hand
+            deaths += 1
+            if deaths > MAX_DEATHS:
+                raise ClusterError(
+                    f"worker processes were killed {deaths} times; often there is too little memory: lower perturbation.workers "
+                    f"or perturbation.memory_gib. What is finished is kept"
+                ) from error
+
+
+def _numbered(work: Callable[[AnyTask], Result], number: int, task: AnyTask) -> tuple[int, Result]:
+    return number, _with_threads(work, task)[1]
 
 
 def _with_threads(work: Callable[[AnyTask], Result], task: AnyTask) -> tuple[AnyTask, Result]:

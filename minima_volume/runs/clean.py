@@ -1,18 +1,36 @@
-"""Removing what a run has written, by kind, so that it can be made again."""
+"""Removing what runs have written, by kind, so that it can be made again."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from minima_volume.errors import ConfigError
-from minima_volume.layout import read_run
+from minima_volume.files import write_text
+from minima_volume.layout import RUN_NOTEBOOKS, Run, read_run, run_path
+from minima_volume.lock import locked
+from minima_volume.runs.propagate import all_runs
 
-KINDS = ("results", "sweeps", "models")
+# what is lost, and how it is made again; a user's own files are never touched
+KINDS = {
+    "results": "radii, volumes, views, cutoffs and accuracies: computed again from models and sweeps, to the last bit on the "
+    "same machine",
+    "sweeps": "losses along directions, and the results: computed again from the models, to the last bit on the same machine",
+    "models": "everything: models are trained again, on another machine or version not to the last bit",
+    "datasets": "dataset.pt: drawn again from its source and the seeds by notebook 1; needed before any other notebook",
+    "outputs": "outputs of executed notebooks, the record with its tracebacks: only executing them again brings it back",
+    "plots": "figures: drawn again by `minima-volume run RUN --stage volume --stage cutoff`",
+}
 
 
 def files_of(run_folder: str | Path, what: str) -> list[Path]:
-    """The files of one kind: results (radii, volumes, views, cutoffs, accuracies), sweeps (and results), models (and all the rest).
+    """The files of one kind.
+
+    Kinds are results (radii, volumes, views, cutoffs, accuracies), sweeps (and results), models (and all the rest), datasets,
+    outputs (notebooks that have any; they are emptied, not removed) and plots. Nothing that is reached through a link, or lies
+    outside the run folder, is among them.
 
     Raises:
         ConfigError: no such kind.
@@ -20,11 +38,28 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
     if what not in KINDS:
         raise ConfigError(f"what: {what!r} is not known; allowed: {', '.join(KINDS)}")
     run = read_run(run_folder)
+    return sorted({file for file in _named(run, what) if file.is_file() and _inside(file, run.folder)})
+
+
+def _inside(file: Path, folder: Path) -> bool:
+    """Whether a file lies below a folder without a link on the way (the folder itself is resolved)."""
+    plain = Path(os.path.normpath(file))
+    return plain.is_relative_to(folder) and file.resolve() == plain
+
+
+def _named(run: Run, what: str) -> list[Path]:
+    """The files of a kind by their names."""
+    if what == "outputs":
+        return [run.folder / name for name in RUN_NOTEBOOKS if _has_outputs(run.folder / name)]
+    if what == "datasets":
+        return [run.dataset_file]
     variant = run.config.data.variant
     landscapes = [
         p for p in run.output.glob(f"{variant}_*") if p.is_dir() and not p.is_symlink() and _is_level(p.name, variant)
     ]
     files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.rglob("*")]
+    if what == "plots":
+        return [*(file for file in files if file.suffix == ".png"), run.loss_curves_figure]
     files += [folder / run.views_file(0).name for folder in landscapes]
     files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
     if what in ("sweeps", "models"):
@@ -36,7 +71,11 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
         ]
     if what == "models":
         files += list(run.models.glob("*.pt"))
-    return sorted(file for file in files if file.is_file() and not file.is_symlink())
+    return files
+
+
+def _has_outputs(notebook: Path) -> bool:
+    return notebook.is_file() and '"output_type"' in notebook.read_text(encoding="utf-8", errors="replace")
 
 
 def _is_level(name: str, variant: str) -> bool:
@@ -45,18 +84,65 @@ def _is_level(name: str, variant: str) -> bool:
 
 
 def clean(run_folder: str | Path, what: str) -> list[Path]:
-    """Remove the files of one kind and the folders they leave empty.
+    """Remove the files of one kind and the folders they leave empty; of `outputs`, empty the notebooks.
 
     Returns:
-        The files that were removed.
+        The files that were removed or emptied.
+
+    Raises:
+        LockedError: a pipeline works on the run.
     """
-    files = files_of(run_folder, what)
     run = read_run(run_folder)
-    for file in files:
-        file.unlink()
-    if what != "results":
+    with locked(run.folder):
+        files = files_of(run_folder, what)
+        if what == "outputs":
+            return [_emptied(file) for file in files]
+        for file in files:
+            file.unlink()
+        _tidy(run, files, what)
+    return files
+
+
+def clean_all(folder: str | Path, what: str, *, dry_run: bool = True) -> dict[Path, list[Path]]:
+    """Clean every run folder at or below a folder; as a dry run, the default, only find the files.
+
+    Args:
+        folder: a run folder, a condition or an experiment folder; links are not followed.
+        what: the kind, as in `files_of`.
+        dry_run: nothing is removed.
+
+    Returns:
+        For each run folder the files that were, or would be, removed.
+    """
+    return {run: files_of(run, what) if dry_run else clean(run, what) for run in all_runs(folder) or [run_path(folder)]}
+
+
+def describe_cleaning(files: Mapping[Path, list[Path]], what: str) -> str:
+    """A line for each run folder with the number of files and their size, and what it takes to have them again."""
+    sizes = {run: sum(file.stat().st_size for file in found) for run, found in files.items()}
+    lines = [f"{run}: {len(found)} files, {sizes[run] / 1e6:.1f} MB" for run, found in files.items()]
+    count = sum(map(len, files.values()))
+    return "\n".join([*lines, f"{count} files, {sum(sizes.values()) / 1e6:.1f} MB in all. {what} are {KINDS[what]}"])
+
+
+def _emptied(notebook: Path) -> Path:
+    import nbformat
+
+    content = nbformat.read(notebook, as_version=4)
+    content.metadata.pop("papermill", None)
+    content.cells = [cell for cell in content.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell in content.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return write_text(notebook, nbformat.writes(content) + "\n")
+
+
+def _tidy(run: Run, files: list[Path], what: str) -> None:
+    """Remove unfinished shards, which are of what is gone, and the folders that were left empty."""
+    if what in ("sweeps", "models") and _inside(run.shards, run.folder):
         shutil.rmtree(run.shards, ignore_errors=True)
     for folder in sorted({file.parent for file in files} | {file.parent.parent for file in files}, reverse=True):
         if folder != run.folder and folder.is_relative_to(run.folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-    return files

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import product
 from pathlib import Path
 
 from minima_volume.config import load_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import write_text
-from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, seeds_of
+from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, read_run, seeds_of
 
-BATCH_NOTEBOOKS = ("make_dataset_notebooks.ipynb", "full_pipeline.ipynb", "analyze_experiments_data.ipynb")
+BATCH_NOTEBOOKS = (
+    "make_dataset_notebooks.ipynb",
+    "full_pipeline.ipynb",
+    "Run Random Perturbs Parallel.ipynb",
+    "Run Volume Parallel.ipynb",
+    "propagate_file.ipynb",
+    "cleanup_files.ipynb",
+    "analyze_experiments_data.ipynb",
+)
 FIRST_DATA_SEED = 10
 
 
@@ -19,31 +28,44 @@ def notebook_source(name: str) -> str:
     return (resources.files("minima_volume") / "notebooks" / name).read_text(encoding="utf-8")
 
 
-def seed_pairs(count: int, condition: str | Path | None = None) -> list[tuple[int, int]]:
+def seed_pairs(count: int, condition: str | Path | None = None, *, cross: bool = False) -> list[tuple[int, int]]:
     """The study's pairs: model seed i with data seed 10 + i, or with the one data seed that a condition's config.yaml fixes.
+
+    Args:
+        count: of model seeds.
+        condition: a condition folder; None: no data seed is fixed.
+        cross: every model seed with every data seed, count x count pairs.
 
     >>> seed_pairs(2)
     [(0, 10), (1, 11)]
+    >>> seed_pairs(2, cross=True)
+    [(0, 10), (0, 11), (1, 10), (1, 11)]
     """
     fixed = None if condition is None else load_config(Path(condition) / CONFIG_NAME).seeds.data
-    return [(i, FIRST_DATA_SEED + i if fixed is None else fixed) for i in range(count)]
+    if fixed is not None:
+        return [(i, fixed) for i in range(count)]
+    data = range(FIRST_DATA_SEED, FIRST_DATA_SEED + count)
+    return list(product(range(count), data)) if cross else list(zip(range(count), data, strict=True))
 
 
-def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
+def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: bool = False) -> list[Path]:
     """Make run folders model_<i>_data_<j> in a condition folder: its config.yaml and the five notebooks.
 
-    A folder that is there already is left as it is, so nothing a user did is overwritten.
+    A folder that is there already is left as it is, so nothing a user did is overwritten unless they ask for it; what has been
+    computed never is.
 
     Args:
         condition: a folder with a config.yaml.
         pairs: (model seed, data seed) of each run.
+        overwrite: give folders that are there the condition's config.yaml and fresh notebooks.
 
     Returns:
         The folders, made or found.
 
     Raises:
         MissingStageError: the condition has no config.yaml.
-        ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data).
+        ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data);
+            or a folder to overwrite has computed something, or is a link. Then nothing is changed.
     """
     condition = Path(condition)
     source = condition / CONFIG_NAME
@@ -57,10 +79,25 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]]) -> list[Path]:
             f"{fixed}, or set seeds.data to null"
         )
     folders = [condition / f"model_{model}_data_{data}" for model, data in pairs]
+    there = {folder for folder in folders if (folder / CONFIG_NAME).exists()}
+    for folder in there if overwrite else ():
+        _refuse_to_overwrite(folder)
     for folder in folders:
-        if not (folder / CONFIG_NAME).exists():
-            _fill(folder, source, RUN_NOTEBOOKS)
+        if overwrite or folder not in there:
+            _fill(folder, source, RUN_NOTEBOOKS, overwrite=overwrite)
     return folders
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    """A link, or a run that has computed something: its config.yaml says what its files were made with."""
+    if folder.is_symlink():
+        raise ConfigError(f"{folder} is a link and is not written through; nothing was changed")
+    made = sorted(read_run(folder).models.glob("*.pt"))
+    if made:
+        raise ConfigError(
+            f"{folder} has computed something ({made[0].name}, ...) and is not overwritten; nothing was changed. Remove it with "
+            f"`minima-volume clean {folder} --what models` first"
+        )
 
 
 def new_folder(folder: str | Path, template: str | Path) -> Path:
@@ -82,9 +119,9 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     return folder
 
 
-def _fill(folder: Path, config: Path, notebooks: tuple[str, ...]) -> None:
+def _fill(folder: Path, config: Path, notebooks: tuple[str, ...], *, overwrite: bool = False) -> None:
     for name in notebooks:
-        if not (folder / name).exists():
+        if overwrite or not (folder / name).exists():
             write_text(folder / name, notebook_source(name))
     write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
 

@@ -1,68 +1,66 @@
-"""Every run folder of a condition through its five notebooks, each executed in place by papermill."""
+"""Every run folder of a condition through its five notebooks, as many at once as there are cores, GPUs or cluster workers."""
 
 from __future__ import annotations
 
-import logging
-import os
+import contextlib
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import pandas as pd
-from tqdm.auto import tqdm
 
+from minima_volume.config import Execution, load_config
 from minima_volume.errors import MinimaVolumeError
-from minima_volume.layout import STAGES, find_runs
+from minima_volume.layout import CONFIG_NAME, STAGES, find_runs
+from minima_volume.lock import OWNER_VARIABLE, locked, owner
+from minima_volume.perturbation.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
 from minima_volume.perturbation.work import CORES_VARIABLE, usable_cores
-from minima_volume.runs.stages import stage_states
+from minima_volume.runs.execute import Outcome, execute_stage, stop_kernels
+from minima_volume.runs.progress import Progress
+
+PERTURB_STAGES = ("train", "perturb")
+Execute = Callable[[Path, str, dict[str, str]], Outcome]
+VOLUME_STAGES = ("volume", "cutoff", "accuracy")
 
 
 class PipelineError(MinimaVolumeError):
     """Some runs failed; the message names each with its error's last line."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What happened to one stage of one run.
-
-    Attributes:
-        run: the run folder's name.
-        stage: train, perturb, volume, cutoff or accuracy.
-        outcome: done, skipped (it was complete), failed, or not reached.
-        seconds: how long the notebook ran.
-        error: the error's last line.
-    """
-
-    run: str
-    stage: str
-    outcome: str
-    seconds: float = 0.0
-    error: str = ""
-
-
 def run_pipeline(
-    condition: str | Path, runs: Sequence[Path] | None = None, *, jobs: int | None = None, progress: bool = True
+    condition: str | Path,
+    runs: Sequence[Path] | None = None,
+    *,
+    stages: Sequence[str] | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
 ) -> list[Outcome]:
     """Execute the notebooks of every run folder, in order; what is complete is skipped.
 
     The executed notebooks stay in the run folders as the record; a failed one keeps its traceback. A failure ends its own run
-    only: the others go on, and the caller learns of it from the outcomes (`raise_failures`).
+    only: the others go on, and the caller learns of it from the outcomes (`raise_failures`). Ctrl-C stops the kernels and
+    keeps what is finished; running again goes on from there.
 
     Args:
         condition: the condition folder.
         runs: run folders; all of the condition by default.
-        jobs: runs that are executed at once, each in kernels of its own; one per usable core by default. The cores are shared
-            out among them.
-        progress: show a progress bar.
+        stages: of train, perturb, volume, cutoff and accuracy; all by default. Stages are executed in this order.
+        jobs: runs that are executed at once, each in kernels of its own; by default one per usable core, per GPU, or per
+            worker of a cluster. The cores of one machine are shared out among them.
+        scheduler: tcp://host:port of a Dask scheduler; by default what execution.scheduler and execution.cluster of the
+            condition's config.yaml say.
+        progress: show progress bars.
 
     Returns:
         An outcome for each run and stage.
 
     Raises:
-        PipelineError: there are no run folders.
+        PipelineError: there are no run folders, or a stage is not known.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
     folders = [folder.resolve() for folder in folders]
@@ -70,75 +68,125 @@ def run_pipeline(
         raise PipelineError(
             f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"
         )
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    cores = usable_cores()
-    jobs = min(len(folders), cores if jobs is None else jobs)
-    bar = tqdm(total=len(folders) * len(STAGES), unit="notebook", disable=not progress, desc="pipeline")
-    with bar, _cores_for_each(max(1, cores // jobs)), ThreadPoolExecutor(jobs) as pool:
-        done = pool.map(lambda folder: _run_folder(folder, bar), folders)
-        return [outcome for outcomes in done for outcome in outcomes]
+    if unknown := set(stages or ()) - set(STAGES):
+        raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
+    wanted = [stage for stage in STAGES if stages is None or stage in stages]
+    execution = _execution(Path(condition), scheduler)
+    execute: Execute = execute_stage
+    stop: Callable[[], None] = stop_kernels
+    variables: list[dict[str, str]] = [{}]
+    if execution.on_cluster:
+        address = connect(execution, show=progress)
+        slots = num_slots(address)
+        if len(folders) >= slots:  # a notebook is a piece of work of the cluster, and does all of its own in its kernel
+            execute = _remote(address)
+            stop = partial(everywhere, address, stop_kernels, owner())
+            variables = [{CORES_VARIABLE: "1", SCHEDULER_VARIABLE: ""}]
+        else:  # few runs: kernels here, which hand their shards to the cluster
+            variables = [{SCHEDULER_VARIABLE: address, CORES_VARIABLE: str(slots)}]
+        jobs = min(len(folders), jobs or slots)
+    elif gpus := _gpus(Path(condition)):
+        jobs = min(len(folders), jobs or gpus)
+        variables = [{"CUDA_VISIBLE_DEVICES": str(i % gpus), CORES_VARIABLE: "1"} for i in range(jobs)]
+    else:
+        cores = usable_cores()
+        jobs = min(len(folders), cores if jobs is None else jobs)
+        variables = [{CORES_VARIABLE: str(max(1, cores // jobs))}]
+    return _run_all(folders, wanted, jobs, variables, execute, stop, progress)
 
 
-@contextmanager
-def _cores_for_each(count: int) -> Iterator[None]:
-    """Tell the kernels that are started in the block how many cores are theirs."""
-    before = os.environ.get(CORES_VARIABLE)
-    os.environ[CORES_VARIABLE] = str(count)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[CORES_VARIABLE]
-        else:
-            os.environ[CORES_VARIABLE] = before
+def _execution(condition: Path, scheduler: str | None) -> Execution:
+    """Where the condition's config.yaml wants its work done; each run's own is read by its notebooks."""
+    if scheduler is not None:
+        return Execution(scheduler=scheduler)
+    path = condition / CONFIG_NAME
+    return load_config(path).execution if path.is_file() else Execution()
 
 
-def _run_folder(folder: Path, bar: tqdm) -> list[Outcome]:
-    """The five notebooks of one run; after a failure the later ones are not reached."""
+def _gpus(condition: Path) -> int:
+    """GPUs to spread the runs over: none where the condition computes on the CPU or names one GPU."""
+    path = condition / CONFIG_NAME
+    if not path.is_file() or load_config(path).experiment.device != "cuda":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _run_all(
+    folders: Sequence[Path],
+    stages: Sequence[str],
+    jobs: int,
+    variables: Sequence[dict[str, str]],
+    execute: Execute,
+    stop: Callable[[], None],
+    show: bool,
+) -> list[Outcome]:
+    stopped = threading.Event()
+    places: Queue[int] = Queue()  # a run takes a place, which has a bar and perhaps a GPU, and gives it back
+    for place in range(jobs):
+        places.put(place)
+    with Progress(len(folders) * len(stages), jobs, show) as bars, ThreadPoolExecutor(jobs) as pool:
+
+        def one(folder: Path) -> list[Outcome]:
+            place = places.get()
+            try:
+                environment = {**variables[place % len(variables)], OWNER_VARIABLE: owner()}
+                return _run_folder(folder, stages, execute, environment, bars, place, stopped)
+            finally:
+                places.put(place)
+
+        pending = [pool.submit(one, folder) for folder in folders]
+        waiting = set(pending)
+        try:
+            while waiting:
+                _, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                bars.refresh()
+        except BaseException:  # Ctrl-C, or a notebook server that interrupts
+            stopped.set()
+            while waiting:  # a kernel that was just being started is found the next time
+                stop()
+                _, waiting = wait(waiting, timeout=0.3)
+            raise
+        return [outcome for future in pending for outcome in future.result()]
+
+
+def _run_folder(
+    folder: Path,
+    stages: Sequence[str],
+    execute: Execute,
+    environment: dict[str, str],
+    bars: Progress,
+    place: int,
+    stopped: threading.Event,
+) -> list[Outcome]:
+    """The notebooks of one run under one lock; after a failure the later ones are not reached."""
     outcomes: list[Outcome] = []
-    for stage in STAGES:
-        failed = any(outcome.outcome == "failed" for outcome in outcomes)
-        bar.set_postfix_str(f"{folder.name}: {stage}")
-        outcomes.append(Outcome(folder.name, stage, "not reached") if failed else _execute(folder, stage))
-        bar.update()
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(MinimaVolumeError):  # taken by others, read-only, gone: each stage says so itself
+            held.enter_context(locked(folder))
+        for stage in stages:
+            if stopped.is_set() or any(outcome.outcome == "failed" for outcome in outcomes):
+                outcomes.append(Outcome(folder.name, stage, "not reached"))
+            else:
+                bars.begin(place, folder.name, stage)
+                outcomes.append(execute(folder, stage, environment))
+            bars.end(place, outcomes[-1])
     return outcomes
 
 
-def _execute(folder: Path, stage: str) -> Outcome:
-    import papermill  # here, because it takes seconds and only the pipeline needs it
-    from papermill.exceptions import PapermillExecutionError
+def _remote(address: str) -> Execute:
+    """Execute stages on the workers of a cluster."""
 
-    name = STAGES[stage]
-    if stage_states(folder)[stage].complete:
-        return Outcome(folder.name, stage, "skipped")
-    if not (folder / name).is_file():
-        return Outcome(folder.name, stage, "failed", error=f"{name} is not in the run folder")
-    temporary = folder / f".{stage}.executing.ipynb"
-    start = time.perf_counter()
-    error = ""
-    try:
-        papermill.execute_notebook(
-            str(folder / name),
-            str(temporary),
-            parameters={"run_folder": "."},
-            resources={
-                "metadata": {"path": str(folder)}
-            },  # the kernel's folder; papermill's cwd would move this whole process
-            progress_bar=False,
-            log_output=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: each kernel would warn about its transport
-        )
-    except PapermillExecutionError as failure:
-        error = f"{failure.ename}: {failure.evalue}".strip().splitlines()[0]
-    except Exception as failure:  # no kernel, unreadable notebook, full disk: the run fails, the others go on
-        error = f"{type(failure).__name__}: {failure}".strip().splitlines()[0]
-    finally:
-        if temporary.is_file():
-            temporary.replace(folder / name)
-    seconds = time.perf_counter() - start
-    if not error and not (state := stage_states(folder)[stage]).complete:
-        error = f"the notebook ran, but its files are {state.name}: {state.reason}"
-    return Outcome(folder.name, stage, "failed" if error else "done", seconds, error)
+    def execute(folder: Path, stage: str, environment: dict[str, str]) -> Outcome:
+        start = time.perf_counter()
+        try:
+            return submit(address, execute_stage, folder, stage, environment)
+        except Exception as failure:  # a worker that died, a scheduler that went away
+            error = f"{type(failure).__name__}: {failure}".strip().splitlines()[0]
+            return Outcome(folder.name, stage, "failed", time.perf_counter() - start, error)
+
+    return execute
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -148,7 +196,8 @@ def outcome_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
         for o in outcomes
     ]
     order = list(dict.fromkeys(o.run for o in outcomes))
-    return pd.DataFrame(cells).pivot(index="run", columns="stage", values="what").loc[order, list(STAGES)]
+    stages = [stage for stage in STAGES if any(o.stage == stage for o in outcomes)]
+    return pd.DataFrame(cells).pivot(index="run", columns="stage", values="what").loc[order, stages]
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files import read_json, read_npz
 from minima_volume.layout import STAGES, Run, read_run
-from minima_volume.perturbation.sweep import estimate_sweep, missing_seeds, sweep
+from minima_volume.perturbation.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
 from minima_volume.volume.cutoffs import cutoffs
@@ -104,7 +104,7 @@ def _sweep_state(run: Run, trained: Trained) -> State:
         return COMPLETE
     return State(
         "missing" if missing == wanted and not run.shards.exists() else "partial",
-        f"{wanted - missing} of {wanted} directions",
+        f"{min(wanted, wanted - missing + walked(run))} of {wanted} directions",
     )
 
 

@@ -1,0 +1,176 @@
+"""Work on a Dask cluster: one that is running, or one made of a batch system's jobs (Slurm, PBS, ...)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from minima_volume.config import Execution
+from minima_volume.errors import ConfigError, MinimaVolumeError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+SCHEDULER_VARIABLE = (
+    "MINIMA_VOLUME_SCHEDULER"  # the pipeline tells its kernels; empty: no cluster, whatever config.yaml says
+)
+CLASSES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+    "oar": "OARCluster",
+    "moab": "MoabCluster",
+    "htcondor": "HTCondorCluster",
+}
+DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
+CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
+
+
+class ClusterError(MinimaVolumeError):
+    """A cluster cannot be reached, has no workers, or lost them; what was finished is kept."""
+
+
+def wanted_cluster(execution: Execution) -> Execution | None:
+    """The cluster that work goes to, None where it stays on this machine; a pipeline's word is above config.yaml's."""
+    told = os.environ.get(SCHEDULER_VARIABLE)
+    if told is not None:
+        return Execution(scheduler=told) if told else None
+    return execution if execution.on_cluster else None
+
+
+def connect(execution: Execution, *, show: bool = False) -> str:
+    """The address of a scheduler that answers and has a worker; a batch system's cluster is started once in a process.
+
+    Args:
+        execution: the section of config.yaml.
+        show: print where the work goes, and the dashboard's link.
+
+    Raises:
+        ClusterError: nothing answers, or no worker came.
+    """
+    address = execution.scheduler or _started(execution.model_dump_json()).scheduler_address
+    client = _client(address)
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS if execution.scheduler else WORKER_SECONDS)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"the Dask scheduler at {address} has no workers; start some with `dask worker {address} --nthreads 1`"
+        ) from error
+    if show:
+        print(f"work goes to the {num_slots(address)} workers of {address}; dashboard: {client.dashboard_link}")
+    return address
+
+
+@cache
+def _client(address: str) -> Any:
+    from distributed import Client
+
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    try:
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"execution.scheduler: nothing answers at {address!r} ({error}); start one with `dask scheduler`, or set it to null"
+        ) from error
+
+
+@cache
+def _started(execution: str) -> Any:
+    cluster = make_jobqueue(Execution.model_validate_json(execution))
+    cluster.scale(jobs=Execution.model_validate_json(execution).jobs)
+    return cluster
+
+
+def make_jobqueue(execution: Execution) -> Any:
+    """A dask-jobqueue cluster without jobs; `.job_script()` is what will be submitted.
+
+    Raises:
+        ConfigError: dask-jobqueue is not installed, or does not take the options.
+    """
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise ConfigError(
+            "execution.cluster needs dask-jobqueue: `pip install minima_volume[jobqueue]`, or set it to null"
+        ) from error
+    assert execution.cluster is not None
+    kind = getattr(dask_jobqueue, CLASSES[execution.cluster])
+    try:
+        return kind(**{**DEFAULTS, **execution.options})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"execution.options {execution.options}: {error}") from error
+
+
+def num_slots(address: str) -> int:
+    """Pieces of work that a cluster does at once."""
+    return max(1, sum(_client(address).nthreads().values()))
+
+
+def cluster_tasks(call: Callable[[Task], Result], todo: Sequence[Task], address: str) -> Iterator[Result]:
+    """Do tasks on a cluster's workers and hand over each result as soon as it is there.
+
+    A few more tasks than there are workers are under way, so that memory stays flat. A task whose worker dies is done again
+    elsewhere, up to three times.
+
+    Raises:
+        ClusterError: the scheduler went away, or a task killed its workers.
+    """
+    from distributed import as_completed
+
+    client, rest = _client(address), iter(todo)
+    under_way: set[Any] = set()
+    try:
+        waiting = as_completed()
+        more = True
+        while more or under_way:
+            room = 2 * num_slots(address) if more else 0
+            while more and len(under_way) < room:
+                try:
+                    future = client.submit(call, next(rest), pure=False)
+                except StopIteration:
+                    more = False
+                    break
+                under_way.add(future)
+                waiting.add(future)
+            if not under_way:
+                break
+            future = next(waiting)
+            under_way.discard(future)
+            yield _result(future, address)
+    finally:
+        if under_way:
+            with contextlib.suppress(Exception):
+                client.cancel(list(under_way))
+
+
+def submit(address: str, call: Callable[..., Result], *arguments: Any) -> Result:
+    """Do one thing on a worker of a cluster and wait for it."""
+    return _result(_client(address).submit(call, *arguments, pure=False), address)
+
+
+def everywhere(address: str, call: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function in every worker's process."""
+    _client(address).run(call, *arguments)
+
+
+def _result(future: Any, address: str) -> Any:
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"the workers of {address} that did a piece of work died ({' '.join(str(error).split())[:160]}); often there is too "
+            "little memory: give each more, or lower perturbation.memory_gib. What is finished is kept"
+        ) from error
+    except (CancelledError, OSError) as error:
+        raise ClusterError(
+            f"the Dask scheduler at {address} went away; what is finished is kept, run again to go on ({type(error).__name__})"
+        ) from error

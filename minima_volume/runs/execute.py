@@ -1,0 +1,147 @@
+"""One notebook of one run, executed in place in a kernel of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minima_volume.layout import STAGES
+from minima_volume.lock import OWNER_VARIABLE, locked
+from minima_volume.runs.stages import stage_states
+
+_KERNELS: dict[int, str] = {}  # process id -> owner, of the kernels that this process has running
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one stage of one run.
+
+    Attributes:
+        run: the run folder's name.
+        stage: train, perturb, volume, cutoff or accuracy.
+        outcome: done, skipped (it was complete), failed, interrupted, or not reached.
+        seconds: how long the notebook ran.
+        error: the error's last line.
+    """
+
+    run: str
+    stage: str
+    outcome: str
+    seconds: float = 0.0
+    error: str = ""
+
+
+def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Execute a stage's notebook unless the stage is complete; whatever goes wrong is in the outcome.
+
+    The executed notebook replaces the run folder's own, as the record; a failed one has its traceback, one whose kernel died
+    says so in the cell that was running.
+
+    Args:
+        folder: the run folder.
+        stage: train, perturb, volume, cutoff or accuracy.
+        environment: variables of the kernel, besides those of this process.
+    """
+    start = time.perf_counter()
+    environment = dict(environment or {})
+    try:
+        if stage_states(folder)[stage].complete:
+            return Outcome(folder.name, stage, "skipped")
+        with locked(folder, environment.get(OWNER_VARIABLE)):
+            error = _execute(folder, stage, environment)
+    except Exception as failure:  # locked, read-only, gone: the run fails, the others go on
+        error = _line(type(failure).__name__, failure)
+    seconds = time.perf_counter() - start
+    if not error and not (state := stage_states(folder)[stage]).complete:
+        error = f"the notebook ran, but its files are {state.name}: {state.reason}"
+    return Outcome(folder.name, stage, "failed" if error else "done", seconds, error)
+
+
+def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
+    """The error's last line, empty where there is none."""
+    import papermill  # here, because it takes seconds and only the pipeline needs it
+    from papermill.exceptions import PapermillExecutionError
+
+    name = STAGES[stage]
+    if not (folder / name).is_file():
+        return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    temporary = folder / f".{stage}.executing.ipynb"
+    temporary.unlink(missing_ok=True)
+    error = ""
+    try:
+        papermill.execute_notebook(
+            str(folder / name),
+            str(temporary),
+            parameters={"run_folder": "."},
+            resources={"metadata": {"path": str(folder)}},  # the kernel's folder; cwd would move this whole process
+            progress_bar=False,
+            log_output=False,
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: each kernel would warn about its transport
+            kernel_manager_class=_manager(environment),
+        )
+    except PapermillExecutionError as failure:
+        error = _line(failure.ename, failure.evalue)
+    except Exception as failure:  # no kernel, a kernel that died, unreadable notebook, full disk
+        error = _line(type(failure).__name__, failure)
+        with contextlib.suppress(Exception):
+            _note(temporary, type(failure).__name__, str(failure))
+    finally:
+        if temporary.is_file():
+            temporary.replace(folder / name)
+    return error
+
+
+def _line(kind: str, failure: object) -> str:
+    return f"{kind}: {failure}".strip().splitlines()[0]
+
+
+def _manager(environment: dict[str, str]) -> Any:
+    """A kernel manager whose kernels have variables of their own, and can be stopped by `stop_kernels`."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    owner = environment.get(OWNER_VARIABLE, "")
+
+    class Manager(AsyncKernelManager):
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            await AsyncKernelManager.start_kernel(self, **options | {"env": {**os.environ, **environment}})
+            self.minima_volume_pid = getattr(self.provisioner, "pid", None)
+            if self.minima_volume_pid:
+                _KERNELS[self.minima_volume_pid] = owner
+
+        def cleanup_connection_file(self) -> None:
+            _KERNELS.pop(getattr(self, "minima_volume_pid", 0) or 0, None)
+            super().cleanup_connection_file()
+
+    return Manager
+
+
+def stop_kernels(owner: str | None = None) -> None:
+    """Kill the kernels that this process has running, with the processes they started; their notebooks end as failed.
+
+    Args:
+        owner: only those of this owner of locks; all by default.
+    """
+    for pid, whose in list(_KERNELS.items()):
+        if owner is None or whose == owner:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)  # a kernel leads a process group of its own
+
+
+def _note(path: Path, kind: str, message: str) -> None:
+    """Write an error that the kernel could not report into the cell it happened in: the last that had started."""
+    import nbformat
+
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    begun = [cell for cell in code if cell.metadata.get("papermill", {}).get("start_time")]
+    cell = (begun or code)[-1 if begun else 0]
+    cell.outputs.append(nbformat.v4.new_output("error", ename=kind, evalue=message, traceback=[f"{kind}: {message}"]))
+    nbformat.write(notebook, path)

@@ -1,0 +1,90 @@
+"""Progress of many runs: one bar over all notebooks with the time that is left, one for each run being worked on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+
+from tqdm.auto import tqdm
+
+from minima_volume.layout import STAGES
+from minima_volume.lock import age
+from minima_volume.runs.execute import Outcome
+
+MOST_BARS = 8  # more runs at once than this share the overall bar only
+
+
+class Progress:
+    """One overall bar, and one for each place that a run is worked on in.
+
+    The time left is the mean time of each stage's finished notebooks times those that are still to come, shared out among the
+    places; nothing is said before the first run has shown what its stages take.
+    """
+
+    def __init__(self, total: int, places: int, show: bool) -> None:
+        self.lock, self.places, self.left = threading.Lock(), places, total
+        self.taken: dict[str, list[float]] = {}
+        self.begun: dict[int, tuple[str, str, float]] = {}
+        form = "{desc}: {n_fmt}/{total_fmt} notebooks |{bar}| {elapsed}{postfix}"
+        self.bar = tqdm(total=total, disable=not show, desc="pipeline", bar_format=form, position=0)
+        shown = show and 1 < places <= MOST_BARS
+        self.bars = [
+            tqdm(total=len(STAGES), bar_format="{desc}", position=1 + i, leave=False, disable=not shown)
+            for i in range(places if shown else 0)
+        ]
+
+    def begin(self, place: int, run: str, stage: str) -> None:
+        """A run's stage begins in a place."""
+        with self.lock:
+            self.begun[place] = run, stage, time.monotonic()
+            self._show(place)
+
+    def end(self, place: int, outcome: Outcome) -> None:
+        """A run's stage has ended."""
+        with self.lock:
+            self.begun.pop(place, None)
+            self.left -= 1
+            if outcome.outcome == "done":
+                self.taken.setdefault(outcome.stage, []).append(outcome.seconds)
+            self.bar.update()
+            self.bar.set_postfix_str(self.remaining(), refresh=False)
+            self._show(place)
+
+    def remaining(self) -> str:
+        """The time left in words, empty while nothing is known.
+
+        Stages that no run has finished yet are taken to last as long as the mean of those that are known.
+        """
+        if not self.taken or not self.left:
+            return ""
+        means = [sum(seconds) / len(seconds) for seconds in self.taken.values()]
+        return f"about {age(self.left * sum(means) / len(means) / self.places)} left"
+
+    def refresh(self) -> None:
+        """Draw all bars anew, with the time that has passed."""
+        with self.lock:
+            self.bar.refresh()
+            for place in range(len(self.bars)):
+                self._show(place)
+
+    def _show(self, place: int) -> None:
+        if place >= len(self.bars):
+            return
+        if place not in self.begun:
+            self.bars[place].set_description_str("")
+            return
+        run, stage, since = self.begun[place]
+        number = list(STAGES).index(stage) + 1
+        self.bars[place].set_description_str(
+            f"  {run}: {stage} ({number} of {len(STAGES)}), {age(time.monotonic() - since)}"
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for bar in (*self.bars, self.bar):
+            bar.close()

@@ -1,0 +1,132 @@
+"""What is done of many runs, as a table, read from their files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from minima_volume.errors import ConfigError
+from minima_volume.layout import STAGES, find_runs, seeds_of
+from minima_volume.lock import age, lock_of
+from minima_volume.runs.stages import State, stage_states
+
+BAD = ("failed", "stale", "damaged", "invalid")
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage of one run.
+
+    Attributes:
+        run: the run folder's name.
+        stage: train, perturb, volume, cutoff or accuracy.
+        state: complete, partial, missing, failed (its notebook ended in an error), stale, damaged or invalid.
+        done: what there is of a partial one, or why it is not complete.
+        seconds: how long its executed notebook took, None where none was executed.
+        error: the last line of the error that its notebook ended in.
+        working: who works on the run now.
+    """
+
+    run: str
+    stage: str
+    state: str
+    done: str
+    seconds: float | None
+    error: str
+    working: str
+
+
+def status(folder: str | Path) -> list[StageStatus]:
+    """Every stage of a run folder, or of all run folders of a condition.
+
+    Raises:
+        ConfigError: there is no such folder, or no run in it.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(
+            f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}"
+        )
+    if not folder.is_dir():
+        raise ConfigError(f"folder {folder} does not exist")
+    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
+    if not runs:
+        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
+    return [row for run in runs for row in _rows(run.resolve())]
+
+
+def _rows(run: Path) -> list[StageStatus]:
+    lock = lock_of(run)
+    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in stage_states(run).items()]
+
+
+def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
+    seconds, error = executed(run / STAGES[stage])
+    if state.complete:
+        error = ""  # an older error, mended since
+    name = "failed" if error and state.name in ("missing", "partial") else state.name
+    return StageStatus(run.name, stage, name, state.reason, seconds, error, working)
+
+
+def executed(notebook: Path) -> tuple[float | None, str]:
+    """Seconds that an executed notebook took (None: not executed by the pipeline) and its error's last line (empty: none)."""
+    try:
+        content: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))
+        errors = [
+            output
+            for cell in content["cells"]
+            for output in cell.get("outputs", ())
+            if output.get("output_type") == "error"
+        ]
+        seconds = content["metadata"].get("papermill", {}).get("duration")
+        line = f"{errors[-1]['ename']}: {errors[-1]['evalue']}".strip().splitlines()[0] if errors else ""
+        return seconds, line
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None, ""
+
+
+def status_table(folder: str | Path) -> pd.DataFrame:
+    """A row for each run: its stages, what is done of the first that is not complete, the time taken, the error's last line."""
+    return _table(status(folder))
+
+
+def _table(rows: Sequence[StageStatus]) -> pd.DataFrame:
+    table = []
+    for run in dict.fromkeys(row.run for row in rows):
+        mine = [row for row in rows if row.run == run]
+        first = next((row for row in mine if row.state != "complete"), None)
+        taken = [row.seconds for row in mine if row.seconds is not None]
+        table.append(
+            {"run": run}
+            | {row.stage: row.state for row in mine}
+            | {
+                "done": first.done if first is not None and first.state == "partial" else "",
+                "time": age(sum(taken)) if taken else "",
+                "working": mine[0].working,
+                "error": next((row.error for row in mine if row.error), ""),
+            }
+        )
+    return pd.DataFrame(table).set_index("run")
+
+
+def describe_status(rows: Sequence[StageStatus]) -> str:
+    """The table in text: a line for each run; below it why the stages that are not complete are not."""
+    table = _table(rows)
+    width = max(len(row.run) for row in rows)
+    lines = [" ".join([" " * width, *(f"{stage:>9}" for stage in STAGES), f"{'time':>7}"])]
+    for run, row in table.iterrows():
+        lines.append(
+            " ".join([f"{run:<{width}}", *(f"{row[stage]:>9}" for stage in STAGES), f"{row['time']:>7}"]).rstrip()
+        )
+    working = dict.fromkeys(f"{row.run}: in use by {row.working}" for row in rows if row.working)
+    reasons = dict.fromkeys(
+        f"{row.run}, {row.stage}: {row.error or row.done}"
+        for row in rows
+        if row.state != "complete" and (row.error or row.done)
+    )
+    return "\n".join([*lines, *working, *reasons])

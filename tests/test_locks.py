@@ -1,0 +1,136 @@
+"""Locks of run folders: owner and age, dead owners are taken over, others are explained."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, replace
+
+import pytest
+
+import minima_volume as mv
+from minima_volume.errors import MissingStageError
+from minima_volume.lock import LOCK_NAME, OWNER_VARIABLE, Lock, LockedError, _process, lock_of, locked, owner
+
+HOLD = "import sys,time; from pathlib import Path; from minima_volume.lock import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+
+
+def hold(folder, **environment):
+    """Another process that holds the folder's lock."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_live_process_keeps_others_out_and_a_killed_one_does_not(tmp_path):
+    """SIGKILL leaves the file; the next one takes it over and leaves nothing behind."""
+    process = hold(tmp_path)
+    try:
+        with pytest.raises(
+            LockedError, match=rf"in use by process {process.pid} of .* on {socket.gethostname()}, for \d+ s"
+        ):
+            locked(tmp_path).__enter__()
+        assert lock_of(tmp_path).pid == process.pid
+        with locked(tmp_path, lock_of(tmp_path).owner):  # on behalf of the one who holds it
+            pass
+        assert (tmp_path / LOCK_NAME).exists()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert (tmp_path / LOCK_NAME).exists() and lock_of(tmp_path) is None
+    with locked(tmp_path):
+        assert lock_of(tmp_path).pid == os.getpid()
+    assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_a_process_with_the_same_id_is_another_one(tmp_path):
+    """The start of the process tells them apart."""
+    me = _process(os.getpid())
+    write(tmp_path, replace(me, owner="other", started=me.started - 1000))
+    with locked(tmp_path):
+        pass
+    write(tmp_path, replace(me, owner="other"))
+    with pytest.raises(LockedError):
+        locked(tmp_path).__enter__()
+
+
+def test_of_another_host_nothing_is_known(tmp_path):
+    """Not taken over: who, where, how long, and what to delete."""
+    write(tmp_path, Lock("x", "far-away", 1, 0.0, "ada", 0.0))
+    with pytest.raises(LockedError) as error:
+        locked(tmp_path).__enter__()
+    message = str(error.value)
+    assert "process 1 of ada on far-away, for " in message and f"delete {tmp_path / LOCK_NAME}" in message
+
+
+def test_kernels_work_under_the_lock_of_their_pipeline(tmp_path):
+    """Let in by the variable, and the lock stays the pipeline's."""
+    with locked(tmp_path):
+        child = hold(tmp_path, **{OWNER_VARIABLE: owner()})
+        child.kill()
+        child.wait()
+        assert lock_of(tmp_path).pid == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["", "{", json.dumps({"pid": 3})])
+def test_an_unreadable_lock_is_free(content, tmp_path):
+    """As a full disk leaves it."""
+    (tmp_path / LOCK_NAME).write_text(content, encoding="utf-8")
+    with locked(tmp_path):
+        assert lock_of(tmp_path) is not None
+
+
+def test_of_many_who_find_a_stale_lock_one_takes_it(tmp_path):
+    """Sixteen at once, each an owner of its own."""
+    write(tmp_path, Lock("gone", socket.gethostname(), 2**22 + 1, 0.0, "ada", 0.0))
+    inside, most, refused, gate = [], [], [], threading.Barrier(16)
+
+    def take(name):
+        gate.wait()
+        try:
+            with locked(tmp_path, name):
+                inside.append(name)
+                most.append(len(inside))
+                gate.wait(timeout=20)  # until all have tried
+                inside.remove(name)
+        except LockedError:
+            refused.append(name)
+            gate.wait(timeout=20)
+
+    threads = [threading.Thread(target=take, args=(f"owner {i}",)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and len(refused) == 15
+
+
+def test_a_folder_that_is_gone_or_cannot_be_written(tmp_path, monkeypatch):
+    """One error that names it; a folder deleted while it was locked is no error."""
+    with pytest.raises(MissingStageError, match="nowhere cannot be written to: No such file"):
+        locked(tmp_path / "nowhere").__enter__()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder):
+        (folder / LOCK_NAME).unlink()
+        folder.rmdir()
+
+
+def test_a_sweep_is_refused_while_another_process_works_on_the_run(copied):
+    """And nothing changes."""
+    write(copied.folder, Lock("x", "far-away", 1, 0.0, "ada", 0.0))
+    copied.sweep_file(0, 0).unlink()
+    with pytest.raises(LockedError, match="model_0_data_10 is in use by process 1 of ada on far-away"):
+        mv.sweep(copied, progress=False)
+    assert not copied.sweep_file(0, 0).exists()
+
+
+def write(folder, lock):
+    (folder / LOCK_NAME).write_text(json.dumps(asdict(lock)), encoding="utf-8")

@@ -1,0 +1,238 @@
+"""The pipeline when things go wrong: the rest finishes, nothing complete is lost, table and exit code say what happened."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from helpers import tiny, tree
+
+import minima_volume as mv
+from minima_volume.config import write_yaml
+from minima_volume.layout import PERTURB, RUN_NOTEBOOKS, STAGES, TRAIN
+from minima_volume.lock import LOCK_NAME, Lock
+from minima_volume.runs.create import notebook_source
+from minima_volume.runs.execute import Outcome
+from minima_volume.runs.pipeline import PipelineError, raise_failures, run_pipeline
+from minima_volume.runs.progress import Progress
+from minima_volume.runs.stages import run_stage
+from minima_volume.runs.status import describe_status, executed, status
+
+QUICK = {
+    "data.levels": [0],
+    "perturbation.num_directions": 2,
+    "volume.loss_thresholds": [0.5],
+    "volume.accuracy_thresholds": None,
+    "training.epochs": 20,
+}
+SKIPPED, NOT_REACHED = ["skipped"] * 5, ["not reached"] * 4
+
+
+@pytest.fixture
+def condition(tmp_path):
+    """Three runs."""
+    write_yaml(tmp_path / "config.yaml", tiny(QUICK))
+    mv.new_runs(tmp_path, mv.seed_pairs(3))
+    return tmp_path
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Notebooks are executed by running their stages here; `before` is called with the run folder and the stage first."""
+    hooks = []
+
+    def execute(source, target, **options):
+        folder, stage = Path(source).parent, next(key for key, name in STAGES.items() if name == Path(source).name)
+        for hook in hooks:
+            hook(folder, stage)
+        run_stage(mv.open_run(folder, stage), stage, progress=False)
+        shutil.copy(source, target)
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    return hooks.append
+
+
+def outcomes_of(condition, **options):
+    found = run_pipeline(condition, jobs=1, progress=False, **options)
+    return {run.name: [o.outcome for o in found if o.run == run.name] for run in mv.find_runs(condition)}, found
+
+
+def test_a_run_folder_deleted_while_it_is_worked_on(condition, in_process):
+    """It fails, says so, and comes back in no form; the others finish."""
+
+    def delete(folder, stage):
+        if (folder.name, stage) == ("model_1_data_11", "perturb"):
+            shutil.rmtree(folder)
+
+    in_process(delete)
+    found = run_pipeline(condition, jobs=1, progress=False)
+    by_run = {name: [o for o in found if o.run == name] for name in dict.fromkeys(o.run for o in found)}
+    assert [o.outcome for o in by_run["model_1_data_11"]] == ["done", "failed", *["not reached"] * 3]
+    assert "does not exist" in by_run["model_1_data_11"][1].error
+    assert all(o.outcome == "done" for name in ("model_0_data_10", "model_2_data_12") for o in by_run[name])
+    assert not (condition / "model_1_data_11").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_and_a_read_only_folder(code, condition, in_process, monkeypatch):
+    """The sweep of one run cannot be written: its models stay, no half file; with space again it goes on from there."""
+    replace = Path.replace
+    full = [True]
+
+    def fail(self, target):
+        if full and "model_0" in str(target) and Path(target).suffix == ".npz":
+            raise OSError(code, os.strerror(code))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    in_process(lambda folder, stage: None)
+    found, outcomes = outcomes_of(condition)
+    assert found["model_0_data_10"] == ["done", "failed", *["not reached"] * 3]
+    assert found["model_2_data_12"] == ["done"] * 5
+    with pytest.raises(PipelineError, match=rf"1 of 3 runs failed: model_0_data_10, .*{os.strerror(code)}"):
+        raise_failures(outcomes)
+    left = {path.name for path in (condition / "model_0_data_10").rglob("*") if path.is_file()}
+    assert left == {"config.yaml", *RUN_NOTEBOOKS, "dataset.pt", "model_additional_0.pt"}
+    full.clear()
+    found, _ = outcomes_of(condition)
+    assert found["model_0_data_10"] == ["skipped", *["done"] * 4] and found["model_1_data_11"] == SKIPPED
+
+
+def test_a_run_that_another_pipeline_works_on(condition, in_process):
+    """It is left alone and named with the owner; in the status table, too."""
+    in_process(lambda folder, stage: None)
+    lock = Lock("x", "far-away", 7, 0.0, "ada", time.time() - 200)
+    (condition / "model_1_data_11" / LOCK_NAME).write_text(json.dumps(asdict(lock)), encoding="utf-8")
+    before = tree(condition / "model_1_data_11")
+    found, outcomes = outcomes_of(condition)
+    assert found["model_1_data_11"] == ["failed", *NOT_REACHED] and tree(condition / "model_1_data_11") == before
+    assert "in use by process 7 of ada on far-away, for 3 min" in next(o.error for o in outcomes if o.error)
+    assert "model_1_data_11: in use by process 7" in describe_status(status(condition))
+    assert not (condition / "model_0_data_10" / LOCK_NAME).exists()
+
+
+def test_two_pipelines_in_two_processes(condition, in_process):
+    """The second one finds the first one's lock in every run that is being worked on."""
+    seen = []
+
+    def second(folder, stage):
+        if stage == "train" and not seen:
+            command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(condition), "--stage", "train", "-q"]
+            environment = {k: v for k, v in os.environ.items() if k != "MINIMA_VOLUME_OWNER"}
+            fake = "import papermill; papermill.execute_notebook = None; from minima_volume.cli import main; main()"
+            command = [sys.executable, "-c", fake, *command[3:]]
+            for run in mv.find_runs(condition)[1:]:
+                shutil.move(run, condition / f"aside_{run.name}")
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+            seen.append((done.returncode, done.stderr))
+
+    in_process(second)
+    found = run_pipeline(condition, mv.find_runs(condition)[:1], jobs=1, stages=["train"], progress=False)
+    assert [o.outcome for o in found] == ["done"]
+    assert seen[0][0] == 1 and f"model_0_data_10 is in use by process {os.getpid()}" in seen[0][1], seen
+
+
+def test_some_stages(condition, in_process):
+    """Only those asked for, in their order; what they need and is missing is said."""
+    in_process(lambda folder, stage: None)
+    found, _ = outcomes_of(condition, stages=["perturb", "train"])
+    assert set(map(tuple, found.values())) == {("done", "done")}
+    assert {stage: s.name for stage, s in mv.stage_states(condition / "model_0_data_10").items()} == {
+        "train": "complete",
+        "perturb": "complete",
+        **dict.fromkeys(("volume", "cutoff", "accuracy"), "missing"),
+    }
+    with pytest.raises(PipelineError, match="stage 'walk' is not known; allowed: train, perturb"):
+        run_pipeline(condition, stages=["walk"], progress=False)
+
+
+# ---- what is shown
+
+
+def test_the_status_table(condition, in_process):
+    """State, what is done, time and the error's last line; an error that was mended since is not shown."""
+    in_process(lambda folder, stage: None)
+    run_pipeline(condition, mv.find_runs(condition)[:1], jobs=1, progress=False)
+    run = condition / "model_1_data_11"
+    notebook = nbformat.reads(notebook_source(TRAIN), as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("error", ename="DataError", evalue="no samples\nmore", traceback=["x"])]
+    notebook.metadata["papermill"] = {"duration": 200.0}
+    nbformat.write(notebook, run / TRAIN)
+    assert executed(run / TRAIN) == (200.0, "DataError: no samples")
+    table = mv.status_table(condition)
+    assert list(table.columns) == [*STAGES, "done", "time", "working", "error"]
+    assert table.loc["model_0_data_10", list(STAGES)].tolist() == ["complete"] * 5
+    row = table.loc["model_1_data_11"]
+    assert (row["train"], row["error"], row["time"]) == ("failed", "DataError: no samples", "3 min")
+    text = describe_status(status(condition))
+    assert "model_1_data_11, train: DataError: no samples" in text
+    run_stage(mv.open_run(run, "train"), "train", progress=False)
+    assert mv.status_table(condition).loc["model_1_data_11", ["train", "error"]].tolist() == ["complete", ""]
+
+
+def test_shards_of_an_unfinished_sweep_are_counted(condition, in_process):
+    """Directions that are walked but not yet merged."""
+    folder = condition / "model_0_data_10"
+    run = mv.open_run(folder, "train")
+    mv.train_models(run, progress=False)
+    (run.shards / "level_0").mkdir(parents=True)
+    (run.shards / "level_0" / "directions_1_1.npz").write_bytes(b"")
+    assert mv.status_table(folder).loc["model_0_data_10", "done"] == "1 of 2 directions"
+
+
+def test_the_time_left_comes_from_what_was_executed():
+    """Nothing is said before a notebook is done; skipped ones take no time."""
+    bars = Progress(total=15, places=2, show=False)
+    for _ in range(5):
+        bars.end(0, Outcome("a", "train", "skipped"))
+    assert bars.remaining() == ""
+    bars.end(0, Outcome("b", "train", "done", 100.0))
+    bars.end(1, Outcome("b", "perturb", "done", 300.0))
+    assert bars.remaining() == "about 13 min left"  # 8 notebooks of 200 s in two places
+    assert bars.left == 8
+
+
+# ---- real kernels
+
+
+@pytest.mark.notebooks
+def test_a_kernel_that_dies_and_a_pipeline_that_is_interrupted(tmp_path):
+    """The dead kernel's notebook says so, the status counts it as failed; Ctrl-C ends a pipeline in seconds, without kernels."""
+    write_yaml(tmp_path / "config.yaml", tiny(QUICK))
+    run = mv.new_runs(tmp_path, [(0, 10)])[0]
+    notebook = nbformat.read(run / TRAIN, as_version=4)
+    notebook.cells[1].source += "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    nbformat.write(notebook, run / TRAIN)
+    (outcome,) = run_pipeline(tmp_path, stages=["train"], progress=False)
+    assert outcome.outcome == "failed" and "DeadKernelError" in outcome.error
+    assert "DeadKernelError" in mv.status_table(tmp_path).loc[run.name, "error"]
+    notebook.cells[
+        1
+    ].source = 'run_folder = "."\nimport pathlib, time\npathlib.Path("started").touch()\ntime.sleep(600)'
+    notebook.cells[1].metadata["tags"] = []
+    nbformat.write(notebook, run / TRAIN)
+    command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(tmp_path), "-q"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 180
+    while not (run / "started").exists() and time.monotonic() < until:
+        time.sleep(0.2)
+    assert (run / "started").exists()
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 30  # a few seconds, on a busy machine
+    assert process.returncode == 130 and "interrupted; what is finished is kept" in errors and "Traceback" not in errors
+    assert {p.name for p in run.iterdir()} == {"config.yaml", "started", *RUN_NOTEBOOKS}
+    assert PERTURB in RUN_NOTEBOOKS
