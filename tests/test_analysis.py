@@ -105,6 +105,7 @@ def test_comparisons_and_limits_are_collected(two_runs):
     assert (rows["log_volume"] - rows["log_volume_lower"]).dropna().tolist() == [10.0] * 5
     assert rows["log_volume_upper"].notna().tolist() == [False, True, False] * 2
     pairs = collected.comparisons
+    assert set(pairs["quantity"]) == {"log_volume"}
     assert len(pairs) == 8 and set(pairs["run"]) == {"model_0_data_10", "model_1_data_11"}
     assert pairs[["first", "second"]].drop_duplicates().values.tolist() == [[0, 20], [0, 40]]
     text = mv.describe(mv.analyze(two_runs))
@@ -156,9 +157,11 @@ def test_files_of_the_analysis(two_runs):
     folder = two_runs / "analysis"
     assert len(pd.read_csv(folder / "all_minima.csv")) == 24
     pd.testing.assert_frame_equal(pd.read_csv(folder / "summary.csv"), analysis.table, check_dtype=False)
-    assert [p.parent for p in analysis.figures] == [folder] * 3 and all(
-        p.read_bytes()[:4] == b"\x89PNG" for p in analysis.figures
-    )
+    assert {p.parent for p in analysis.figures} == {folder} and len(analysis.figures) == 2 * len(analysis.drawn)
+    for path in analysis.figures:
+        assert path.read_bytes()[:4] == {".png": b"\x89PNG", ".svg": b"<?xm"}[path.suffix]
+        assert len(pd.read_csv(path.with_suffix(".csv"))) == len(analysis.drawn[path.stem].data)
+    assert (folder / "summary.txt").read_text(encoding="utf-8") == analysis.words + "\n"
     text = mv.describe(analysis)
     assert "-8 ± 3" in text and "-14 ± 8" in text and "-30" in text and "landscape +0 (20 samples)" in text
     assert "3 of 5 log-volumes are lower bounds" in text

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, rank_table
+from minima_volume.analysis.figures import WHEN_DRAWN, Drawn, draw
+from minima_volume.analysis.quantities import measured
 from minima_volume.analysis.tables import Collected, collect, select, summary
+from minima_volume.analysis.words import paragraph
+from minima_volume.errors import ConfigError
 from minima_volume.files import write_text
-from minima_volume.plots.masses import mass_against_data
-from minima_volume.plots.seeds import accuracy_against_data, loss_against_volume, volume_against_data
-from minima_volume.plots.style import save_figure
+
+FORMATS = ("png", "svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -21,38 +25,90 @@ class Analysis:
     """What was written.
 
     Attributes:
+        condition: the condition folder.
         collected: the tidy table behind everything.
         table: mean and spread over seeds in the smallest landscape at the headline threshold.
+        words: the results in a paragraph.
+        drawn: the figures, by name, in the order in which they are read.
         figures: the figure files.
     """
 
+    condition: Path
     collected: Collected
     table: pd.DataFrame
+    words: str
+    drawn: Mapping[str, Drawn] = field(repr=False)
     figures: list[Path]
 
+    def figure(self, name: str) -> Figure | str:
+        """One of the figures, or a sentence where these results have nothing to draw it from.
 
-def analyze(condition: str | Path) -> Analysis:
-    """Write `all_minima.csv`, `comparisons.csv`, `summary.csv` and the multi-seed figures of a condition to its analysis/ folder.
+        Raises:
+            ConfigError: no analysis has such a figure.
+        """
+        if name not in WHEN_DRAWN:
+            raise ConfigError(f"figure {name!r} is not known; allowed: {', '.join(WHEN_DRAWN)}")
+        return self.drawn[name].figure if name in self.drawn else f"not drawn: {WHEN_DRAWN[name]}"
+
+
+def analyze(
+    condition: str | Path,
+    *,
+    compare_with: Mapping[str, str | Path] | None = None,
+    formats: Sequence[str] = ("png", "svg"),
+    interval: str = "t",
+) -> Analysis:
+    """Write the tables, the summary in words and the multi-seed figures of a condition to its analysis/ folder.
+
+    Tables: `all_minima.csv`, `comparisons.csv`, `summary.csv`, `aggregates.csv` (mean with 95 % interval, median and quartiles, ranks),
+    `orders.csv` (a row a seed) and `differences.csv`; words: `summary.txt`. Every figure `<name>` has the data it shows in `<name>.csv`.
 
     Args:
         condition: the condition folder.
+        compare_with: further conditions to set beside this one: name -> folder (SAM and its baseline, for example).
+        formats: of the figures: png, svg, pdf.
+        interval: of the means over seeds in the tables: `t` or `bootstrap` (figures have `t`).
 
     Raises:
         MissingStageError: no run has results.
+        ConfigError: no such format or interval.
     """
-    folder = Path(condition) / "analysis"
+    if not formats or set(formats) - set(FORMATS):
+        raise ConfigError(f"formats {list(formats)} are not known; allowed: {', '.join(FORMATS)}, one or more")
+    condition = Path(condition)
+    folder = condition / "analysis"
     collected = collect(condition)
+    others = {name: select(collect(path)) for name, path in (compare_with or {}).items()}
     rows = select(collected)
     table = summary(rows)
-    write_text(folder / "all_minima.csv", collected.table.to_csv(index=False))
-    write_text(folder / "comparisons.csv", collected.comparisons.to_csv(index=False))
-    write_text(folder / "summary.csv", table.to_csv(index=False))
-    draw: dict[str, Callable[[pd.DataFrame], Figure]] = {
-        "log_volume_against_data": volume_against_data,
-        "test_loss_against_log_volume": loss_against_volume,
-        "test_accuracy_against_data": accuracy_against_data,
+    words = paragraph(collected)
+    quantities = [quantity.column for quantity in measured(rows)]
+    tables = {
+        "all_minima": collected.table,
+        "comparisons": collected.comparisons,
+        "cutoffs": collected.cutoffs,
+        "summary": table,
+        "aggregates": pd.concat(
+            [aggregate(rows, c, interval).assign(quantity=c) for c in (*quantities, "test_loss", "test_accuracy")]
+            + [rank_table(rows, c, interval).assign(quantity=f"rank by {c}") for c in quantities]
+        ),
+        "orders": pd.concat([order_table(rows, c).assign(quantity=c) for c in quantities]),
+        "differences": pd.concat([paired_differences(rows, c, interval).assign(quantity=c) for c in quantities]),
     }
-    if rows["log_mass"].notna().any():
-        draw = {"log_mass_against_data": mass_against_data} | draw
-    figures = [save_figure(function(rows), folder / f"{name}.png") for name, function in draw.items()]
-    return Analysis(collected, table, figures)
+    for name, content in tables.items():
+        write_text(folder / f"{name}.csv", content.to_csv(index=False))
+    write_text(folder / "summary.txt", words + "\n")
+    drawn = draw(collected, {collected.config.experiment.name: rows} | others)
+    return Analysis(condition, collected, table, words, drawn, _save(drawn, folder, formats))
+
+
+def _save(drawn: Mapping[str, Drawn], folder: Path, formats: Sequence[str]) -> list[Path]:
+    from minima_volume.plots.style import save_figure
+
+    files = []
+    for name, one in drawn.items():
+        for ending in formats:
+            files.append(save_figure(one.figure, folder / f"{name}.{ending}"))
+            one.figure.set_layout_engine("none")  # laid out once, for all formats
+        write_text(folder / f"{name}.csv", one.data.to_csv(index=False))
+    return files

@@ -17,18 +17,25 @@ def describe(analysis: Analysis) -> str:
         format_table(table, collected.config.variation),
         trust(table),
         told_apart(analysis),
-        *(f"not analyzed: {run}: {reason}" for run, reason in analysis.collected.missing.items()),
-        *(f"figure: {path}" for path in analysis.figures),
+        *(f"not analyzed: {run}: {reason}" for run, reason in collected.missing.items()),
+        *(f"incomplete: {run}: {reason}" for run, reason in collected.partial.items()),
+        *(f"figure: {path}" for path in analysis.figures if path.suffix == analysis.figures[0].suffix),
     ]
     return "\n".join(line for line in lines if line)
 
 
 def format_table(table: pd.DataFrame, variation: str = "level") -> str:
-    """Level, log-volume, test accuracy, directions and effective sample size, as text."""
-    shown = pd.DataFrame(
+    """`shown_table` as text."""
+    return shown_table(table, variation).to_string(index=False)
+
+
+def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
+    """Level, volumes, test accuracy, directions and effective sample size, to read."""
+    return pd.DataFrame(
         {
             variation.replace("_", " "): table["level"],
             "seeds": table["seeds"],
+            **mass_column(table),
             "log-volume": [
                 "outside" if pd.isna(mean) else f"{mean:.0f}" if pd.isna(sd) else f"{mean:.0f} ± {sd:.0f}"
                 for mean, sd in zip(table["log_volume"], table["log_volume_sd"], strict=True)
@@ -41,7 +48,19 @@ def format_table(table: pd.DataFrame, variation: str = "level") -> str:
             "verdict": [verdict(*counts) for counts in zip(table["estimates"], table["inside"], strict=True)],
         }
     )
-    return shown.to_string(index=False)
+
+
+def mass_column(table: pd.DataFrame) -> dict[str, list[str]]:
+    """The Gaussian local volume with the 95 % interval of its mean over seeds, where it was measured."""
+    if table["log_mass"].isna().all():
+        return {}
+    cells = zip(table["log_mass"], table["log_mass_lower"], table["log_mass_upper"], strict=True)
+    return {
+        "log mass": [
+            "undefined" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
+            for mean, low, high in cells
+        ]
+    }
 
 
 def verdict(estimates: int, inside: int) -> str:
@@ -76,12 +95,21 @@ def trust(table: pd.DataFrame) -> str:
 
 
 def told_apart(analysis: Analysis) -> str:
-    """How many of the compared pairs differ by more than their intervals, in the landscape of the table."""
+    """How many of the compared pairs differ by more than their intervals, in the landscape of the table, a line for each volume."""
+    lines = [
+        _told_apart(analysis, column, name)
+        for column, name in (("log_mass", "log masses"), ("log_volume", "log-volumes"))
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _told_apart(analysis: Analysis, quantity: str, name: str) -> str:
     pairs = analysis.collected.comparisons
+    pairs = pairs[pairs["quantity"] == quantity]
     landscape, threshold = min(analysis.collected.table["landscape"]), analysis.collected.config.volume.headline
     pairs = pairs[(pairs["landscape"] == landscape) & (pairs["threshold"] == threshold) & pairs["difference"].notna()]
     if pairs.empty:
         return ""
     count = int(pairs["told_apart"].sum())
-    sentence = f"{count} of {len(pairs)} compared pairs of minima can be told apart by their log-volumes"
+    sentence = f"{count} of {len(pairs)} compared pairs of minima can be told apart by their {name}"
     return sentence if count == len(pairs) else f"{sentence}; of each of the others: {CANNOT_TELL}"

@@ -1,4 +1,4 @@
-"""Figures of Gaussian local volumes: one run's minima, their volume profiles, and many seeds together."""
+"""Figures of Gaussian local volumes of one run: its minima, and their volume profiles."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.layout import minimum_name
 from minima_volume.plots.landscape import LEGEND_TITLES
-from minima_volume.plots.seeds import mean_and_spread, title_of, x_of
 from minima_volume.plots.style import (
     AXIS_LABELS,
-    BLUE,
-    GREY,
     MARKERS,
-    ORANGE,
-    RED,
     level_colors,
     new_figure,
     plain_log,
@@ -118,46 +112,4 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     )
     plain_log(axis.xaxis)
     axis.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return figure
-
-
-@styled
-def mass_against_data(rows: pd.DataFrame) -> Figure:
-    """The Gaussian local volume and the published-style number of every minimum of one landscape, over seeds.
-
-    Args:
-        rows: one landscape at one threshold, from `analysis.select`, with `log_mass` and its interval.
-    """
-    figure = new_figure(9.6, 4.2)
-    left, right = figure.subplots(1, 2)
-    for _, run in rows.groupby("run"):
-        known = run[run["log_mass"].notna()]
-        left.vlines(x_of(known), known["log_mass_lower"], known["log_mass_upper"], color=BLUE, alpha=0.35, linewidth=2)
-    mean_and_spread(left, rows, "log_mass", BLUE)
-    mean_and_spread(right, rows, "log_volume", ORANGE)
-    variation = rows["variation"].iloc[0]
-    for axis, column in ((left, "log_mass"), (right, "log_volume")):
-        native = rows[rows["native"]]
-        if len(native):
-            axis.plot(
-                native["train_size"].mean(),
-                native[column].mean(),
-                "*",
-                color=RED,
-                markersize=15,
-                zorder=5,
-                label="native minimum",
-            )
-        size_axis(axis, x_of(rows), AXIS_LABELS[variation])
-    left.set(ylabel=MASS, title=f"Gaussian local volume, sigma {rows['sigma'].iloc[0]:g}")
-    right.set(ylabel=STAR, title="published-style number")
-    left.legend(loc="best")
-    effective = rows["effective_sample_size"].median()
-    figure.suptitle(title_of(rows), fontsize=10.5)
-    figure.supxlabel(
-        "left: thin lines are seeds, faint bars the 95 % interval of one measurement. "
-        f"Right: each value rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)",
-        color=GREY,
-        fontsize=8.5,
-    )
     return figure

@@ -1,19 +1,27 @@
-"""Figures over many seeds: mean and spread, single seeds faint, the native minimum marked."""
+"""Figures over many seeds: means with intervals, single seeds faint, the native minimum marked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from minima_volume.analysis.aggregates import aggregate
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, Quantity, kind_of, measured, x_of
 from minima_volume.plots.style import (
-    AXIS_LABELS,
-    BLUE,
     GREEN,
     GREY,
     MARKERS,
+    QUANTITY_COLORS,
     RED,
+    added_axis,
     level_colors,
     new_figure,
     plain_log,
@@ -21,122 +29,211 @@ from minima_volume.plots.style import (
     styled,
 )
 
-VOLUME = "log volume of the star region (nats)"
+
+@styled
+def mass_against_data(rows: pd.DataFrame) -> Figure:
+    """The volume of every minimum of one landscape against what it was trained on: Gaussian local volume, then published-style number.
+
+    Args:
+        rows: one landscape at one threshold, from `analysis.select`. Without `log_mass` there is the published-style panel alone.
+    """
+    quantities = measured(rows)
+    figure, axes = volume_panels(quantities)
+    for axis, quantity in zip(axes, quantities, strict=True):
+        over_seeds(axis, rows, quantity)
+        axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
+        data_axis(axis, rows)
+    shared_legend(figure, axes, title_of(rows))
+    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
+    return figure
 
 
 @styled
 def volume_against_data(rows: pd.DataFrame) -> Figure:
-    """Log-volume of every minimum of one landscape against the samples it was trained on.
-
-    Args:
-        rows: one landscape at one threshold, from `analysis.select`.
-    """
-    figure = new_figure(6.4, 4.2)
-    axis = figure.subplots()
-    mean_and_spread(axis, rows, "log_volume", BLUE)
-    native = rows[rows["native"]]
-    if len(native):
-        axis.plot(
-            native["train_size"].mean(),
-            native["log_volume"].mean(),
-            "*",
-            color=RED,
-            markersize=17,
-            zorder=5,
-            label="native minimum",
-        )
-    axis.set(ylabel=VOLUME, title=title_of(rows))
-    size_axis(axis, x_of(rows), AXIS_LABELS[rows["variation"].iloc[0]])
-    figure.legend(loc="outside upper center", ncols=2)
-    _note(figure, rows)
+    """The published-style log-volume of every minimum of one landscape against what it was trained on."""
+    figure, axes = volume_panels([STAR])
+    over_seeds(axes[0], rows, STAR)
+    axes[0].set(ylabel=STAR.label)
+    data_axis(axes[0], rows)
+    shared_legend(figure, axes, title_of(rows))
+    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
     return figure
 
 
 @styled
 def loss_against_volume(rows: pd.DataFrame) -> Figure:
-    """Test loss against log-volume: one colour a level, single seeds faint, means with the spread of both."""
-    figure = new_figure(6.8, 4.2)
-    axis = figure.subplots()
-    levels = sorted(rows["level"].unique())
-    for i, (color, level) in enumerate(zip(level_colors(len(levels)), levels, strict=True)):
-        part = rows[(rows["level"] == level) & rows["log_volume"].notna()]
-        if part.empty:
-            continue
-        marker = MARKERS[i % len(MARKERS)]
-        axis.plot(part["log_volume"], part["test_loss"], marker, color=color, alpha=0.3, markersize=5)
-        native = bool(part["native"].any())
-        axis.errorbar(
-            part["log_volume"].mean(),
-            part["test_loss"].mean(),
-            xerr=_spread(part["log_volume"]),
-            yerr=_spread(part["test_loss"]),
-            fmt=marker,
-            color=color,
-            markersize=12 if native else 8,
-            markeredgecolor=RED if native else color,
-            markeredgewidth=2 if native else 1,
-            capsize=3,
-            label=f"{x_of(part).iloc[0]}" + (" (native)" if native else ""),
-        )
-    axis.set(xlabel=VOLUME, ylabel="test loss", yscale="log", title=title_of(rows))
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.legend(title=AXIS_LABELS[rows["variation"].iloc[0]], loc="center left", bbox_to_anchor=(1.02, 0.5))
-    plain_log(axis.yaxis)
-    _note(figure, rows)
+    """Test loss against volume: one colour a minimum, single seeds faint, means with the 95 % intervals of both."""
+    figure = _against_volume(rows, "test_loss", "test loss")
+    figure.axes[0].set_yscale("log")
+    plain_log(figure.axes[0].yaxis)
     return figure
 
 
 @styled
-def accuracy_against_data(rows: pd.DataFrame) -> Figure:
-    """Test accuracy against the samples each model was trained on."""
-    figure = new_figure(6.4, 4.0)
-    axis = figure.subplots()
-    mean_and_spread(axis, rows, "test_accuracy", GREEN)
-    axis.set(ylabel="test accuracy", title=f"{rows['run'].nunique()} seeds")
-    size_axis(axis, x_of(rows), AXIS_LABELS[rows["variation"].iloc[0]])
-    figure.legend(loc="outside upper center")
+def accuracy_against_volume(rows: pd.DataFrame) -> Figure:
+    """Test accuracy against volume: one colour a minimum, single seeds faint, means with the 95 % intervals of both."""
+    return _against_volume(rows, "test_accuracy", "test accuracy")
+
+
+def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
+    quantities = measured(rows)
+    figure, axes = volume_panels(quantities, sharey=True)
+    for axis, quantity in zip(axes, quantities, strict=True):
+        axis.set(xlabel=quantity.label, title=panel_title(rows, quantity))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        across, up = aggregate(rows, quantity.column).set_index("x"), aggregate(rows, column).set_index("x")
+        for i, (color, x) in enumerate(zip(level_colors(len(across)), across.index, strict=True)):
+            part = rows[x_of(rows) == x]
+            marker, native = MARKERS[i % len(MARKERS)], bool(part["native"].any())
+            axis.plot(part[quantity.column], part[column], marker, color=color, alpha=0.3, markersize=5)
+            axis.errorbar(
+                across["mean"][x],
+                up["mean"][x],
+                xerr=_half(across, x),
+                yerr=_half(up, x),
+                fmt=marker,
+                color=color,
+                markersize=11 if native else 8,
+                markeredgecolor=RED if native else "white",
+                markeredgewidth=2 if native else 0.8,
+                capsize=3,
+                label=f"{x:,.0f}" + (" (native)" if native else ""),
+            )
+    axes[0].set_ylabel(label)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
+    figure.suptitle(title_of(rows), fontsize=10.5)
+    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
     return figure
 
 
-def x_of(rows: pd.DataFrame) -> pd.Series:
-    """Training samples, or the epoch or batch size in a series on one data set."""
-    return rows["train_size"] if rows["variation"].iloc[0] == "level" else rows["level"]
+def _half(table: pd.DataFrame, x: float) -> float:
+    half = table["upper"][x] - table["mean"][x]
+    return 0.0 if np.isnan(half) else float(half)
 
 
-def mean_and_spread(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
-    for _, run in rows.groupby("run"):
-        axis.plot(x_of(run), run[column], color=color, alpha=0.3, linewidth=0.9)
-    grouped = rows.groupby(x_of(rows))[column]
+@styled
+def accuracy_against_data(rows: pd.DataFrame) -> Figure:
+    """Test accuracy against what each model was trained on."""
+    figure = new_figure(6.4, 4.0)
+    axis = figure.subplots()
+    single_seeds(axis, rows, "test_accuracy", GREEN)
+    mean_with_interval(axis, rows, "test_accuracy", GREEN)
+    axis.set(ylabel="test accuracy")
+    data_axis(axis, rows)
+    shared_legend(figure, [axis], "generalisation")
+    return figure
+
+
+# ---- what these figures share with the others over seeds
+
+
+def volume_panels(quantities: Sequence[Quantity], sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each quantity."""
+    figure = new_figure(9.8 if len(quantities) > 1 else 6.6, 4.4)
+    return figure, list(figure.subplots(1, len(quantities), squeeze=False, sharey=sharey)[0])
+
+
+def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | None = None) -> None:
+    """Single seeds with their own intervals or arrows, the mean over seeds with its interval, and the native minimum."""
+    color = color or QUANTITY_COLORS[quantity.column]
+    single_seeds(axis, rows, quantity.column, color)
+    low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
+    both = low.notna() & high.notna()
+    axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
+    bounded = rows[quantity.column].isna() & high.notna()  # only an upper limit: the splitting gave up
+    axis.plot(x[bounded], high[bounded], linestyle="none", marker=r"$\downarrow$", color=color, markersize=10)
+    mean_with_interval(axis, rows, quantity.column, color)
+    if (rows[quantity.column].abs() >= 1000).any():
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+    native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
+    if len(native):
+        axis.plot(
+            native["x"], native["mean"], "*", color=RED, markersize=15, zorder=5, label="native minimum", clip_on=False
+        )
+
+
+def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
+    """A faint line a seed."""
+    placed = rows.assign(x=x_of(rows).astype(float)).sort_values(["run", "x"])
+    breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
+    x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", column))
+    axis.plot(x, y, color=color, alpha=0.35, linewidth=0.9)
+
+
+def mean_with_interval(axis: Axes, rows: pd.DataFrame, column: str, color: str, label: str | None = None) -> None:
+    """Mean over seeds with its 95 % interval (Student's t), where there are two seeds or more."""
+    table = aggregate(rows, column)
+    half = (table["upper"] - table["mean"]).fillna(0.0)
+    seeds = rows["run"].nunique()
     axis.errorbar(
-        grouped.mean().index,
-        grouped.mean(),
-        yerr=grouped.std().fillna(0.0),
+        table["x"],
+        table["mean"],
+        yerr=half,
         color=color,
         marker="o",
-        capsize=3,
-        label=f"mean ± standard deviation, {rows['run'].nunique()} seeds",
+        markersize=6,
+        capsize=4,
+        linewidth=2,
+        label=label or (f"mean of {seeds} seeds, 95 % interval" if seeds > 1 else "one seed"),
     )
 
 
-def _spread(values: pd.Series) -> float:
-    return 0.0 if len(values) < 2 else float(values.std())
+def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
+    """The x axis of `x_of(rows)`."""
+    kind = kind_of(rows)
+    (added_axis if kind in ("poison", "noise") else size_axis)(axis, x_of(rows), AXIS_LABELS[kind])
+
+
+def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
+    """One legend above the panels, under the figure's title, where it hides no data.
+
+    Entries that several panels share are grey, since each panel has its own colour.
+    """
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            if label in entries and isinstance(handle, ErrorbarContainer):
+                handle = Line2D([], [], color=GREY, marker="o", linewidth=2)
+            entries[label] = handle
+    legend = figure.legend(list(entries.values()), list(entries), title=title, loc="outside upper center", ncols=3)
+    legend.get_title().set_fontsize(10.5)
+
+
+def panel_title(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """What a panel shows, and how it was measured."""
+    if quantity is STAR:
+        return quantity.name
+    sigmas = sorted({f"{sigma:g}" for sigma in rows["sigma"].dropna()})
+    return f"{quantity.name}, sigma {', '.join(sigmas)}"
+
+
+def landscape_size(rows: pd.DataFrame) -> int:
+    """Samples of the landscape that the rows are from."""
+    extra = rows["level"] if rows["variation"].iloc[0] == "level" else rows["landscape"]
+    return int((rows["train_size"] - extra + rows["landscape"]).iloc[0])
 
 
 def title_of(rows: pd.DataFrame) -> str:
-    extra = rows["level"] if rows["variation"].iloc[0] == "level" else rows["landscape"]
-    size = int((rows["train_size"] - extra + rows["landscape"]).iloc[0])
-    return f"landscape of {size} samples, loss threshold {rows['threshold'].iloc[0]:g}, {rows['run'].nunique()} seeds"
+    """The landscape, the threshold and how many seeds."""
+    count = rows["run"].nunique()
+    seeds = f"{count} seed{'s' * (count > 1)}"
+    return f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}, {seeds}"
 
 
-def _note(figure: Figure, rows: pd.DataFrame) -> None:
+def notes(rows: pd.DataFrame) -> list[str]:
     """How far to trust the numbers, under the figure."""
+    lines = []
+    if MASS in measured(rows):
+        lines.append("Gaussian local volume: faint bars are the 95 % interval of one measurement")
     effective = rows["effective_sample_size"].median()
-    outside = int(rows["log_volume"].isna().sum())
-    lines = [f"median effective sample size {effective:.1f} of {rows['num_directions'].min()} directions"]
     inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
-    if estimates < inside:
-        which = "each value is a lower bound" if not estimates else f"{inside - estimates} of {inside} are lower bounds"
-        lines.append(f"{which} set by the largest directions")
-    if outside:
-        lines.append(f"{outside} minima are outside the landscape and not shown")
-    figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)
+    if inside:
+        star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median effective sample size)"
+        if estimates < inside:
+            which = "each is" if not estimates else f"{inside - estimates} of {inside} are"
+            star += f"; {which} a lower bound"
+        lines.append(star)
+    if outside := int(rows["log_volume"].isna().sum()):
+        lines.append(f"outside the landscape and not shown: {outside} of {len(rows)} minima")
+    return lines

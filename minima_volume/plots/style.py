@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -33,6 +34,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 )
 MARKERS = "os^DvPX*<>"
 AXIS_LABELS = {"level": "training samples", "epoch": "epoch", "batch_size": "batch size"}  # of the run's variation
+QUANTITY_COLORS = {"log_mass": BLUE, "log_volume": ORANGE}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -81,10 +83,30 @@ def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples
     ticks = sorted(set(sizes))
     axis.set_xscale("log")
     axis.set_xlabel(label)
-    if len(ticks) <= 8:
-        axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-        axis.set_xticks([], minor=True)
-        axis.set_xlim(ticks[0] / 1.3, ticks[-1] * 1.3)
+    span = ticks[-1] / ticks[0]
+    pad = max(span**0.085, 1.02) if span > 1 else 1.3
+    axis.set_xlim(ticks[0] / pad, ticks[-1] * pad)
+    gap = math.log(span * pad**2) / 14  # a label is about this wide
+    labelled: list[float] = []
+    for tick in [ticks[0], *reversed(ticks[1:])] if span > 1 else ticks[:1]:  # both ends first
+        if all(abs(math.log(tick / other)) > gap for other in labelled):
+            labelled.append(tick)
+    labelled.sort()
+    axis.set_xticks(labelled, [f"{tick:,.0f}" for tick in labelled])
+    axis.set_xticks([tick for tick in ticks if tick not in labelled], minor=True)
+    axis.xaxis.set_minor_formatter("")
+
+
+def added_axis(axis: Axes, counts: Iterable[float], label: str) -> None:
+    """An x axis for numbers of added samples that begin at 0: linear to the first of them, then logarithmic, a tick at each."""
+    ticks = sorted(set(counts))
+    axis.set_xlabel(label)
+    positive = [tick for tick in ticks if tick > 0]
+    if positive:
+        axis.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
+        axis.set_xlim(ticks[0] - 0.3 * positive[0] * (ticks[0] == 0), positive[-1] * 1.3)
+    axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axis.set_xticks([], minor=True)
 
 
 def count_axis(axis: Axes, counts: Sequence[int], label: str) -> None:

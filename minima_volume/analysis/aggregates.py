@@ -1,0 +1,195 @@
+"""Tables over seeds: means and medians, ranks, orders, paired differences, the scaling law, one minimum across landscapes."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from minima_volume.analysis.quantities import x_of
+from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
+from minima_volume.volume.ordering import discordant_pairs, ordering_violations
+
+
+def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+    """One column over seeds, a row for each minimum.
+
+    Args:
+        rows: one landscape at one threshold, from `analysis.select`.
+        column: of the tidy table.
+        interval: of the mean: `t` or `bootstrap`, see `statistics.mean_interval`.
+
+    Returns:
+        Columns `x` (what figures draw on the axis), `level`, `seeds` (with a known value), `runs`, `mean`, `lower` and `upper` (95 %
+        interval of the mean over seeds), `sd`, `median`, `lower_quartile`, `upper_quartile`; one row an x, ascending as numbers.
+    """
+    found = []
+    for (x, level), part in rows.assign(x=x_of(rows)).groupby(["x", "level"], sort=True):
+        values = part[column].to_numpy(dtype=float)
+        mean = mean_interval(values, interval)
+        low, middle, high = quartiles(values)
+        found.append(
+            {
+                "x": x,
+                "level": level,
+                "seeds": mean.count,
+                "runs": part["run"].nunique(),
+                "mean": mean.value,
+                "lower": mean.lower,
+                "upper": mean.upper,
+                "sd": float(np.nanstd(values, ddof=1)) if mean.count > 1 else math.nan,
+                "median": middle,
+                "lower_quartile": low,
+                "upper_quartile": high,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def add_ranks(rows: pd.DataFrame, column: str, descending: bool = True) -> pd.Series:
+    """The rank of each minimum among those of its run: 1 = largest (or smallest), ties share the average, NaN stays NaN."""
+    sign = -1.0 if descending else 1.0
+
+    def of(values: pd.Series) -> pd.Series:
+        found, known = values.astype(float), values.notna()
+        found[known] = average_ranks(sign * found[known].to_numpy())
+        return found
+
+    return rows.groupby("run", group_keys=False)[column].apply(of).reindex(rows.index)
+
+
+def rank_table(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+    """`aggregate` of ranks within each run: 1 = largest."""
+    return aggregate(rows.assign(rank=add_ranks(rows, column)), "rank", interval)
+
+
+def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """How a volume orders the minima of each run, a row a seed.
+
+    Returns:
+        Columns `run`; `minima` with a known volume; `spearman_data`: Spearman's rho of volume and x (-1: more data, smaller volume,
+        without exception); `wrong_pairs` of `pairs`: pairs in which the minimum of more data has the larger volume; `exact`: no such pair;
+        `native_is_largest`; `spearman_loss`: rho of volume and test loss; `violations` and `discordant_pairs` as results.json defines
+        them, by volume and test loss. Undefined values are NaN or None.
+    """
+    found = []
+    for run, part in rows.assign(x=x_of(rows)).groupby("run", sort=False):
+        part = part.sort_values("x")
+        volumes = [None if math.isnan(v) else float(v) for v in part[column].astype(float)]
+        known = [v for v in volumes if v is not None]
+        losses = part["test_loss"].astype(float).tolist()
+        rho_data, rho_loss = (_spearman(part[column], part[other]) for other in ("x", "test_loss"))
+        wrong = sum(a < b for a, b in combinations(known, 2))
+        native = part.loc[part["native"], column].astype(float)
+        is_largest = None
+        if len(native) == 1 and len(known) > 1 and not math.isnan(native.iloc[0]):
+            is_largest = bool(native.iloc[0] == max(known))
+        found.append(
+            {
+                "run": run,
+                "minima": len(known),
+                "spearman_data": rho_data,
+                "wrong_pairs": wrong,
+                "pairs": math.comb(len(known), 2),
+                "exact": all(a > b for a, b in combinations(known, 2)) if len(known) > 1 else None,
+                "native_is_largest": is_largest,
+                "spearman_loss": rho_loss,
+                "violations": ordering_violations(volumes, losses),
+                "discordant_pairs": discordant_pairs(volumes, losses),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _spearman(first: pd.Series, second: pd.Series) -> float:
+    """Spearman's rho over the pairs that are known; NaN where it is undefined (as `ordering.spearman`, but fast)."""
+    both = np.array([first, second], dtype=float)
+    both = both[:, np.isfinite(both).all(axis=0)]
+    if any(len(np.unique(values)) < 2 for values in both):
+        return math.nan
+    centred = [values - values.mean() for values in map(average_ranks, both)]
+    return float(centred[0] @ centred[1] / math.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
+
+
+def average_ranks(values: np.ndarray) -> np.ndarray:
+    """1 = smallest, ties share the average rank.
+
+    >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def paired_differences(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+    """The reference minimum minus every other one, seed by seed: what all minima of a seed share cancels.
+
+    The reference is the native minimum of the landscape; in a series the one of the smallest x.
+
+    Returns:
+        Columns `x`, `level`, `seeds` (with both values), `mean`, `lower`, `upper` (95 % interval over seeds), `larger` (seeds in which the
+        reference is the larger one), and `reference`, its x; empty with a single minimum.
+    """
+    placed = rows.assign(x=x_of(rows))
+    native = placed[placed["native"]]
+    reference = (native if len(native) else placed)["x"].min()
+    base = placed[placed["x"] == reference].set_index("run")[column].astype(float)
+    found = []
+    for (x, level), part in placed[placed["x"] != reference].groupby(["x", "level"], sort=True):
+        difference = part["run"].map(base).to_numpy(dtype=float) - part[column].to_numpy(dtype=float)
+        mean = mean_interval(difference, interval)
+        found.append(
+            {
+                "x": x,
+                "level": level,
+                "reference": reference,
+                "seeds": mean.count,
+                "mean": mean.value,
+                "lower": mean.lower,
+                "upper": mean.upper,
+                "larger": int((difference > 0).sum()),
+            }
+        )
+    columns = ("x", "level", "reference", "seeds", "mean", "lower", "upper", "larger")
+    return pd.DataFrame(found, columns=list(columns))
+
+
+def native_minima(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """The minima of a tidy table that are native to their landscape, at one threshold."""
+    return table[table["native"] & (table["threshold"] == threshold)]
+
+
+def scaling_law(table: pd.DataFrame, threshold: float, column: str) -> Line | None:
+    """log V = a log N + b over the native minima of all landscapes and seeds; N is the number of training samples.
+
+    Args:
+        table: the tidy table, all landscapes.
+        threshold: of the loss.
+        column: `log_mass` or `log_volume`.
+
+    Returns:
+        The line (slope a, intercept b, natural logarithms), or None where fewer than two landscapes have a value.
+    """
+    native = native_minima(table, threshold)
+    size, value = np.log(native["train_size"].to_numpy(dtype=float)), native[column].to_numpy(dtype=float)
+    return fit_line(size, value, native["run"].tolist())
+
+
+def across_landscapes(table: pd.DataFrame, threshold: float, level: int | None = None) -> pd.DataFrame:
+    """One minimum in all landscapes it is in, for every seed.
+
+    Args:
+        table: the tidy table.
+        threshold: of the loss.
+        level: which minimum; the one trained on the most data by default, which is measured in every landscape.
+
+    Returns:
+        The rows of the table with `landscape_size` beside, ascending.
+    """
+    level = int(table["level"].max()) if level is None else level
+    rows = table[(table["level"] == level) & (table["threshold"] == threshold)]
+    size = rows["train_size"] - rows["level"] + rows["landscape"]
+    return rows.assign(landscape_size=size).sort_values(["run", "landscape"])

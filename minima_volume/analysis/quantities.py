@@ -1,0 +1,64 @@
+"""The two volumes that tables and figures show, the trustworthy one first, and what they are drawn against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the tidy table.
+
+    Attributes:
+        column: its name; limits are in `<column>_lower` and `<column>_upper`.
+        name: what figures and sentences call it.
+        label: of an axis, with its unit.
+        noun: the number itself, in a sentence.
+    """
+
+    column: str
+    name: str
+    label: str
+    noun: str
+
+
+MASS = Quantity("log_mass", "Gaussian local volume", "log mass (nats)", "log mass")
+STAR = Quantity("log_volume", "published-style number", "log volume of the star region (nats)", "log volume")
+QUANTITIES = (MASS, STAR)
+
+
+def measured(rows: pd.DataFrame) -> list[Quantity]:
+    """The quantities of which a table has values or limits, the Gaussian local volume first; the published-style number always."""
+    return [q for q in QUANTITIES if q is STAR or rows[[q.column, f"{q.column}_upper"]].notna().any(axis=None)]
+
+
+def x_of(rows: pd.DataFrame) -> pd.Series:
+    """What tells the minima of a table apart, to be drawn on an axis.
+
+    Training samples; the number of poisoned or random samples among them; the epoch or the batch size in a series on one data set.
+    """
+    return rows["train_size"] if kind_of(rows) == "level" else rows["level"]
+
+
+def kind_of(rows: pd.DataFrame) -> str:
+    """level, poison, noise, epoch or batch_size."""
+    variation, variant = str(rows["variation"].iloc[0]), str(rows["variant"].iloc[0])
+    return variant if variation == "level" and variant != "data" else variation
+
+
+AXIS_LABELS = {
+    "level": "training samples",
+    "poison": "wrongly labelled training samples",
+    "noise": "random training samples",
+    "epoch": "epoch",
+    "batch_size": "batch size",
+}
+MORE = {  # of what there is more from left to right, in a sentence
+    "level": "data",
+    "poison": "wrongly labelled samples",
+    "noise": "random samples",
+    "epoch": "epochs",
+    "batch_size": "samples in a batch",
+}

@@ -1,0 +1,146 @@
+"""The results of a condition in a paragraph, every statement computed from the tables."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
+from minima_volume.analysis.quantities import AXIS_LABELS, MORE, STAR, Quantity, kind_of, measured
+from minima_volume.analysis.tables import NAMED, Collected, select
+from minima_volume.volume.comparison import CANNOT_TELL
+
+
+def paragraph(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> str:
+    """What a reader of the figures should take home, and how far to trust it.
+
+    Args:
+        collected: the condition.
+        landscape, threshold: as in `analysis.select`.
+    """
+    rows = select(collected, landscape, threshold)
+    config = collected.config
+    size = config.data.base_size + int(rows["landscape"].iloc[0])
+    seeds = rows["run"].nunique()
+    kind = kind_of(rows)
+    lines = [
+        f"{_count(seeds, 'seed')} of '{config.experiment.name}', landscape of {size:,} samples, loss threshold {rows['threshold'].iloc[0]:g}."
+    ]
+    for quantity in measured(rows):
+        lines += [_trend(rows, quantity, kind), _order(rows, quantity, kind), _pairs(collected, rows, quantity)]
+    law = [_law(collected, float(rows["threshold"].iloc[0]), quantity) for quantity in measured(rows)]
+    lines += [*law, _loss(rows), _cutoffs(collected, float(rows["threshold"].iloc[0]))]
+    if seeds < 5:
+        lines.append(
+            f"{_count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} few: intervals over seeds are {'missing' if seeds == 1 else 'wide'}."
+        )
+    if missing := list(collected.missing):
+        named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+        lines.append(f"Not analyzed: {named}.")
+    return " ".join(line for line in lines if line)
+
+
+def _trend(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
+    table = aggregate(rows, quantity.column)
+    known = table[table["seeds"] > 0]
+    if known.empty:
+        return f"{_name(quantity)}: no minimum is inside this landscape; choose a higher threshold or train longer."
+    first, last = known.iloc[0], known.iloc[-1]
+    sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"
+    if len(known) == 1:
+        return f"{_name(quantity)}{sigmas}: {_value(first)} at {first['x']:,.0f} {AXIS_LABELS[kind]}."
+    change = "falls" if last["mean"] < first["mean"] else "rises"
+    text = (
+        f"{_name(quantity)}{sigmas}: the mean {quantity.noun} {change} from {_value(first)} at {first['x']:,.0f} to {_value(last)} at "
+        f"{last['x']:,.0f} {AXIS_LABELS[kind]}."
+    )
+    if quantity is STAR:
+        effective, directions = rows["effective_sample_size"].median(), int(rows["num_directions"].min())
+        bounds = int((rows["log_volume"].notna() & rows["log_volume_upper"].isna()).sum())
+        text += f" Each value rests on {effective:.1f} of {directions} directions (median)"
+        text += f", and {bounds} of {int(rows['log_volume'].notna().sum())} are lower bounds." if bounds else "."
+    outside = int((rows["log_volume"].isna()).sum())
+    if outside and quantity is STAR:
+        text += f" {_count(outside, 'minimum', 'minima')} lie outside the landscape."
+    return text
+
+
+def _value(row: pd.Series) -> str:
+    number = ",.0f" if abs(row["mean"]) >= 1000 else ".2f"
+    if math.isnan(row["lower"]):
+        return f"{row['mean']:{number}} nats"
+    return f"{row['mean']:{number}} nats (95 % interval {row['lower']:{number}} to {row['upper']:{number}})"
+
+
+def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
+    orders = order_table(rows, quantity.column)
+    orders = orders[orders["minima"] > 1]
+    if orders.empty:
+        return ""
+    exact, count = int(orders["exact"].astype(bool).sum()), len(orders)
+    text = (
+        f"More {MORE[kind]} means a smaller volume without exception in {exact} of {_count(count, 'seed')} "
+        f"(wrong pairs: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; mean Spearman correlation "
+        f"{orders['spearman_data'].mean():.2f})"
+    )
+    differences = paired_differences(rows, quantity.column)
+    clear = int((differences["lower"] > 0).sum())
+    if len(differences) and differences["lower"].notna().any():
+        reference = f"the minimum of {differences['reference'].iloc[0]:,.0f} {AXIS_LABELS[kind]}"
+        text += f"; compared within seeds, {reference} is larger than {clear} of the {len(differences)} others at the 95 % level"
+    return text + "."
+
+
+def _pairs(collected: Collected, rows: pd.DataFrame, quantity: Quantity) -> str:
+    pairs = collected.comparisons
+    place = (pairs["landscape"] == rows["landscape"].iloc[0]) & (pairs["threshold"] == rows["threshold"].iloc[0])
+    pairs = pairs[place & (pairs["quantity"] == quantity.column) & pairs["difference"].notna()]
+    if pairs.empty:
+        return ""
+    told = int(pairs["told_apart"].sum())
+    text = f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number"
+    return f"{text}." if told == len(pairs) else f"{text}; of each of the others: {CANNOT_TELL}."
+
+
+def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:
+    law = scaling_law(collected.table, threshold, quantity.column)
+    if law is None:
+        return ""
+    number = ",.0f" if abs(law.slope) >= 100 else ".2f"
+    limits = f" (95 % interval {law.slope_lower:{number}} to {law.slope_upper:{number}}, from {law.interval_from})"
+    if math.isnan(law.slope_lower):
+        limits = ""
+    return (
+        f"Scaling law of native minima by the {quantity.name}: log V = a log N + b with a = {law.slope:{number}}{limits}, "
+        f"R² = {law.r_squared:.2f}, {law.points} points."
+    )
+
+
+def _loss(rows: pd.DataFrame) -> str:
+    parts = []
+    for quantity in measured(rows):
+        rho = order_table(rows, quantity.column)["spearman_loss"]
+        if rho.notna().any():
+            parts.append(f"{rho.mean():.2f} for the {quantity.name}")
+    return f"Spearman correlation of volume and test loss, mean over seeds: {', '.join(parts)}." if parts else ""
+
+
+def _cutoffs(collected: Collected, threshold: float) -> str:
+    cutoffs = collected.cutoffs[(collected.cutoffs["threshold"] - threshold).abs() < 1e-12]
+    if cutoffs.empty:
+        return ""
+    first = cutoffs[cutoffs["level"] == cutoffs["level"].min()]
+    if first["samples"].isna().all():
+        return ""
+    low, high = int(first["samples"].min()), int(first["samples"].max())
+    span = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"The minimum of the least data leaves at {span} samples, as samples are added."
+
+
+def _name(quantity: Quantity) -> str:
+    return quantity.name[:1].upper() + quantity.name[1:]
+
+
+def _count(count: int, noun: str, plural: str | None = None) -> str:
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

@@ -1,0 +1,86 @@
+"""Figures that set things side by side: conditions (SAM and its baseline), and the two ways to measure a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from minima_volume.analysis.aggregates import order_table
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, kind_of, measured, x_of
+from minima_volume.plots.seeds import (
+    data_axis,
+    mean_with_interval,
+    panel_title,
+    shared_legend,
+    single_seeds,
+    title_of,
+)
+from minima_volume.plots.style import BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, level_colors, new_figure, styled
+
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
+
+
+@styled
+def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
+    """Volumes, and test loss, of several conditions against what their minima were trained on.
+
+    Args:
+        conditions: name -> one landscape at one threshold of that condition, from `analysis.select`. Volumes are comparable where
+            landscape size, threshold, sigma and architecture agree.
+    """
+    everything = pd.concat(conditions.values())
+    quantities = measured(everything)
+    figure = new_figure(4.6 * (len(quantities) + 1), 4.2)
+    panels = [(q.column, q.label, panel_title(everything, q)) for q in quantities]
+    panels.append(("test_loss", "test loss", "generalisation"))
+    axes = list(figure.subplots(1, len(panels)))
+    for axis, (column, label, title) in zip(axes, panels, strict=True):
+        for color, (name, rows) in zip(COLORS, conditions.items(), strict=False):
+            single_seeds(axis, rows, column, color)
+            mean_with_interval(axis, rows, column, color, f"{name} ({rows['run'].nunique()} seeds)")
+        axis.set(ylabel=label, title=title)
+        data_axis(axis, everything)
+    axes[-1].set_yscale("log")
+    titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
+    shared_legend(figure, axes[:1], " | ".join(titles))
+    return figure
+
+
+@styled
+def estimators(rows: pd.DataFrame) -> Figure:
+    """The published-style number of each minimum against its Gaussian local volume: do they agree on what is larger?
+
+    Args:
+        rows: one landscape at one threshold, from `analysis.select`, with `log_mass`.
+    """
+    figure = new_figure(6.8, 4.4)
+    axis = figure.subplots()
+    x = x_of(rows)
+    values = sorted(set(x))
+    for i, (color, value) in enumerate(zip(level_colors(len(values)), values, strict=True)):
+        part = rows[x == value]
+        axis.plot(
+            part[MASS.column],
+            part[STAR.column],
+            MARKERS[i % len(MARKERS)],
+            color=color,
+            markersize=8,
+            markeredgecolor="white",
+            label=f"{value:,.0f}",
+        )
+    ordered = rows.sort_values(["run", MASS.column])
+    breaks = np.flatnonzero(np.diff(pd.factorize(ordered["run"])[0])) + 1
+    joined = [np.insert(ordered[q.column].to_numpy(dtype=float), breaks, np.nan) for q in (MASS, STAR)]
+    axis.plot(*joined, color="#bbbbbb", linewidth=0.8, zorder=0)
+    rho = {q: order_table(rows, q.column)["spearman_data"].mean() for q in (MASS, STAR)}
+    axis.set(
+        xlabel=f"Gaussian local volume, {MASS.label}",
+        ylabel=f"published-style number,\n{STAR.label}",
+        title=f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}: "
+        f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
+    )
+    axis.legend(title=AXIS_LABELS[kind_of(rows)], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return figure

@@ -1,0 +1,92 @@
+"""Figures of orders: average ranks over seeds, and differences within seeds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table, paired_differences
+from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, x_of
+from minima_volume.plots.seeds import data_axis, mean_with_interval, panel_title, shared_legend, title_of, volume_panels
+from minima_volume.plots.style import GREY, MARKERS, QUANTITY_COLORS, RED, level_colors, new_figure, styled
+
+
+@styled
+def ranks_against_data(rows: pd.DataFrame) -> Figure:
+    """Average rank of each minimum by volume within its seed (1 = largest) against what it was trained on.
+
+    Args:
+        rows: one landscape at one threshold, from `analysis.select`.
+    """
+    figure = new_figure(6.6, 4.3)
+    axis = figure.subplots()
+    x = sorted(set(x_of(rows)))
+    axis.plot(x, np.arange(1, len(x) + 1), ":", color=GREY, label=f"more {MORE[kind_of(rows)]}, smaller volume")
+    for quantity in reversed(measured(rows)):
+        ranked = rows.assign(rank=add_ranks(rows, quantity.column))
+        mean_with_interval(axis, ranked, "rank", QUANTITY_COLORS[quantity.column], quantity.name)
+    axis.set(ylabel="average rank by volume (1 = largest)", ylim=(len(x) + 0.5, 0.5))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    data_axis(axis, rows)
+    shared_legend(figure, [axis], title_of(rows))
+    return figure
+
+
+@styled
+def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
+    """Average rank by test loss (1 = largest) against average rank by volume (1 = largest); single seeds faint."""
+    quantities = measured(rows)
+    figure, axes = volume_panels(quantities, sharey=True)
+    count = len(set(x_of(rows)))
+    for axis, quantity in zip(axes, quantities, strict=True):
+        ranked = rows.assign(volume_rank=add_ranks(rows, quantity.column), loss_rank=add_ranks(rows, "test_loss"))
+        across, up = (aggregate(ranked, name).set_index("x")["mean"] for name in ("volume_rank", "loss_rank"))
+        axis.plot([1, count], [1, count], ":", color=GREY)
+        for i, (color, x) in enumerate(zip(level_colors(count), across.index, strict=True)):
+            part, marker = ranked[x_of(ranked) == x], MARKERS[i % len(MARKERS)]
+            axis.plot(part["volume_rank"], part["loss_rank"], marker, color=color, alpha=0.25, markersize=5)
+            axis.plot(across[x], up[x], marker, color=color, markersize=9, markeredgecolor="white", label=f"{x:,.0f}")
+        rho = order_table(rows, quantity.column)["spearman_loss"].mean()
+        axis.set(
+            xlabel=f"average rank by {quantity.noun}",
+            title=f"{quantity.name}\nmean Spearman correlation {rho:.2f}",
+            xlim=(0.5, count + 0.5),
+            ylim=(0.5, count + 0.5),
+        )
+        for one in (axis.xaxis, axis.yaxis):
+            one.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("average rank by test loss (1 = largest)")
+    figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
+    figure.suptitle(title_of(rows), fontsize=10.5)
+    return figure
+
+
+@styled
+def differences(rows: pd.DataFrame) -> Figure:
+    """The reference minimum minus every other, seed by seed: above 0 the reference is the larger one.
+
+    The reference is the native minimum; in a series the one of the smallest epoch or batch size.
+    """
+    quantities = measured(rows)
+    figure, axes = volume_panels(quantities)
+    placed = rows.assign(x=x_of(rows))
+    for axis, quantity in zip(axes, quantities, strict=True):
+        table, color = paired_differences(rows, quantity.column), QUANTITY_COLORS[quantity.column]
+        reference = placed[placed["x"] == placed["x"][placed["native"]].min()] if placed["native"].any() else placed
+        reference = reference[reference["x"] == reference["x"].min()].set_index("run")[quantity.column]
+        others = placed[placed["x"].isin(table["x"])]
+        minus = others["run"].map(reference).to_numpy(dtype=float) - others[quantity.column].to_numpy(dtype=float)
+        axis.plot(others["x"], minus, ".", color=color, alpha=0.5, markersize=7)
+        half = (table["upper"] - table["mean"]).astype(float).fillna(0.0)
+        axis.errorbar(table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=4, markersize=7)
+        axis.axhline(0, color=RED, linewidth=1)
+        axis.set(ylabel=f"reference minus other, {quantity.label}", title=panel_title(rows, quantity))
+        data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
+    reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
+    figure.suptitle(
+        f"{title_of(rows)}\nreference: {reference.min():,.0f} {AXIS_LABELS[kind_of(rows)]}; dots are seeds, bars the 95 % interval of the mean",
+        fontsize=10,
+    )
+    return figure

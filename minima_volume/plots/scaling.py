@@ -1,0 +1,172 @@
+"""Figures across landscapes: the scaling law of native minima, and minima followed from landscape to landscape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minima_volume.analysis.aggregates import native_minima, scaling_law
+from minima_volume.analysis.quantities import Quantity, measured
+from minima_volume.analysis.statistics import Line, Mean, mean_interval
+from minima_volume.plots.seeds import over_seeds, panel_title, shared_legend, volume_panels
+from minima_volume.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    MARKERS,
+    RED,
+    level_colors,
+    new_figure,
+    size_axis,
+    styled,
+)
+
+
+@styled
+def scaling(table: pd.DataFrame, threshold: float) -> Figure:
+    """Volume of the native minimum of every landscape against the number of training samples, with the line log V = a log N + b.
+
+    Args:
+        table: the tidy table of all landscapes, from `analysis.collect`.
+        threshold: of the loss.
+    """
+    native = native_minima(table, threshold).assign(native=False)  # all are: none is marked
+    laws = {q: scaling_law(table, threshold, q.column) for q in measured(native)}
+    laws = {q: law for q, law in laws.items() if law is not None} or laws
+    figure, axes = volume_panels(list(laws))
+    for axis, (quantity, law) in zip(axes, laws.items(), strict=True):
+        over_seeds(axis, native, quantity)
+        sizes = np.array(sorted(native["train_size"].unique()), dtype=float)
+        if law is not None:
+            axis.plot(
+                sizes, law.slope * np.log(sizes) + law.intercept, "--", color="black", label="log V = a log N + b"
+            )
+        axis.set(ylabel=quantity.label, title=f"{panel_title(native, quantity)}\n{law_text(law)}")
+        size_axis(axis, sizes, "training samples N")
+    count = native["run"].nunique()
+    shared_legend(
+        figure, axes, f"native minima of all landscapes, loss threshold {threshold:g}, {count} seed{'s' * (count > 1)}"
+    )
+    if any(law is not None for law in laws.values()):
+        source = next(law.interval_from for law in laws.values() if law is not None)
+        figure.supxlabel(f"in brackets: the slope's 95 % interval, from {source}", color=GREY, fontsize=8.5)
+    return figure
+
+
+def law_text(law: Line | None) -> str:
+    """Slope and how well the line fits, to read.
+
+    >>> law_text(None)
+    'no line: fewer than two landscapes have a value'
+    """
+    if law is None:
+        return "no line: fewer than two landscapes have a value"
+    number = ",.0f" if abs(law.slope) >= 100 else ".2f"
+    text = f"a = {law.slope:{number}}"
+    if not np.isnan(law.slope_lower):
+        text += f" ({law.slope_lower:{number}} to {law.slope_upper:{number}})"
+    return f"{text}, R² = {law.r_squared:.2f}"
+
+
+@styled
+def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, threshold: float) -> Figure:
+    """Every minimum in all landscapes it is measured in, means over seeds, and where it leaves.
+
+    Args:
+        table: the tidy table of all landscapes.
+        cutoffs: `Collected.cutoffs`; the dotted line of a colour is the median number of samples at which that minimum is above the
+            threshold for the first time.
+        threshold: of the loss.
+    """
+    rows = table[table["threshold"] == threshold]
+    rows = rows.assign(size=rows["train_size"] - rows["level"] + rows["landscape"])
+    quantities = measured(rows)
+    figure, axes = volume_panels(quantities)
+    levels = sorted(rows["level"].unique())
+    for axis, quantity in zip(axes, quantities, strict=True):
+        for i, (color, level) in enumerate(zip(level_colors(len(levels)), levels, strict=True)):
+            part = rows[rows["level"] == level]
+            _followed(axis, part, quantity, color, MARKERS[i % len(MARKERS)])
+            at = cutoffs[(cutoffs["level"] == level) & np.isclose(cutoffs["threshold"], threshold)]["samples"]
+            if at.notna().mean() > 0.5:
+                axis.axvline(float(at.median()), ymax=0.12, color=color, linestyle=":", linewidth=2.5)
+        axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
+        size_axis(axis, rows["size"], "samples of the landscape")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="trained on", loc="outside right center")
+    figure.suptitle(
+        f"minima across landscapes, loss threshold {threshold:g}, {rows['run'].nunique()} seeds", fontsize=10.5
+    )
+    figure.supxlabel(
+        "bars: 95 % interval over seeds; dotted at the bottom: where a minimum leaves", color=GREY, fontsize=8.5
+    )
+    return figure
+
+
+def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, marker: str) -> None:
+    sizes: list[float] = []
+    means: list[Mean] = []
+    for _, group in part.groupby("size"):
+        mean = mean_interval(group[quantity.column].to_numpy(dtype=float))
+        if mean.count:
+            sizes.append(float(group["size"].iloc[0]))
+            means.append(mean)
+    half = [0.0 if np.isnan(mean.upper) else mean.upper - mean.value for mean in means]
+    axis.errorbar(
+        sizes,
+        [mean.value for mean in means],
+        yerr=half,
+        color=color,
+        marker=marker,
+        markersize=7,
+        capsize=3,
+        label=f"{int(part['train_size'].iloc[0]):,}",
+    )
+
+
+@styled
+def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Figure:
+    """One minimum in landscapes of more and more data: its Gaussian local volume, and its own loss, until it leaves.
+
+    Args:
+        across: from `volume.across.masses_across`.
+        name: of the minimum, for the title.
+        sigma: what the masses were measured at.
+        threshold: of the loss.
+    """
+    figure = new_figure(6.6, 5.2)
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    inside, outside = across[across["inside"]], across[~across["inside"]]
+    half = [inside["log_mass"] - inside["lower"], inside["upper"] - inside["log_mass"]]
+    top.errorbar(
+        inside["size"],
+        inside["log_mass"],
+        yerr=np.nan_to_num(np.clip(half, 0, None)),
+        color=BLUE,
+        marker="o",
+        capsize=3,
+        label="log mass, 95 % interval",
+    )
+    bottom.plot(
+        across["size"], across["start_loss"], "o-", color=GREEN, markersize=5, label="loss of the minimum itself"
+    )
+    bottom.axhline(threshold, color=RED, linestyle="--", label=f"threshold {threshold:g}")
+    if len(outside):
+        for axis in (top, bottom):
+            axis.axvspan(
+                outside["size"].min(), outside["size"].max() * 1.3, color=RED, alpha=0.12, label="outside: no volume"
+            )
+        if len(inside):
+            last = inside.iloc[-1]
+            floor = inside["log_mass"].min() - 0.35 * max(np.ptp(inside["log_mass"]), 1.0)
+            top.plot([last["size"], outside["size"].min()], [last["log_mass"], floor], ":", color=BLUE, linewidth=2)
+    top.set(ylabel="log mass (nats)", title=f"{name}, sigma {sigma:g}, loss threshold {threshold:g}")
+    bottom.set(ylabel="mean loss", yscale="log")
+    size_axis(bottom, across["size"], "samples of the landscape")
+    handles = {
+        label: handle for axis in (top, bottom) for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,293 @@
+"""Statistics and tables over seeds against closed forms and hand computations, on made-up conditions."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from fake_results import LEVELS, fake_condition, fake_run, log_mass, log_volume
+
+import minima_volume as mv
+from minima_volume.analysis import (
+    across_landscapes,
+    collect,
+    order_table,
+    paired_differences,
+    paragraph,
+    rank_table,
+    scaling_law,
+    select,
+    summary,
+)
+from minima_volume.analysis.figures import WHEN_DRAWN, draw
+from minima_volume.analysis.report import format_table
+from minima_volume.analysis.statistics import fit_line, mean_interval, quartiles
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files import read_json, write_json
+
+
+@pytest.fixture(scope="module")
+def condition(tmp_path_factory):
+    return fake_condition(tmp_path_factory.mktemp("fake") / "base")
+
+
+@pytest.fixture(scope="module")
+def collected(condition):
+    return collect(condition)
+
+
+# ---- statistics
+
+
+def test_t_interval_is_that_of_scipy():
+    """And undefined values are left out; one value has no interval, none has no mean."""
+    values = np.random.default_rng(1).normal(3, 2, 7)
+    found = mean_interval([*values, math.nan])
+    low, high = scipy.stats.t.interval(0.95, 6, loc=values.mean(), scale=scipy.stats.sem(values))
+    assert (found.value, found.lower, found.upper, found.count) == pytest.approx((values.mean(), low, high, 7))
+    one = mean_interval([2.0])
+    assert one.value == 2.0 and math.isnan(one.lower) and one.count == 1
+    assert math.isnan(mean_interval([]).value)
+
+
+def test_bootstrap_interval_is_that_of_the_mean():
+    """Percentiles of a mean of many values are those of its normal law; the same twice."""
+    values = np.random.default_rng(2).exponential(1, 400)
+    found = mean_interval(values, "bootstrap")
+    half = 1.96 * values.std(ddof=1) / 20
+    assert found.lower == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert found.upper == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert found == mean_interval(values, "bootstrap")
+    with pytest.raises(ConfigError, match="interval 'z' is not known; allowed: t, bootstrap"):
+        mean_interval(values, "z")
+
+
+def test_line_of_one_group_is_that_of_scipy():
+    """Slope, intercept, R^2 and the intervals of the residuals."""
+    random = np.random.default_rng(3)
+    x = random.uniform(0, 5, 12)
+    y = 2 * x - 1 + random.normal(0, 0.5, 12)
+    line, oracle = fit_line(x, y), scipy.stats.linregress(x, y)
+    t = scipy.stats.t.ppf(0.975, 10)
+    assert (line.slope, line.intercept, line.r_squared) == pytest.approx(
+        (oracle.slope, oracle.intercept, oracle.rvalue**2)
+    )
+    assert line.slope_upper - line.slope == pytest.approx(t * oracle.stderr)
+    assert line.intercept - line.intercept_lower == pytest.approx(t * oracle.intercept_stderr)
+    assert line.interval_from == "the residuals of one fit" and line.points == 12
+
+
+def test_line_of_several_groups_is_judged_by_their_own_lines():
+    """Groups with slopes 1, 2, 3 exactly: the interval is t over these, however many points each has."""
+    x = np.tile(np.arange(50.0), 3)
+    groups = np.repeat([0, 1, 2], 50)
+    y = (groups + 1) * x
+    line, slopes = fit_line(x, y, groups.tolist()), mean_interval([1.0, 2.0, 3.0])
+    assert line.slope == pytest.approx(2.0)
+    assert (line.slope_lower, line.slope_upper) == pytest.approx((slopes.lower, slopes.upper))
+    assert line.groups == 3 and line.interval_from == "the lines of 3 seeds"
+    assert fit_line(np.ones(4), np.arange(4.0)) is None
+    two = fit_line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, math.nan]))
+    assert two.slope == 1.0 and math.isnan(two.slope_lower)
+
+
+def test_quartiles_of_nothing():
+    assert all(math.isnan(value) for value in quartiles([math.nan]))
+
+
+# ---- tables
+
+
+def test_aggregates_are_those_of_the_values(collected):
+    """Seeds are shifted by 0.1: mean, sd, interval and median of three values."""
+    table = mv.aggregate(select(collected), "log_mass")
+    assert table["x"].tolist() == [20, 40, 60] and table["seeds"].tolist() == [3] * 3
+    middle = [log_mass(1, 20, 20 + q) for q in LEVELS]
+    assert table["mean"].tolist() == pytest.approx(middle) and table["median"].tolist() == pytest.approx(middle)
+    assert table["sd"].tolist() == pytest.approx([0.1] * 3)
+    half = scipy.stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3)
+    assert (table["upper"] - table["mean"]).tolist() == pytest.approx([half] * 3)
+
+
+def test_orders_and_ranks(collected):
+    """The mass is in order in every seed, the published-style number in even seeds alone."""
+    rows = select(collected)
+    assert rank_table(rows, "log_mass")["mean"].tolist() == [1, 2, 3]
+    orders = order_table(rows, "log_mass")
+    assert orders["spearman_data"].tolist() == [-1, -1, -1] and orders["exact"].tolist() == [True] * 3
+    assert orders["native_is_largest"].tolist() == [True] * 3 and orders["wrong_pairs"].tolist() == [0] * 3
+    star = order_table(rows, "log_volume")
+    assert star["exact"].tolist() == [True, False, True] and star["wrong_pairs"].tolist() == [0, 1, 0]
+    assert star["native_is_largest"].tolist() == [True, False, True] and star["pairs"].tolist() == [3] * 3
+    assert star["spearman_data"].tolist() == pytest.approx([-1, -0.5, -1])
+    assert rank_table(rows, "log_volume")["mean"].tolist() == pytest.approx([4 / 3, 5 / 3, 3])
+    by_loss = [scipy.stats.spearmanr(r["log_volume"], r["test_loss"]).statistic for _, r in rows.groupby("run")]
+    assert star["spearman_loss"].tolist() == pytest.approx(by_loss)
+
+
+def test_orders_with_ties_and_unknown_values(collected):
+    """As the definitions of results.json have it: ties share ranks, undefined volumes are left out."""
+    rows = select(collected)[lambda t: t["run"] == "model_0_data_10"].copy()
+    rows["log_mass"] = [2.0, 2.0, 1.0]
+    assert rank_table(rows, "log_mass")["mean"].tolist() == [1.5, 1.5, 3]
+    assert order_table(rows, "log_mass")["exact"].tolist() == [False]
+    rows["log_mass"] = [2.0, math.nan, math.nan]
+    order = order_table(rows, "log_mass").iloc[0]
+    assert order["minima"] == 1 and math.isnan(order["spearman_data"]) and order["exact"] is None
+
+
+def test_differences_within_seeds_have_no_seed_in_them(collected):
+    """What all minima of a seed share cancels: the interval of the mass has no width."""
+    table = paired_differences(select(collected), "log_mass")
+    expected = [log_mass(0, 20, 20) - log_mass(0, 20, n) for n in (40, 60)]
+    for column in ("mean", "lower", "upper"):
+        assert table[column].tolist() == pytest.approx(expected)
+    assert table["larger"].tolist() == [3, 3] and table["reference"].tolist() == [20, 20]
+    assert paired_differences(select(collected), "log_volume")["larger"].tolist() == [2, 3]
+
+
+def test_scaling_law_recovers_its_line(collected):
+    """Native minima have log mass -2 log N, shifted by seeds: slope -2 in every seed."""
+    law = scaling_law(collected.table, 0.5, "log_mass")
+    assert law.slope == pytest.approx(-2) and (law.slope_lower, law.slope_upper) == pytest.approx((-2, -2))
+    assert law.points == 9 and law.groups == 3 and 0.9 < law.r_squared < 1
+    assert law.intercept == pytest.approx(0.1)
+    assert scaling_law(collected.table[collected.table["landscape"] == 0], 0.5, "log_mass") is None
+
+
+def test_one_minimum_across_landscapes(collected):
+    """The one of the most data by default, in every landscape; and where minima leave."""
+    rows = across_landscapes(collected.table, 0.5)
+    first = rows[rows["run"] == "model_0_data_10"]
+    assert first["landscape_size"].tolist() == [20, 40, 60]
+    assert first["log_volume"].tolist() == pytest.approx([log_volume(0, n, 60) for n in (20, 40, 60)])
+    assert across_landscapes(collected.table, 0.5, 20)["landscape"].tolist() == [0, 20] * 3
+    left = collected.cutoffs[collected.cutoffs["threshold"] == 0.5].set_index(["run", "level"])
+    assert left.loc[("model_1_data_11", 20), "samples"] == 46
+    assert math.isnan(left.loc[("model_1_data_11", 40), "samples"])
+    assert left.loc[("model_1_data_11", 40), "inside_all"]
+
+
+def test_comparisons_name_their_quantity(collected):
+    """Two volumes, each with its own pairs."""
+    pairs = collected.comparisons[collected.comparisons["landscape"] == 0]
+    told = pairs.groupby("quantity")["told_apart"].all()
+    assert told.to_dict() == {"log_mass": True, "log_volume": False}
+
+
+def test_words_say_the_numbers(collected, condition):
+    """The trustworthy number first, with its interval; then the published-style one with what it rests on."""
+    words = paragraph(collected)
+    mean = mv.aggregate(select(collected), "log_mass")
+    first, last = (f"{mean['mean'].iloc[i]:.2f} nats" for i in (0, -1))
+    assert "3 seeds of 'tiny digits', landscape of 20 samples, loss threshold 0.5." in words
+    assert f"falls from {first}" in words and f"to {last}" in words
+    assert words.index("Gaussian local volume") < words.index("Published-style number")
+    assert "without exception in 3 of 3 seeds (wrong pairs: 0 of 9" in words
+    assert "without exception in 2 of 3 seeds (wrong pairs: 1 of 9" in words
+    assert "6 of 6 compared pairs of minima can be told apart" in words and "0 of 6 compared pairs" in words
+    assert "rests on 1.2 of 500 directions (median), and 9 of 9 are lower bounds" in words
+    assert "a = -2.00 (95 % interval -2.00 to -2.00, from the lines of 3 seeds)" in words
+    assert "leaves at 25 to 27 samples" in words and "3 seeds are few" in words
+    assert (condition / "config.yaml").is_file()
+
+
+# ---- awkward conditions
+
+
+def test_a_run_of_other_settings_is_named_and_left_out(tmp_path):
+    """A mean over both would say nothing; other levels and thresholds are no other settings."""
+    folder = fake_condition(tmp_path / "base")
+    settings = {"volume.accuracy_thresholds": None, "data.levels": [0, 40]}
+    fake_run(folder / "model_3_data_13", 3, settings, masses=False)
+    fake_run(folder / "model_4_data_14", 4, {**settings, "training.epochs": 31})
+    found = collect(folder)
+    assert list(found.missing) == ["model_4_data_14"]
+    assert "training.epochs = 31, other runs have 30" in found.missing["model_4_data_14"]
+    rows = select(found)
+    assert mv.aggregate(rows, "log_volume")["runs"].tolist() == [4, 3, 4]
+    assert mv.aggregate(rows, "log_mass")["seeds"].tolist() == [3, 3, 3]
+    assert "Not analyzed: model_4_data_14." in paragraph(found)
+
+
+def test_a_run_without_its_fourth_notebook_is_incomplete(tmp_path):
+    """It is analyzed; what it lacks is named."""
+    folder = fake_condition(tmp_path / "base", seeds=2)
+    (folder / "model_1_data_11" / "cutoffs" / "cutoffs.json").unlink()
+    found = collect(folder)
+    assert list(found.partial) == ["model_1_data_11"] and not found.missing
+    assert len(select(found)) == 6 and "leaves at 25 samples" in paragraph(found)
+
+
+def test_one_seed_only(tmp_path):
+    """Means without intervals, and words that say so."""
+    found = collect(fake_condition(tmp_path / "base", seeds=1))
+    table, words = summary(select(found)), paragraph(found)
+    assert table["log_mass_lower"].isna().all()
+    assert "1 seed is few: intervals over seeds are missing." in words and "nan" not in words
+    assert "nan" not in format_table(table) and "-5.99 " in format_table(table)
+    assert draw(found).keys() == WHEN_DRAWN.keys() - {"conditions"}
+
+
+def test_minima_outside_their_landscape(tmp_path):
+    """Null volumes in one seed, and in all: sentences, no crash."""
+    folder = fake_condition(tmp_path / "base", seeds=2)
+    for run in (folder / "model_0_data_10", folder / "model_1_data_11"):
+        for path in run.rglob("results.json"):
+            results = read_json(path)
+            count = len(results["model_data_levels"])
+            results["log_volume_values"] = [None] * count
+            results["log_volume_intervals"] = [None] * count
+            results["log_mass_values"] = [[None]] * count
+            results["log_mass_intervals"] = [[[None, -8.0]]] * count
+            write_json(path, results)
+        words, drawn = paragraph(collect(folder)), draw(collect(folder))
+        assert "nan" not in words and len(drawn) >= 10
+    assert "Gaussian local volume: no minimum is inside" in words
+    assert "Published-style number: no minimum is inside" in words
+    assert "estimators" not in drawn
+
+
+def test_an_error_of_many_runs_stays_short(tmp_path):
+    """Three are named, the others counted."""
+    folder = fake_condition(tmp_path / "base", seeds=5)
+    for path in folder.rglob("results.json"):
+        path.unlink()
+    with pytest.raises(MissingStageError, match=r"model_0_data_10: .*model_2_data_12: .*; and 2 more runs\)$") as error:
+        collect(folder)
+    assert "model_3_data_13" not in str(error.value)
+
+
+def test_a_series_is_told_apart_by_its_epochs(tmp_path):
+    """The axis, the reference and the words are epochs."""
+    series = {"data.levels": [0], "training.checkpoints": [5, 10, 30], "volume.gaussian": {"sigma": 0.1}}
+    folder = fake_condition(tmp_path / "grokking", overrides=series)
+    rows = select(collect(folder))
+    assert mv.aggregate(rows, "log_mass")["x"].tolist() == [5, 10, 30]
+    assert paired_differences(rows, "log_mass")["reference"].tolist() == [5, 5]
+    words, drawn = paragraph(collect(folder)), draw(collect(folder))
+    assert drawn["log_mass_against_data"].figure.axes[0].get_xlabel() == "epoch" and "scaling_law" not in drawn
+    assert "at 5 to" in words and "epoch." in words and "More epochs means" in words and "Scaling law" not in words
+
+
+def test_levels_sort_as_numbers(tmp_path):
+    """100 after 20, seed 10 after 9."""
+    folder = fake_condition(tmp_path / "base", seeds=11, overrides={"data.levels": [100, 0, 20]})
+    found = collect(folder)
+    assert mv.aggregate(select(found), "log_mass")["level"].tolist() == [0, 20, 100]
+    assert found.table["run"].drop_duplicates().tolist()[-2:] == ["model_9_data_19", "model_10_data_20"]
+
+
+def test_a_hundred_runs_take_seconds(tmp_path):
+    """100 runs x 6 levels x 6 landscapes: processor time, which other work on the machine does not change much."""
+    overrides = {"data.levels": [0, 20, 40, 80, 160, 320], "volume.loss_thresholds": [0.5]}
+    folder = fake_condition(tmp_path / "base", seeds=100, overrides=overrides)
+    start = time.process_time()
+    analysis = mv.analyze(folder)
+    assert time.process_time() - start < 20  # about 6 s on an idle core
+    assert len(analysis.collected.table) == 100 * 21
+    assert len(pd.read_csv(folder / "analysis" / "log_mass_against_data.csv")) == 600
