@@ -1,11 +1,26 @@
 from . import plots
-from .analysis import analyze, comparison_table, describe, mass_comparisons, mass_table, select, verdicts, volume_table
+from .analysis import (
+    aggregate,
+    analyze,
+    collect,
+    comparison_table,
+    describe,
+    mass_comparisons,
+    mass_table,
+    order_table,
+    paired_differences,
+    scaling_law,
+    select,
+    verdicts,
+    volume_table,
+)
 from .config import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views, views_table
 from .errors import MinimaVolumeError
 from .files import read_json, read_npz
 from .perturbation import estimate_sweep, load_wiggle_results, read_sweep, sweep
 from .perturbation.held_out import held_out_curves
+from .perturbation.plane import run_plane, three_of
 from .runs import find_runs, new_runs, open_run, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
@@ -25,6 +40,7 @@ from .volume import (
     measure_volume,
     suggest_sigma,
 )
+from .volume.across import masses_across
 
 __all__ = [
     "Config",
@@ -34,8 +50,10 @@ __all__ = [
     "ViewSettings",
     "VolumeEstimate",
     "VolumeProfile",
+    "aggregate",
     "analyze",
     "clean_all",
+    "collect",
     "comparison_table",
     "cutoffs",
     "describe",
@@ -52,13 +70,16 @@ __all__ = [
     "load_wiggle_results",
     "mass_comparisons",
     "mass_table",
+    "masses_across",
     "measure_masses",
     "measure_test_accuracies",
     "measure_volume",
     "new_runs",
     "open_run",
+    "order_table",
     "other_views",
     "outcome_table",
+    "paired_differences",
     "plots",
     "prepare_data",
     "propagate",
@@ -67,12 +88,15 @@ __all__ = [
     "read_npz",
     "read_sweep",
     "run_pipeline",
+    "run_plane",
+    "scaling_law",
     "seed_pairs",
     "select",
     "stage_states",
     "status_table",
     "suggest_sigma",
     "sweep",
+    "three_of",
     "train_models",
     "verdicts",
     "views_table",

@@ -335,5 +335,7 @@ def notebooks(
     print(*changed, f"{len(changed)} notebooks written", sep="\n")
 
 
+from minima_volume import cli_figures as cli_figures  # noqa: E402  adds its commands to app
+
 if __name__ == "__main__":
     main()

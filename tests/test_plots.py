@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from fake_results import fake_condition
 from matplotlib.figure import Figure
 
 import minima_volume as mv
-from minima_volume.analysis import collect, select
+from minima_volume.analysis import aggregate, collect, select
+from minima_volume.analysis.figures import draw
 from minima_volume.files import read_json, read_npz
+from minima_volume.perturbation.plane import run_plane
 from minima_volume.plots.style import save_figure
+from minima_volume.volume.across import masses_across
+
+
+def with_masses(results):
+    """A results.json with made-up Gaussian local volumes at two sigmas."""
+    count = len(results["model_data_levels"])
+    values = [[-1.0 - i, -3.0 - 2 * i] for i in range(count)]
+    return {
+        **results,
+        "sigmas": [0.05, 0.1],
+        "sigma": 0.05,
+        "log_mass_scaling": "filter",
+        "log_mass_values": values,
+        "log_mass_intervals": [[[v - 0.1, v + 0.1] for v in row] for row in values],
+    }
+
+
+def over_seeds(condition):
+    """Every figure over seeds on a made-up condition."""
+    found = collect(fake_condition(condition))
+    drawn = {name: one.figure for name, one in draw(found, {"one": select(found), "two": select(found)}).items()}
+    return {name: drawn[file] for name, file in OVER_SEEDS.items()}
+
+
+OVER_SEEDS = {  # function -> file
+    "mass_against_data": "log_mass_against_data",
+    "volume_against_data": "log_volume_against_data",
+    "differences": "differences",
+    "loss_against_volume": "test_loss_against_log_volume",
+    "accuracy_against_volume": "test_accuracy_against_log_volume",
+    "ranks_against_data": "ranks_against_data",
+    "loss_ranks_against_volume_ranks": "loss_ranks_against_volume_ranks",
+    "scaling": "scaling_law",
+    "minima_across_landscapes": "minima_across_landscapes",
+    "estimators": "estimators",
+    "accuracy_against_data": "test_accuracy_against_data",
+    "conditions_against_data": "conditions",
+}
 
 
 @pytest.fixture(scope="module")
-def figures(digits_run):
-    """Every figure function on the tiny run."""
+def figures(digits_run, tmp_path_factory):
+    """Every figure function on the tiny run, or on a made-up condition."""
     trained = mv.load_models_and_data(digits_run)
     thresholds = digits_run.config.volume.loss_thresholds
     results = mv.load_results(digits_run.results_file(0, 0.5))
     radii = read_npz(digits_run.radii_file(0, 0.5))
-    rows = select(collect(digits_run.folder.parent))
-    return {
+    plane = run_plane(digits_run, trained=trained, resolution=7, progress=False)
+    across = masses_across(digits_run, 20, [20, 40, 60], sigma=0.05, trained=trained, num_repeats=2, progress=False)
+    return over_seeds(tmp_path_factory.mktemp("fake") / "base") | {
+        "log_masses": mv.plots.log_masses(with_masses(results)),
+        "volume_profiles": mv.plots.volume_profiles(with_masses(results)),
+        "planes": mv.plots.planes(plane, ["20 samples", "40 samples", "60 samples"], 0.5),
+        "cliff": mv.plots.cliff(across, "minimum trained on 40 samples", 0.05, 0.5),
         "samples": mv.plots.samples(trained.dataset),
         "predictions": mv.plots.predictions(trained, digits_run.config.training.loss),
         "training_curves": mv.plots.training_curves(trained),
@@ -37,15 +85,12 @@ def figures(digits_run):
         "growth_with_directions": mv.plots.growth_with_directions(results),
         "cutoff_curves": mv.plots.cutoff_curves(read_json(digits_run.cutoffs_file), thresholds),
         "accuracies": mv.plots.accuracies(read_npz(digits_run.accuracies_file)),
-        "volume_against_data": mv.plots.volume_against_data(rows),
-        "loss_against_volume": mv.plots.loss_against_volume(rows),
-        "accuracy_against_data": mv.plots.accuracy_against_data(rows),
     }
 
 
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]
 SEVERAL_SERIES = [
-    name for name in DRAWN if name not in ("samples", "predictions", "accuracies", "loss_curves")
+    name for name in DRAWN if name not in ("samples", "predictions", "accuracies", "loss_curves", "differences")
 ]  # these need no legend
 
 
@@ -67,7 +112,8 @@ def test_axes_are_labelled(name, figures):
     assert isinstance(figure, Figure) and figure.axes
     assert plt.get_fignums() == []
     for axis in figure.axes:
-        assert axis.get_xlabel()
+        if axis.get_label() != "<colorbar>":
+            assert axis.get_xlabel() or axis.get_shared_x_axes().joined(axis, figure.axes[-1])
         assert axis.get_ylabel() or axis.get_shared_y_axes().joined(axis, figure.axes[0])
         assert axis.has_data()
 
@@ -86,6 +132,58 @@ def test_growth_is_drawn_beside_its_largest_direction(figures, digits_run):
     estimate = results | {"log_exp_r_n_intervals": [[-1.0, 1.0], [-1.0, None], [-1.0, None]]}
     drawn = mv.plots.growth_with_directions(estimate)
     assert legends(drawn)[-1] == "95 % interval" and len(drawn.axes[0].collections) == 1
+
+
+@pytest.mark.parametrize("name", [*OVER_SEEDS, "cliff", "planes", "log_masses"])
+def test_nothing_covers_anything_else(name, figures):
+    """Once laid out, titles, legends and axes of a figure do not overlap, and nothing sticks out of it."""
+    figure = figures[name]
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    texts = [figure._suptitle, figure._supxlabel, *(axis.title for axis in figure.axes)]
+    boxes = [text.get_window_extent(renderer) for text in texts if text is not None and text.get_text()]
+    boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
+    boxes += [axis.xaxis.label.get_window_extent(renderer) for axis in figure.axes if axis.get_xlabel()]
+    width, height = figure.canvas.get_width_height()
+    for i, box in enumerate(boxes):
+        assert box.x0 > -3 and box.y0 > -3 and box.x1 < width + 3 and box.y1 < height + 3, (i, box)
+        assert not [other for other in boxes[i + 1 :] if _overlap(box, other)], (i, box)
+    for axis in figure.axes:
+        labels = [text.get_window_extent(renderer) for text in axis.get_xticklabels() if text.get_text()]
+        assert not any(_overlap(a, b) for a, b in pairwise(sorted(labels, key=lambda box: box.x0)))
+
+
+def _overlap(a, b):
+    return min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+
+
+def test_both_volumes_are_drawn_and_the_trustworthy_first(figures):
+    """Left the Gaussian local volume with its name and sigma, right the published-style number with what it rests on."""
+    for name in ("mass_against_data", "loss_against_volume", "scaling", "minima_across_landscapes", "differences"):
+        left, right = figures[name].axes[:2]
+        assert "Gaussian local volume, sigma 0.1" in left.get_title()
+        assert "published-style number" in right.get_title()
+    note = figures["mass_against_data"].get_supxlabel()
+    assert "rests on 1.2 of 500 directions" in note and "each is a lower bound" in note
+
+
+def test_means_and_intervals_in_the_figure_are_those_of_the_table(figures, tmp_path):
+    """The bars of the left panel."""
+    table = aggregate(select(collect(fake_condition(tmp_path / "base"))), "log_mass")
+    bars = figures["mass_against_data"].axes[0].containers[0]
+    np.testing.assert_allclose(np.asarray(bars.lines[0].get_ydata(), dtype=float), table["mean"])
+    segments = np.array(bars.lines[2][0].get_segments())[:, :, 1]
+    np.testing.assert_allclose(segments, table[["lower", "upper"]])
+    native = [line for line in figures["mass_against_data"].axes[0].lines if line.get_marker() == "*"]
+    assert [line.get_xdata()[0] for line in native] == [20]
+
+
+def test_poisoned_samples_have_an_axis_of_their_own(tmp_path):
+    """Their number, from 0, not the nearly equal numbers of training samples."""
+    folder = fake_condition(tmp_path / "poison", overrides={"data.variant": "poison"})
+    axis = mv.plots.mass_against_data(select(collect(folder))).axes[0]
+    assert axis.get_xlabel() == "wrongly labelled training samples" and axis.get_xscale() == "symlog"
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "20", "40"]
 
 
 @pytest.mark.parametrize("name", SEVERAL_SERIES)

@@ -16,6 +16,7 @@ from minima_volume.plots.seeds import (
     panel_title,
     shared_legend,
     single_seeds,
+    thousands,
     title_of,
 )
 from minima_volume.plots.style import BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, level_colors, new_figure, styled
@@ -79,8 +80,12 @@ def estimators(rows: pd.DataFrame) -> Figure:
     axis.set(
         xlabel=f"Gaussian local volume, {MASS.label}",
         ylabel=f"published-style number,\n{STAR.label}",
-        title=f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}: "
-        f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
     )
+    figure.suptitle(
+        f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}: "
+        f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
+        fontsize=10,
+    )
+    thousands(axis, rows[STAR.column])
     axis.legend(title=AXIS_LABELS[kind_of(rows)], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

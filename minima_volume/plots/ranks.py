@@ -9,7 +9,15 @@ from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table, paired_differences
 from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, x_of
-from minima_volume.plots.seeds import data_axis, mean_with_interval, panel_title, shared_legend, title_of, volume_panels
+from minima_volume.plots.seeds import (
+    data_axis,
+    mean_with_interval,
+    panel_title,
+    shared_legend,
+    thousands,
+    title_of,
+    volume_panels,
+)
 from minima_volume.plots.style import GREY, MARKERS, QUANTITY_COLORS, RED, level_colors, new_figure, styled
 
 
@@ -82,11 +90,12 @@ def differences(rows: pd.DataFrame) -> Figure:
         half = (table["upper"] - table["mean"]).astype(float).fillna(0.0)
         axis.errorbar(table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=4, markersize=7)
         axis.axhline(0, color=RED, linewidth=1)
-        axis.set(ylabel=f"reference minus other, {quantity.label}", title=panel_title(rows, quantity))
+        thousands(axis, table["mean"])
+        axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
     figure.suptitle(
-        f"{title_of(rows)}\nreference: {reference.min():,.0f} {AXIS_LABELS[kind_of(rows)]}; dots are seeds, bars the 95 % interval of the mean",
+        f"{title_of(rows)}\nreference minus others; reference: {reference.min():,.0f} {AXIS_LABELS[kind_of(rows)]}; dots: seeds; bars: 95 % interval of the mean",
         fontsize=10,
     )
     return figure

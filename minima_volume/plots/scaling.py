@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.aggregates import native_minima, scaling_law
 from minima_volume.analysis.quantities import Quantity, measured
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
-from minima_volume.plots.seeds import over_seeds, panel_title, shared_legend, volume_panels
+from minima_volume.plots.seeds import over_seeds, panel_title, shared_legend, thousands, volume_panels
 from minima_volume.plots.style import (
     BLUE,
     GREEN,
@@ -93,11 +93,13 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
             if at.notna().mean() > 0.5:
                 axis.axvline(float(at.median()), ymax=0.12, color=color, linestyle=":", linewidth=2.5)
         axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
+        thousands(axis, rows[quantity.column])
         size_axis(axis, rows["size"], "samples of the landscape")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="trained on", loc="outside right center")
+    seeds = rows["run"].nunique()
     figure.suptitle(
-        f"minima across landscapes, loss threshold {threshold:g}, {rows['run'].nunique()} seeds", fontsize=10.5
+        f"minima across landscapes, loss threshold {threshold:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=10.5
     )
     figure.supxlabel(
         "bars: 95 % interval over seeds; dotted at the bottom: where a minimum leaves", color=GREY, fontsize=8.5

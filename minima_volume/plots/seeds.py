@@ -144,8 +144,7 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
     bounded = rows[quantity.column].isna() & high.notna()  # only an upper limit: the splitting gave up
     axis.plot(x[bounded], high[bounded], linestyle="none", marker=r"$\downarrow$", color=color, markersize=10)
     mean_with_interval(axis, rows, quantity.column, color)
-    if (rows[quantity.column].abs() >= 1000).any():
-        axis.yaxis.set_major_formatter("{x:,.0f}")
+    thousands(axis, rows[quantity.column])
     native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
     if len(native):
         axis.plot(
@@ -177,6 +176,12 @@ def mean_with_interval(axis: Axes, rows: pd.DataFrame, column: str, color: str, 
         linewidth=2,
         label=label or (f"mean of {seeds} seeds, 95 % interval" if seeds > 1 else "one seed"),
     )
+
+
+def thousands(axis: Axes, values: pd.Series) -> None:
+    """Separators in the labels of a y axis of large numbers."""
+    if (values.abs() >= 1000).any():
+        axis.yaxis.set_major_formatter("{x:,.0f}")
 
 
 def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
