@@ -66,13 +66,19 @@ def connect(execution: Execution, *, show: bool = False) -> str:
     return address
 
 
-@cache
+_CLIENTS: dict[str, Any] = {}
+
+
 def _client(address: str) -> Any:
+    """This process's connection to a scheduler; a new one where the last was lost."""
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    if address in _CLIENTS and _CLIENTS[address].status == "running":
+        return _CLIENTS[address]
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said by the errors below
     try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        _CLIENTS[address] = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        return _CLIENTS[address]
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"execution.scheduler: nothing answers at {address!r} ({error}); start one with `dask scheduler`, or set it to null"
@@ -125,10 +131,13 @@ def cluster_tasks(call: Callable[[Task], Result], todo: Sequence[Task], address:
     client, rest = _client(address), iter(todo)
     under_way: set[Any] = set()
     try:
-        waiting = as_completed()
+        waiting = as_completed(loop=client.loop)
         more = True
         while more or under_way:
-            room = 2 * num_slots(address) if more else 0
+            try:
+                room = 2 * num_slots(address) if more else 0
+            except OSError as error:
+                raise _gone(address, error) from error
             while more and len(under_way) < room:
                 try:
                     future = client.submit(call, next(rest), pure=False)
@@ -171,6 +180,10 @@ def _result(future: Any, address: str) -> Any:
             "little memory: give each more, or lower perturbation.memory_gib. What is finished is kept"
         ) from error
     except (CancelledError, OSError) as error:
-        raise ClusterError(
-            f"the Dask scheduler at {address} went away; what is finished is kept, run again to go on ({type(error).__name__})"
-        ) from error
+        raise _gone(address, error) from error
+
+
+def _gone(address: str, error: BaseException) -> ClusterError:
+    return ClusterError(
+        f"the Dask scheduler at {address} went away; what is finished is kept, run again to go on ({type(error).__name__})"
+    )
