@@ -121,7 +121,7 @@ def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
     """A kept cell, None where there is none or it was measured on other weights, data or settings."""
     try:
         content = read_json(path)
-        if content.get("fingerprint") != fingerprint:
+        if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
             return None
         return _mass({key: value for key, value in content.items() if key not in ("sigma", "verdict", "fingerprint")})
     except (MissingStageError, DamagedFileError):

@@ -41,7 +41,7 @@ class Suggestion:
 
 
 def suggest_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
-    """The sigma at which the native minimum of the smallest landscape has a log mass of about -1.5.
+    """The sigma at which the native minimum of the smallest landscape has a log mass of about -1.5; in a series its first minimum.
 
     Found by bisection with the same 400 particles at every sigma; the other minima are then estimated quickly
     (100 particles, 2 repeats), so that one sees how deep they lie.
@@ -53,16 +53,19 @@ def suggest_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
     config = run.config
     landscape, threshold = config.data.levels[0], config.volume.headline
     condition, size = Condition("loss", threshold), config.data.base_size + landscape
-    native = config.minima[0]
     with threads(config.experiment.threads):
         engines = {minimum: make_engine(run, trained, minimum) for minimum in config.minima}
+
+        starts = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
+        # a series by epoch begins with models that are no minima yet
+        native = next((m for m in starts if starts[m] is None and config.variation != "level"), config.minima[0])
 
         def share(sigma: float) -> float:
             target = Target(engines[native].particles(sigma, [size]), condition)
             z = target.empty(SAMPLES).normal_(generator=target.generator(config.seeds.perturbation))
             return float(np.mean(target.scores(z) <= threshold))
 
-        if (start := Target(engines[native].particles(1.0, [size]), condition).outside()) is not None:
+        if (start := starts[native]) is not None:
             raise ConfigError(
                 f"the smallest minimum is outside its own landscape: loss {start:.6g} is above the threshold {threshold:g}; "
                 "train longer or choose another threshold"

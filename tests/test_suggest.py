@@ -1,0 +1,78 @@
+"""A sigma is suggested: the native minimum of the smallest landscape then has a log mass of about -1.5."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from helpers import edit_config, make_run
+
+import minima_volume as mv
+from minima_volume.errors import ConfigError
+from minima_volume.layout import Run
+from minima_volume.perturbation.work import make_engine
+from minima_volume.volume.suggest import NATIVE_LOG_MASS, bisect, round_sigma
+
+
+def test_bisection_finds_the_crossing() -> None:
+    """A share that falls as exp(-sigma / 0.03) passes e^-1.5 at 0.045; steps of the share do not trouble it."""
+    wanted = math.exp(NATIVE_LOG_MASS)
+    assert bisect(lambda sigma: math.exp(-sigma / 0.03), wanted) == pytest.approx(0.045, rel=0.01)
+    stepped = bisect(lambda sigma: round(400 * math.exp(-sigma / 0.03)) / 400, wanted)
+    assert stepped == pytest.approx(0.045, rel=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_no_sigma_does_it(share: float) -> None:
+    with pytest.raises(ConfigError, match=f"no sigma from 0.0001 to 10 leaves .* from {share:.3f} to {share:.3f}"):
+        bisect(lambda sigma: share, math.exp(NATIVE_LOG_MASS))
+
+
+def test_two_digits() -> None:
+    assert [round_sigma(sigma) for sigma in (0.0678, 1.234, 0.000449)] == [0.068, 1.2, 0.00045]
+
+
+def test_suggestion_of_a_run(digits_run: Run) -> None:
+    """At the suggested sigma 4,000 fresh particles give about -1.5; the other minima are estimated there too."""
+    found = mv.suggest_sigma(digits_run)
+    assert (found.landscape, found.threshold) == (0, 0.5) and sorted(found.masses) == [0, 20, 40]
+    assert round_sigma(found.sigma) == found.sigma
+    trained = mv.load_models_and_data(digits_run)
+    for level, mass in found.masses.items():
+        particles = make_engine(digits_run, trained, level).particles(found.sigma, [20])
+        values = particles.evaluate(particles.draw(4000, particles.generator(123)))
+        log_mass = math.log(np.mean(values.loss[0] <= 0.5))
+        assert mass.log_mass == pytest.approx(log_mass, abs=0.3)
+        if level == 0:
+            assert log_mass == pytest.approx(-1.5, abs=0.35)
+    assert mv.suggest_sigma(digits_run, trained) == found
+
+
+def test_a_minimum_outside_its_own_landscape(copied: Run) -> None:
+    run = edit_config(copied.folder, {"volume.loss_thresholds": [1e-4], "volume.accuracy_thresholds": None})
+    with pytest.raises(ConfigError, match="the smallest minimum is outside its own landscape: loss .* train longer"):
+        mv.suggest_sigma(run)
+
+
+def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run) -> None:
+    """Epoch 1 is above the threshold: the first minimum that is inside decides."""
+    options = {"data.levels": [0], "training.checkpoints": [1, 30]}
+    run = make_run(tmp_path / "model_0_data_10", options, ("train",))
+    found = mv.suggest_sigma(run)
+    assert found.masses[1].log_mass is None and "outside" in str(found.masses[1].note)
+    assert found.masses[30].log_mass == pytest.approx(-1.5, abs=0.4)
+
+
+def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:
+    """A run folder, or a condition, whose first run is taken; what has none is refused."""
+    expected = mv.suggest_sigma(copied).sigma
+    for folder in (copied.folder, copied.folder.parent):
+        code, out, _ = cli("suggest-sigma", folder)
+        lines = out.splitlines()
+        assert code == 0 and lines[0] == f"model_0_data_10, landscape +0, threshold 0.5: sigma {expected:g}"
+        assert [line.split(":")[0].strip() for line in lines[1:]] == ["+0", "+20", "+40"]
+        assert all("measured: -" in line for line in lines[1:])
+    code, _, error = cli("suggest-sigma", copied.folder / "data_0")
+    assert code != 0 and "is not a run folder and holds none" in error
