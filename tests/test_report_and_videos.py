@@ -80,9 +80,12 @@ def test_the_page_opens_in_a_browser_without_errors(page, tmp_path):
     assert "CONSOLE" not in done.stderr
 
 
-def test_the_command_writes_the_page(page, cli, tmp_path):
+def test_the_command_writes_the_page(page, cli, tmp_path, monkeypatch):
+    """Where it is told to; a run folder is refused."""
+    monkeypatch.setattr("minima_volume.analysis.page.draw", lambda collected: {})  # drawn above
     code, out, _ = cli("report", page.parent.parent, "--output", tmp_path / "page.html")
-    assert code == 0 and out.strip().endswith("page.html") and (tmp_path / "page.html").stat().st_size > 1e5
+    assert code == 0 and out.strip().endswith("page.html")
+    assert "<h2>Verdicts</h2>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     code, _, err = cli("report", page.parent.parent / "model_0_data_10")
     assert code == 1 and "is a run folder; report takes a condition folder" in err
 

@@ -64,7 +64,7 @@ def render(condition: Path, collected: Collected) -> str:
     rows, config = select(collected), collected.config
     table = summary(rows)
     body = {
-        "words": _missing(collected) + f"<p>{_escape(paragraph(collected))}</p>",
+        "words": _missing(collected) + _words(paragraph(collected)),
         "table": f"{_table(shown_table(table, config.variation))}<p>{_escape(trust(table))}</p>",
         "figures": "".join(
             _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(collected).items()
@@ -80,9 +80,21 @@ def render(condition: Path, collected: Collected) -> str:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style></head><body><h1>{name}</h1>"
-        f"<p class=sub>How large are these minima? {rows['run'].nunique()} seeds, by minima_volume.</p>"
+        f"<p class=sub>How large are these minima? {_seeds(rows)}, measured with minima_volume.</p>"
         f"<nav>{links}</nav>{parts}</body></html>\n"
     )
+
+
+def _words(text: str) -> str:
+    """The paragraph; a new one where the other volume begins, and for what follows."""
+    for start in ("Gaussian local volume", "Published-style number", "Scaling law of native minima by the Gaussian"):
+        text = text.replace(f" {start}", f"\n{start}", 1)
+    return "".join(f"<p>{_escape(part)}</p>" for part in text.split("\n"))
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    count = rows["run"].nunique()
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _missing(collected: Collected) -> str:

@@ -56,7 +56,7 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
     axes[0].set(ylabel=STAR.label)
     data_axis(axes[0], rows)
     shared_legend(figure, axes, title_of(rows))
-    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
+    figure.supxlabel("\n".join(notes(rows, [STAR])), color=GREY, fontsize=8.5)
     return figure
 
 
@@ -226,10 +226,10 @@ def title_of(rows: pd.DataFrame) -> str:
     return f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}, {seeds}"
 
 
-def notes(rows: pd.DataFrame) -> list[str]:
+def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> list[str]:
     """How far to trust the numbers, under the figure."""
     lines = []
-    if MASS in measured(rows):
+    if MASS in (measured(rows) if quantities is None else quantities):
         lines.append("Gaussian local volume: faint bars are the 95 % interval of one measurement")
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
