@@ -52,7 +52,11 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         _mass(left, sizes[i], results, i, column, marker)
         volume = results["log_volume_values"][i]
         right.plot(sizes[i], np.nan if volume is None else volume, label=name, **marker)
-    left.set(ylabel=MASS, title=f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval")
+    title = f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval"
+    if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
+        title += f"\noutside this landscape: {', '.join(outside)}"
+    left.set(ylabel=MASS, title=title)
+    left.margins(y=0.12)  # room for the arrows of upper limits
     effective = [value for value in results["effective_sample_size"] if value is not None]
     rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
     right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
@@ -79,9 +83,19 @@ def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int,
         if low is not None and high is not None:
             axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
         axis.plot(x, value, **marker)
-    elif high is not None:  # only an upper limit
-        axis.annotate(r"$\downarrow$", (x, high), ha="center", va="top", color=marker["color"], fontsize=14)
-        axis.plot(x, high, "_", color=marker["color"], markersize=12)
+    elif high is not None:
+        _upper_limit(axis, x, high, marker["color"])
+
+
+def _outside(results: Mapping[str, Any], i: int, column: int) -> bool:
+    """Whether a minimum was looked at and is outside: no value, and nothing bounds it."""
+    return results["log_mass_values"][i][column] is None and results["log_mass_intervals"][i][column] == [None, None]
+
+
+def _upper_limit(axis: Axes, x: float, high: float, color: Any) -> None:
+    axis.plot(x, high, "_", color=color, markersize=12, markeredgewidth=2)
+    arrow = {"arrowstyle": "<|-", "color": color, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+    axis.annotate("", (x, high), (0, -16), textcoords="offset points", arrowprops=arrow)
 
 
 @styled
@@ -104,6 +118,8 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
         axis.fill_between(sigmas, limits[:, 0], limits[:, 1], color=color, alpha=0.2, linewidth=0)
         marker = MARKERS[i % len(MARKERS)]
         axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=minimum_name(levels[i], variation))
+        for k in np.flatnonzero(np.isnan(values) & np.isfinite(limits[:, 1])):
+            _upper_limit(axis, sigmas[k], limits[k, 1], color)
     axis.set(
         xscale="log",
         xlabel=f"sigma (scaling: {results['log_mass_scaling']})",
@@ -111,5 +127,8 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
         title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; band: 95 % interval",
     )
     plain_log(axis.xaxis)
+    if len(sigmas) <= 6:
+        axis.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas])
+        axis.set_xticks([], minor=True)
     axis.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

@@ -130,9 +130,8 @@ def moves_effect(short: Sequence[Repeat], long: Sequence[Repeat]) -> tuple[float
     if any(repeat.reason is not None for repeat in (*short, *long)) or min(len(short), len(long)) < 2:
         return None
     few, many = (np.array([repeat.log_mass for repeat in part]) for part in (short, long))
-    if few.std() == 0 and many.std() == 0:
-        return float(many.mean() - few.mean()), 1.0
-    test = scipy.stats.ttest_ind(many, few, equal_var=False)
+    stated = [(part.mean(), max(part.std(ddof=1), 1e-6), len(part)) for part in (many, few)]  # counts may be equal
+    test = scipy.stats.ttest_ind_from_stats(*stated[0], *stated[1], equal_var=False)
     return float(many.mean() - few.mean()), float(test.pvalue)
 
 

@@ -1,0 +1,78 @@
+"""Figures of Gaussian local volumes: values, intervals, upper limits, minima outside, on made-up results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.text import Annotation
+
+import minima_volume as mv
+
+
+def results(sigmas: list[float]) -> dict[str, Any]:
+    """Four minima: measured, measured, outside, only bounded."""
+    columns = range(len(sigmas))
+    return {
+        "model_data_levels": [0, 20, 60, 200],
+        "variation": "level",
+        "loss_landscape_data_param": 0,
+        "loss_threshold": 0.1,
+        "base_dataset_size": 20,
+        "sigmas": sigmas,
+        "sigma": sigmas[0],
+        "log_mass_scaling": "filter",
+        "log_mass_values": [
+            [-1.0 - k for k in columns],
+            [-4.0 - k for k in columns],
+            [None for _ in columns],
+            [None for _ in columns],
+        ],
+        "log_mass_intervals": [
+            [[-1.2 - k, -0.8 - k] for k in columns],
+            [[-4.2 - k, -3.8 - k] for k in columns],
+            [[None, None] for _ in columns],
+            [[None, -9.0 - k] for k in columns],
+        ],
+        "log_volume_values": [-5.0, -6.0, None, -7.0],
+        "effective_sample_size": [1.0, 1.5, None, 2.0],
+        "num_directions": [50, 50, 50, 50],
+    }
+
+
+def arrows(axis: Any) -> list[tuple[float, float]]:
+    return [child.xy for child in axis.get_children() if isinstance(child, Annotation)]
+
+
+def test_log_masses() -> None:
+    """Left the masses with their intervals and limits, right the published-style number; who is outside is said."""
+    figure = mv.plots.log_masses(results([0.1]))
+    left, right = figure.axes
+    drawn = {tuple(map(float, line.get_xdata())): list(map(float, line.get_ydata())) for line in left.lines}
+    assert drawn == {(20, 20): [-1.2, -0.8], (20,): [-1.0], (40, 40): [-4.2, -3.8], (40,): [-4.0], (220,): [-9.0]}
+    assert arrows(left) == [(220, -9.0)] and left.get_ylim()[0] < -9.5
+    assert "sigma 0.1" in left.get_title() and left.get_title().endswith("outside this landscape: +60")
+    assert "effective sample size 1.0 of 50" in right.get_title()
+    legend = [text.get_text() for text in right.get_legend().get_texts()]
+    assert legend == ["+0 (native)", "+20", "+60", "+200"]
+    assert left.get_xlabel() == "training samples" and "log mass" in left.get_ylabel()
+
+
+def test_volume_profiles() -> None:
+    """A curve and a band for each minimum, arrows where only a limit is known, a tick at every sigma."""
+    figure = mv.plots.volume_profiles(results([0.05, 0.1, 0.2]))
+    (axis,) = figure.axes
+    curves = [line for line in axis.lines if len(line.get_xdata()) == 3]
+    np.testing.assert_allclose(curves[1].get_ydata(), [-4.0, -5.0, -6.0])
+    assert len(curves) == 4 and np.isnan(np.asarray(curves[2].get_ydata(), dtype=float)).all()
+    assert arrows(axis) == [(0.05, -9.0), (0.1, -10.0), (0.2, -11.0)]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["0.05", "0.1", "0.2"]
+    assert len(axis.collections) == 4 and axis.get_xlabel() == "sigma (scaling: filter)"
+
+
+@pytest.mark.parametrize("name", ["log_masses", "volume_profiles"])
+def test_what_was_not_measured_is_said(name: str) -> None:
+    content = {key: value for key, value in results([0.1]).items() if key not in ("log_mass_values", "sigmas")}
+    figure = getattr(mv.plots, name)(content)
+    assert not figure.axes and "set volume.gaussian." in figure.texts[0].get_text()
