@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from minima_volume.config_errors import explain
 from minima_volume.errors import ConfigError
 from minima_volume.yaml_files import plain, read_yaml
 from minima_volume.yaml_files import set_dotted as set_dotted  # all about config.yaml is at hand here
@@ -196,9 +196,7 @@ class Execution(Section):
     scheduler: str | None = None  # tcp://host:8786: a Dask scheduler that is running
     cluster: Literal["slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None  # through dask-jobqueue
     jobs: Count = 1  # of the batch system
-    options: dict[
-        str, Any
-    ] = {}  # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, queue, ...
+    options: dict[str, Any] = {}  # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...
 
     @field_validator("scheduler")
     @classmethod
@@ -366,36 +364,9 @@ def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [explain(problem, Config) for problem in error.errors()]
     unknown_first = sorted(problems, key=lambda text: "unknown key" not in text)
     raise ConfigError(f"{where}: " + "; ".join(unknown_first if len(problems) < 4 else [*unknown_first[:3], "..."]))
-
-
-def _explain(problem: Any) -> str:
-    keys = [str(part) for part in problem["loc"]]
-    key = ".".join(keys)
-    kind, value = problem["type"], problem["input"]
-    if kind == "extra_forbidden":
-        allowed = _allowed_keys(keys[:-1])
-        guess = difflib.get_close_matches(keys[-1], allowed, n=1)
-        hint = f" (did you mean {guess[0]}?)" if guess else ""
-        return f"{key}: unknown key{hint}; allowed: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"{key}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if kind == "value_error" and isinstance(value, Mapping):  # the section's own rule, which names its keys
-        return f"{key}: {message}" if key else message
-    return f"{key}: {value!r} is not allowed: {message.replace('input should be', 'it should be')}"
-
-
-def _allowed_keys(path: list[str]) -> list[str]:
-    section: Any = Config
-    for part in path:
-        annotation = section.model_fields[part].annotation
-        sections = [kind for kind in get_args(annotation) if kind is not type(None)]  # of an optional section
-        section = sections[0] if sections else annotation
-    return list(section.model_fields)
 
 
 def load_config(path: Path) -> Config:
