@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -215,12 +216,22 @@ def save_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".mp4":
         return _write_mp4(images, path, fps)
-    colours = images[len(images) // 2].quantize(COLOURS)  # one palette for all, so that colours do not flicker
+    colours = _palette(images[len(images) // 2])
     reduced = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     options: dict[str, Any] = {"save_all": True, "append_images": reduced[1:], "loop": 0, "optimize": True}
     reduced[0].save(buffer, format="GIF", duration=round(1000 / fps), **options)
     return write_atomic(path, lambda file: file.write(buffer.getvalue()))
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """One palette for all frames, so that colours do not flicker; thin lines keep their colours in it."""
+    found = (image.quantize(COLOURS).getpalette() or [])[: 3 * COLOURS]
+    for colour in ("black", "white", RED, BLUE, GREEN):
+        found += [round(255 * part) for part in to_rgb(colour)]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(found)
+    return palette
 
 
 def _image(figure: Figure) -> Image.Image:
