@@ -86,7 +86,7 @@ def address(tmp_path_factory):
 @pytest.fixture
 def impatient(monkeypatch):
     """A connection is given up after seconds."""
-    monkeypatch.setattr("minima_volume.perturbation.cluster.CONNECT_SECONDS", 6)
+    monkeypatch.setattr("minima_volume.perturbation.cluster.CONNECT_SECONDS", 30)
 
 
 def pieces(count, address=None, **options):
