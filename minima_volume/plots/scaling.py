@@ -82,7 +82,8 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
     """
     rows = table[table["threshold"] == threshold]
     rows = rows.assign(size=rows["train_size"] - rows["level"] + rows["landscape"])
-    quantities = measured(rows)
+    several = [q for q in measured(rows) if rows.loc[rows[q.column].notna(), "landscape"].nunique() > 1]
+    quantities = several or measured(rows)  # what was measured in one landscape alone is not followed
     figure, axes = volume_panels(quantities)
     levels = sorted(rows["level"].unique())
     for axis, quantity in zip(axes, quantities, strict=True):
