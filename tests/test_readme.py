@@ -83,6 +83,14 @@ def test_make_targets_run_what_they_say(project: Path, command: str, expected: s
     assert expected in shell(project, command.replace("make", "make -n -o .venv/.installed", 1))
 
 
+FIGURES = {
+    "log_volume_against_data.png",
+    "log_mass_against_data.png",
+    "test_loss_against_log_volume.png",
+    "test_accuracy_against_data.png",
+}
+
+
 @pytest.mark.notebooks
 def test_many_seeds_from_a_shell(project: Path):
     """new, cp of a template, pipeline, status and analyze, in the README's order, with one seed instead of three."""
@@ -96,7 +104,7 @@ def test_many_seeds_from_a_shell(project: Path):
     for title in ("level", "log-volume", "test accuracy", "directions", "effective sample size"):
         assert title in printed
     figures = re.findall(r"figure: (\S+)", printed)
-    assert len(figures) == 3
+    assert {Path(figure).name for figure in figures} >= FIGURES
     assert all((project / figure).read_bytes()[:4] == b"\x89PNG" for figure in figures)
     assert shell(project, COMMANDS[7]).count("complete") == 10
     assert "summary" not in shell(project, COMMANDS[8])

@@ -12,7 +12,7 @@ from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
 from minima_volume.perturbation.trace import Layer
 
-CACHE_BYTES = 2 << 20  # activations of a chunk and tile should stay in the processor's cache
+CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache
 GPU_BYTES = 256 << 20
 MAX_CHUNK = 512
 ALIGNMENT = 16  # numbers; see `aligned`

@@ -95,8 +95,16 @@ def plain_estimate(hits: int, samples: int) -> GaussianMass:
     return replace(counted, log_mass=log_mass, interval=(low, high), standard_error=error)
 
 
-def splitting_estimate(repeats: Sequence[Repeat]) -> GaussianMass:
-    """log of the mean mass of the repeats, with Student's t interval over their logs."""
+def splitting_estimate(repeats: Sequence[Repeat], added: Sequence[Repeat] = ()) -> GaussianMass:
+    """log of the mean mass of the repeats, with Student's t interval over their logs.
+
+    Args:
+        repeats: a number of them chosen beforehand; their spread is the error's.
+        added: repeats whose number was chosen by that spread. They narrow the interval, but have no say in the spread: pooled, the spread
+            would be too small where chance had made it small and nothing was added, and intervals would cover less than they state
+            (Stein 1945, two-stage sampling).
+    """
+    first, repeats = len(repeats), [*repeats, *added]
     logs = np.array([repeat.log_mass for repeat in repeats])
     mean = float(scipy.special.logsumexp(logs) - math.log(len(logs)))
     forward = sum(repeat.num_forward for repeat in repeats)
@@ -109,7 +117,7 @@ def splitting_estimate(repeats: Sequence[Repeat]) -> GaussianMass:
         ):  # plain samples, none of them inside
             high = plain_estimate(0, forward).interval[1]
         return GaussianMass(None, (None, high), "splitting", num_forward=forward, repeats=tuple(repeats), note=note)
-    error, degrees = float(logs.std(ddof=1)) / math.sqrt(len(logs)), len(logs) - 1
+    error, degrees = float(logs[:first].std(ddof=1)) / math.sqrt(len(logs)), first - 1
     half = error * float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
     return GaussianMass(
         mean,

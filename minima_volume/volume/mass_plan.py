@@ -166,11 +166,11 @@ def _splitting_plan(seeds: Iterator[int], settings: MassSettings) -> Plan:
         short, (long,) = long, _repeats((yield [job(len(long), more_moves)]))
         spent += long
         effect = moves_effect(short, long)
+    added: list[Repeat] = []
     if more := more_repeats([*short, *long], settings):
         (added,) = _repeats((yield [job(more, more_moves)]))
         spent += added
-        long = [*long, *added]
-    mass = splitting_estimate([*short, *long])
+    mass = splitting_estimate([*short, *long], added)
     note = mass.note
     if note is None and effect is not None and effect[1] <= SUSPICIOUS:
         note = f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
