@@ -33,12 +33,14 @@ from .volume import (
     VolumeEstimate,
     VolumeProfile,
     cutoffs,
+    describe_thresholds,
     estimate_masses,
     estimate_volumes,
     load_results,
     measure_masses,
     measure_volume,
     suggest_sigma,
+    trivial_loss,
 )
 from .volume.across import masses_across
 
@@ -59,6 +61,7 @@ __all__ = [
     "describe",
     "describe_cleaning",
     "describe_propagation",
+    "describe_thresholds",
     "estimate_masses",
     "estimate_sweep",
     "estimate_volumes",
@@ -98,6 +101,7 @@ __all__ = [
     "sweep",
     "three_of",
     "train_models",
+    "trivial_loss",
     "verdicts",
     "views_table",
     "volume_table",

@@ -65,7 +65,7 @@ def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFra
 
 
 def verdicts(results: Mapping[str, Any], by: str = "loss") -> str:
-    """The verdicts of all minima and of all pairs, a line each, and the overall one."""
+    """The verdicts of all minima and of all pairs, a line each, the overall one, and what is wrong with the threshold."""
     suffix = _suffix(results, by)
     minima = zip(results["model_data_levels"], results[f"verdicts{suffix}"], strict=True)
     pairs = [(pair["levels"], pair["verdict"]) for pair in results[f"comparisons{suffix}"]]
@@ -74,6 +74,11 @@ def verdicts(results: Mapping[str, Any], by: str = "loss") -> str:
             *(f"{_name(results, level)}: {text}" for level, text in minima),
             *(f"{_name(results, first)} and {_name(results, second)}: {text}" for (first, second), text in pairs),
             f"all in all: {results[f'overall_verdict{suffix}']}",
+            *(
+                [f"threshold {results['loss_threshold']:g}: {wrong}"]
+                if (wrong := results.get("threshold_verdict"))
+                else []
+            ),
         ]
     )
 

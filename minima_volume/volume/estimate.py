@@ -104,7 +104,9 @@ def estimate_volumes(
         radii = _measure(run, trained, sweeps, wanted, progress)
         for landscape, threshold in wanted:
             minima = _minima(run, trained, sweeps, radii, landscape, threshold)
-            write_results(run, landscape, threshold, minima, fingerprint(run, trained, landscape, threshold))
+            targets = trained.dataset.y_train[: trained.dataset.base_size + landscape]
+            mark = fingerprint(run, trained, landscape, threshold)
+            write_results(run, landscape, threshold, minima, targets, mark)
     return [
         run.results_file(landscape, threshold)
         for landscape in chosen

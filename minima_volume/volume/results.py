@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from minima_volume.errors import StaleError
 from minima_volume.files import read_json, write_json, write_npz
@@ -24,6 +25,7 @@ from minima_volume.volume.result_keys import (
     volume_keys,
 )
 from minima_volume.volume.star import StarVolume, star_volume
+from minima_volume.volume.trivial import threshold_keys
 
 # results.json of another format is made again; 2: intervals, growth, comparisons
 FORMAT = 2
@@ -59,10 +61,12 @@ class Minimum:
     weights_hash: str
 
 
-def write_results(run: Run, landscape: int, threshold: float, minima: Sequence[Minimum], fingerprint: str) -> Path:
-    """Write radii.npz, then results.json, which marks the pair as whole."""
+def write_results(
+    run: Run, landscape: int, threshold: float, minima: Sequence[Minimum], targets: Tensor, fingerprint: str
+) -> Path:
+    """Write radii.npz, then results.json, which marks the pair as whole; targets are those of the landscape."""
     write_npz(run.radii_file(landscape, threshold), radii_arrays(minima))
-    content = results_content(run, landscape, threshold, minima) | {"fingerprint": fingerprint}
+    content = results_content(run, landscape, threshold, minima, targets) | {"fingerprint": fingerprint}
     return write_json(run.results_file(landscape, threshold), content)
 
 
@@ -79,7 +83,9 @@ def radii_arrays(minima: Sequence[Minimum]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def results_content(run: Run, landscape: int, threshold: float, minima: Sequence[Minimum]) -> dict[str, Any]:
+def results_content(
+    run: Run, landscape: int, threshold: float, minima: Sequence[Minimum], targets: Tensor
+) -> dict[str, Any]:
     """All keys of results.json; per-minimum lists follow `model_data_levels`."""
     config = run.config
     levels = [m.level for m in minima]
@@ -105,6 +111,7 @@ def results_content(run: Run, landscape: int, threshold: float, minima: Sequence
         "test_loss_ranks": ranks(test_losses),
         "data_level_ranks": ranks([float(level) for level in levels]),
     }
+    content |= threshold_keys(run, threshold, targets, levels, content["start_loss_values"])
     volumes = [star_volume(m.radii, m.num_params, m.log_det) for m in minima]
     content |= star_keys("loss", native, levels, volumes, test_losses, config.variation)
     content |= top_radii([m.radii for m in minima], config.volume.top_k)

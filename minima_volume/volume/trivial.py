@@ -1,0 +1,144 @@
+"""Is a threshold one of a minimum? Not where the minimum starts at it, nor where a network that predicts nothing reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minima_volume.errors import ConfigError
+from minima_volume.files import read_json
+from minima_volume.layout import Run, minimum_name
+from minima_volume.training import Trained, load_models_and_data
+
+NEAR = 0.9  # a threshold above this share of a loss is near it, a start loss above this share of a threshold too
+PLATEAU = (
+    "the region inside is then no minimum any more, but the plateau of a network that answers the same for every input"
+)
+
+
+def trivial_loss(loss: str, targets: Tensor) -> float:
+    """Loss of the trivial predictor: the constant output that is best for these targets.
+
+    Cross-entropy: the entropy of the class frequencies, -sum_k p_k log p_k. Binary cross-entropy: the same of the mean label.
+    Mean squared error: the mean over outputs of their variance; targets one-hot over K balanced classes have (1 - 1/K) / K.
+
+    Args:
+        loss: `cross_entropy`, `bce_with_logits` or `mse`.
+        targets: (samples, ...) of one landscape, as the loss takes them; with tokens, every one counts.
+
+    Raises:
+        ConfigError: no such loss, or no targets.
+
+    >>> round(trivial_loss("cross_entropy", torch.arange(10)), 4)  # log 10
+    2.3026
+    >>> round(trivial_loss("mse", torch.eye(97)), 4)  # the published threshold 0.01 lies here
+    0.0102
+    """
+    if targets.numel() == 0:
+        raise ConfigError("the trivial predictor's loss needs at least one target")
+    if loss == "cross_entropy":
+        return _entropy(targets.flatten().bincount().double() / targets.numel())
+    if loss == "bce_with_logits":
+        share = targets.double().mean()
+        return _entropy(torch.stack([share, 1 - share]))
+    if loss == "mse":
+        return float(targets.double().var(dim=0, correction=0).mean())
+    raise ConfigError(f"loss {loss!r} has no trivial predictor; allowed: cross_entropy, bce_with_logits, mse")
+
+
+def _entropy(shares: Tensor) -> float:
+    return float(torch.special.entr(shares).sum())
+
+
+def threshold_verdict(threshold: float, trivial: float, starts: Mapping[str, float | None]) -> str:
+    """What is wrong with a threshold in one landscape, in words; "" where nothing is.
+
+    Args:
+        threshold: of the loss.
+        trivial: loss of the trivial predictor.
+        starts: name of each minimum -> its loss at coefficient 0; None where it is not finite.
+
+    >>> threshold_verdict(0.1, 2.3, {"+0": 1e-4, "+540": 0.2})
+    'at or above it starts +540 (0.2), which is outside and has no volume'
+    """
+    parts = []
+    if threshold >= NEAR * trivial:
+        where = "at or above" if threshold >= trivial else "within 10 % of"
+        parts.append(f"it is {where} the loss of the trivial predictor ({trivial:.3g}): {PLATEAU}")
+    outside = [f"{name} ({_loss(start)})" for name, start in starts.items() if start is None or start >= threshold]
+    if outside:
+        verb, rest = ("starts", "is outside and has") if len(outside) == 1 else ("start", "are outside and have")
+        parts.append(f"at or above it {verb} {', '.join(outside)}, which {rest} no volume")
+    close = [
+        f"{name} ({_loss(start)})"
+        for name, start in starts.items()
+        if start is not None and NEAR * threshold <= start < threshold
+    ]
+    if close:
+        verb, its = ("starts", "its volume says") if len(close) == 1 else ("start", "their volumes say")
+        parts.append(
+            f"within 10 % below it {verb} {', '.join(close)}: {its} how long the training was, and little else"
+        )
+    return "; ".join(parts)
+
+
+def _loss(start: float | None) -> str:
+    return "not finite" if start is None else f"{start:.3g}"
+
+
+def threshold_keys(
+    run: Run, threshold: float, targets: Tensor, levels: Sequence[int], starts: Sequence[float | None]
+) -> dict[str, Any]:
+    """`trivial_loss` and `threshold_verdict` of one results.json.
+
+    Args:
+        run: the run.
+        threshold: of the loss.
+        targets: of the landscape.
+        levels, starts: of its minima: values of the variation, and losses at coefficient 0.
+    """
+    trivial = trivial_loss(run.config.training.loss, targets)
+    names = [minimum_name(level, run.config.variation) for level in levels]
+    verdict = threshold_verdict(threshold, trivial, dict(zip(names, starts, strict=True)))
+    return {"trivial_loss": trivial, "threshold_verdict": verdict or None}
+
+
+def describe_thresholds(run: Run, trained: Trained | None = None) -> str:
+    """Every threshold against the trivial predictor and the start losses, in words, from the results.json that are there.
+
+    Args:
+        run: a run whose volumes are estimated.
+        trained: its models and samples; loaded when None.
+
+    Raises:
+        MissingStageError: a results.json is missing.
+    """
+    trained = load_models_and_data(run) if trained is None else trained
+    data, config = trained.dataset, run.config
+    lines = []
+    for threshold in config.volume.loss_thresholds:
+        found: list[tuple[str, str]] = []
+        trivials = []
+        for landscape in config.data.levels:
+            results = read_json(run.results_file(landscape, threshold))
+            keys = threshold_keys(
+                run,
+                threshold,
+                data.y_train[: data.base_size + landscape],
+                results["model_data_levels"],
+                results["start_loss_values"],
+            )
+            trivials.append(keys["trivial_loss"])
+            if keys["threshold_verdict"]:
+                found.append((f"+{landscape}", keys["threshold_verdict"]))
+        lowest, highest = (f"{trivial:.3g}" for trivial in (min(trivials), max(trivials)))
+        between = lowest if lowest == highest else f"{lowest} to {highest}"
+        fine = "" if found else "; below it, and above every start loss"
+        lines.append(f"threshold {threshold:g}; loss of the trivial predictor {between}{fine}")
+        for verdict, group in groupby(found, key=lambda pair: pair[1]):
+            lines.append(f"  landscape {', '.join(name for name, _ in group)}: {verdict}")
+    return "\n".join(lines)
