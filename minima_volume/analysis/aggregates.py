@@ -50,14 +50,7 @@ def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFr
 
 def add_ranks(rows: pd.DataFrame, column: str, descending: bool = True) -> pd.Series:
     """The rank of each minimum among those of its run: 1 = largest (or smallest), ties share the average, NaN stays NaN."""
-    sign = -1.0 if descending else 1.0
-
-    def of(values: pd.Series) -> pd.Series:
-        found, known = values.astype(float), values.notna()
-        found[known] = average_ranks(sign * found[known].to_numpy())
-        return found
-
-    return rows.groupby("run", group_keys=False)[column].apply(of).reindex(rows.index)
+    return rows[column].astype(float).groupby(rows["run"]).rank(method="average", ascending=not descending)
 
 
 def rank_table(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
@@ -74,28 +67,30 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
         `native_is_largest`; `spearman_loss`: rho of volume and test loss; `violations` and `discordant_pairs` as results.json defines
         them, by volume and test loss. Undefined values are NaN or None.
     """
+    numbers = rows.assign(x=x_of(rows)).sort_values("x", kind="stable")  # arrays below: 100 runs as fast as one
+    x, volume, loss = (numbers[name].to_numpy(dtype=float) for name in ("x", column, "test_loss"))
+    is_native = numbers["native"].to_numpy(dtype=bool)
     found = []
-    for run, part in rows.assign(x=x_of(rows)).groupby("run", sort=False):
-        part = part.sort_values("x")
-        volumes = [None if math.isnan(v) else float(v) for v in part[column].astype(float)]
+    places = numbers.groupby("run", sort=False).indices
+    for run in rows["run"].unique():
+        at = places[run]
+        volumes = [None if math.isnan(v) else v for v in volume[at].tolist()]
         known = [v for v in volumes if v is not None]
-        losses = part["test_loss"].astype(float).tolist()
-        rho_data, rho_loss = (_spearman(part[column], part[other]) for other in ("x", "test_loss"))
-        wrong = sum(a < b for a, b in combinations(known, 2))
-        native = part.loc[part["native"], column].astype(float)
+        losses = loss[at].tolist()
+        native = volume[at][is_native[at]]
         is_largest = None
-        if len(native) == 1 and len(known) > 1 and not math.isnan(native.iloc[0]):
-            is_largest = bool(native.iloc[0] == max(known))
+        if len(native) == 1 and len(known) > 1 and not math.isnan(native[0]):
+            is_largest = bool(native[0] == max(known))
         found.append(
             {
                 "run": run,
                 "minima": len(known),
-                "spearman_data": rho_data,
-                "wrong_pairs": wrong,
+                "spearman_data": _spearman(volume[at], x[at]),
+                "wrong_pairs": sum(a < b for a, b in combinations(known, 2)),
                 "pairs": math.comb(len(known), 2),
                 "exact": all(a > b for a, b in combinations(known, 2)) if len(known) > 1 else None,
                 "native_is_largest": is_largest,
-                "spearman_loss": rho_loss,
+                "spearman_loss": _spearman(volume[at], loss[at]),
                 "violations": ordering_violations(volumes, losses),
                 "discordant_pairs": discordant_pairs(volumes, losses),
             }
@@ -103,13 +98,13 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _spearman(first: pd.Series, second: pd.Series) -> float:
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rho over the pairs that are known; NaN where it is undefined (as `ordering.spearman`, but fast)."""
-    both = np.array([first, second], dtype=float)
-    both = both[:, np.isfinite(both).all(axis=0)]
-    if any(len(np.unique(values)) < 2 for values in both):
+    known = np.isfinite(first) & np.isfinite(second)
+    ranks = [average_ranks(values[known]) for values in (first, second)]
+    if any(len(values) < 2 or values.min() == values.max() for values in ranks):
         return math.nan
-    centred = [values - values.mean() for values in map(average_ranks, both)]
+    centred = [values - values.mean() for values in ranks]
     return float(centred[0] @ centred[1] / math.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
 
 

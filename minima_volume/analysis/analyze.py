@@ -109,6 +109,5 @@ def _save(drawn: Mapping[str, Drawn], folder: Path, formats: Sequence[str]) -> l
     for name, one in drawn.items():
         for ending in formats:
             files.append(save_figure(one.figure, folder / f"{name}.{ending}"))
-            one.figure.set_layout_engine("none")  # laid out once, for all formats
         write_text(folder / f"{name}.csv", one.data.to_csv(index=False))
     return files

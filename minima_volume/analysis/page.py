@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +103,9 @@ def _missing(collected: Collected) -> str:
 
 
 def _figure(name: str, figure: Figure, caption: str, data: pd.DataFrame) -> str:
-    from minima_volume.plots.style import style
+    from minima_volume.plots.style import figure_bytes
 
-    buffer = io.BytesIO()
-    with style():
-        figure.savefig(buffer, format="png", dpi=DPI)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
+    encoded = base64.b64encode(figure_bytes(figure, dpi=DPI)).decode()
     shown = f"<details><summary>the data ({len(data)} rows)</summary>{_table(data.head(200))}</details>"
     return (
         f'<figure id="{name}"><img alt="{_escape(caption)}" src="data:image/png;base64,{encoded}">'

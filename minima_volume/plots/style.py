@@ -134,8 +134,21 @@ def level_colors(count: int) -> np.ndarray:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a figure atomically, in the format of the file's ending."""
+    """Write a figure atomically, in the format of the file's ending; it is laid out by the first format and keeps that layout."""
+    content = figure_bytes(figure, path.suffix.lstrip("."), dpi)
+    return write_atomic(path, lambda file: file.write(content))
+
+
+def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
+    """A figure as the content of a file. It is laid out here: savefig draws all of a figure that has a layout engine twice."""
     buffer = io.BytesIO()
     with style():
-        figure.savefig(buffer, format=path.suffix.lstrip("."), dpi=dpi)
-    return write_atomic(path, lambda file: file.write(buffer.getvalue()))
+        engine, shown = figure.get_layout_engine(), figure.dpi
+        if engine is not None:
+            figure.dpi = dpi
+            engine.execute(figure)
+            figure.dpi = shown
+            with mpl.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+                figure.set_layout_engine(None)  # "none" would leave a placeholder, which is drawn twice as well
+        figure.savefig(buffer, format=kind, dpi=dpi)
+    return buffer.getvalue()

@@ -14,6 +14,7 @@ from typing import Any
 
 from minima_volume.layout import STAGES
 from minima_volume.lock import OWNER_VARIABLE, locked
+from minima_volume.runs.fork_server import provisioner
 from minima_volume.runs.stages import stage_states
 
 _KERNELS: dict[int, str] = {}  # process id -> owner, of the kernels that this process has running
@@ -111,6 +112,8 @@ def _manager(environment: dict[str, str]) -> Any:
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            if self.provisioner is None:
+                self.provisioner = provisioner(self.kernel_id, self.kernel_spec, self)
             await AsyncKernelManager.start_kernel(self, **options | {"env": {**os.environ, **environment}})
             self.minima_volume_pid = getattr(self.provisioner, "pid", None)
             if self.minima_volume_pid:
