@@ -288,6 +288,6 @@ def test_a_hundred_runs_take_seconds(tmp_path):
     folder = fake_condition(tmp_path / "base", seeds=100, overrides=overrides)
     start = time.process_time()
     analysis = mv.analyze(folder)
-    assert time.process_time() - start < 20  # about 6 s on an idle core
+    assert time.process_time() - start < 15  # benchmarks/analysis.py; cores that others use take twice their time
     assert len(analysis.collected.table) == 100 * 21
     assert len(pd.read_csv(folder / "analysis" / "log_mass_against_data.csv")) == 600

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import scipy.stats
 from fake_results import fake_condition
 from matplotlib.figure import Figure
 
@@ -16,7 +17,8 @@ from minima_volume.analysis import aggregate, collect, select
 from minima_volume.analysis.figures import draw
 from minima_volume.files import read_json, read_npz
 from minima_volume.perturbation.plane import run_plane
-from minima_volume.plots.style import save_figure
+from minima_volume.plots.seeds import means
+from minima_volume.plots.style import save_figure, style
 from minima_volume.volume.across import masses_across
 
 
@@ -176,6 +178,39 @@ def test_means_and_intervals_in_the_figure_are_those_of_the_table(figures, tmp_p
     np.testing.assert_allclose(segments, table[["lower", "upper"]])
     native = [line for line in figures["mass_against_data"].axes[0].lines if line.get_marker() == "*"]
     assert [line.get_xdata()[0] for line in native] == [20]
+
+
+def test_bars_end_where_values_cannot_be(figures, tmp_path):
+    """Test losses have geometric means, whose bars a logarithmic axis can show; accuracies end at 0 and 1, ranks at first and last."""
+    rows = select(collect(fake_condition(tmp_path / "base")))
+    rows["test_loss"] *= rows["run"].map({run: 10.0**i for i, run in enumerate(rows["run"].unique())})
+    table = means(rows, "test_loss")
+    by_x = rows.groupby("train_size")["test_loss"]
+    np.testing.assert_allclose(table["mean"], by_x.apply(lambda values: np.exp(np.log(values).mean())))
+    factor = np.exp(scipy.stats.t.ppf(0.975, 2) * by_x.apply(lambda values: np.log(values).std(ddof=1)) / np.sqrt(3))
+    np.testing.assert_allclose((table["mean"] + table["above"]) / table["mean"], factor)
+    assert (table["mean"] > table["below"]).all() and (aggregate(rows, "test_loss")["lower"] < 0).all()
+    rows["test_accuracy"] = rows["run"].map(dict(zip(rows["run"].unique(), (0.0, 0.9, 1.0), strict=True)))
+    bars = means(rows, "test_accuracy")
+    np.testing.assert_allclose(bars["mean"] - bars["below"], 0, atol=1e-12)
+    np.testing.assert_allclose(bars["mean"] + bars["above"], 1)
+    for bar in figures["ranks_against_data"].axes[0].containers:
+        for segment in bar.lines[2][0].get_segments():
+            assert segment[:, 1].min() >= 1 - 1e-9 and segment[:, 1].max() <= 3 + 1e-9
+
+
+def test_a_file_is_that_of_savefig(tmp_path):
+    """Laid out once and drawn once, not twice, for every format; the picture is the same to the last pixel."""
+    rows = select(collect(fake_condition(tmp_path / "base")))
+    plain, ours = mv.plots.mass_against_data(rows), mv.plots.mass_against_data(rows)
+    with style():
+        plain.savefig(tmp_path / "plain.png", dpi=150)
+    draws = []
+    ours.draw = lambda renderer, draw=ours.draw: (draws.append(1), draw(renderer))[1]
+    for ending in ("png", "svg"):
+        save_figure(ours, tmp_path / f"ours.{ending}")
+    assert len(draws) == 2
+    np.testing.assert_array_equal(plt.imread(tmp_path / "ours.png"), plt.imread(tmp_path / "plain.png"))
 
 
 def test_poisoned_samples_have_an_axis_of_their_own(tmp_path):

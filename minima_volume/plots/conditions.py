@@ -19,7 +19,19 @@ from minima_volume.plots.seeds import (
     thousands,
     title_of,
 )
-from minima_volume.plots.style import BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, level_colors, new_figure, styled
+from minima_volume.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    level_colors,
+    new_figure,
+    styled,
+)
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 
@@ -41,12 +53,18 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
     for axis, (column, label, title) in zip(axes, panels, strict=True):
         for color, (name, rows) in zip(COLORS, conditions.items(), strict=False):
             single_seeds(axis, rows, column, color)
-            mean_with_interval(axis, rows, column, color, f"{name} ({rows['run'].nunique()} seeds)")
+            seeds = rows["run"].nunique()
+            mean_with_interval(axis, rows, column, color, f"{name} ({seeds} seed{'s' * (seeds > 1)})")
         axis.set(ylabel=label, title=title)
         data_axis(axis, everything)
     axes[-1].set_yscale("log")
     titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
     shared_legend(figure, axes[:1], " | ".join(titles))
+    figure.supxlabel(
+        "means over seeds (of test loss: geometric) with their 95 % intervals; faint: single seeds",
+        color=GREY,
+        fontsize=8.5,
+    )
     return figure
 
 
@@ -86,6 +104,9 @@ def estimators(rows: pd.DataFrame) -> Figure:
         f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
         fontsize=10,
     )
-    thousands(axis, rows[STAR.column])
+    figure.supxlabel(
+        "grey: the minima of one seed; where it rises, both agree on what is larger", color=GREY, fontsize=8.5
+    )
+    thousands(axis.yaxis, rows[STAR.column])
     axis.legend(title=AXIS_LABELS[kind_of(rows)], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

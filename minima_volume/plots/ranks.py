@@ -32,13 +32,17 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     x = sorted(set(x_of(rows)))
     axis.plot(x, np.arange(1, len(x) + 1), ":", color=GREY, label=f"more {MORE[kind_of(rows)]}, smaller volume")
-    for quantity in reversed(measured(rows)):
+    quantities = measured(rows)
+    for i, quantity in enumerate(quantities):
         ranked = rows.assign(rank=add_ranks(rows, quantity.column))
-        mean_with_interval(axis, ranked, "rank", QUANTITY_COLORS[quantity.column], quantity.name)
+        color, aside = QUANTITY_COLORS[quantity.column], 1.0 + 0.05 * (i - (len(quantities) - 1) / 2)
+        mean_with_interval(axis, ranked, "rank", color, quantity.name, limits=(1, len(x)), aside=aside)
     axis.set(ylabel="average rank by volume (1 = largest)", ylim=(len(x) + 0.5, 0.5))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
     shared_legend(figure, [axis], title_of(rows))
+    if rows["run"].nunique() > 1:
+        figure.supxlabel("means over seeds with their 95 % intervals", color=GREY, fontsize=8.5)
     return figure
 
 
@@ -68,6 +72,8 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("average rank by test loss (1 = largest)")
     figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
     figure.suptitle(title_of(rows), fontsize=10.5)
+    explained = "faint: single seeds; " if rows["run"].nunique() > 1 else ""
+    figure.supxlabel(f"{explained}dotted: the same order by both", color=GREY, fontsize=8.5)
     return figure
 
 
@@ -88,9 +94,11 @@ def differences(rows: pd.DataFrame) -> Figure:
         minus = others["run"].map(reference).to_numpy(dtype=float) - others[quantity.column].to_numpy(dtype=float)
         axis.plot(others["x"], minus, ".", color=color, alpha=0.5, markersize=7)
         half = (table["upper"] - table["mean"]).astype(float).fillna(0.0)
-        axis.errorbar(table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=4, markersize=7)
+        axis.errorbar(
+            table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=3, elinewidth=1.2, markersize=7
+        )
         axis.axhline(0, color=RED, linewidth=1)
-        thousands(axis, table["mean"])
+        thousands(axis.yaxis, table["mean"])
         axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.aggregates import native_minima, scaling_law
 from minima_volume.analysis.quantities import Quantity, measured
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
-from minima_volume.plots.seeds import over_seeds, panel_title, shared_legend, thousands, volume_panels
+from minima_volume.plots.seeds import marker_legend, over_seeds, panel_title, shared_legend, thousands, volume_panels
 from minima_volume.plots.style import (
     BLUE,
     GREEN,
@@ -89,32 +89,34 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
     for axis, quantity in zip(axes, quantities, strict=True):
         for i, (color, level) in enumerate(zip(level_colors(len(levels)), levels, strict=True)):
             part = rows[rows["level"] == level]
-            _followed(axis, part, quantity, color, MARKERS[i % len(MARKERS)])
+            aside = 1 + 0.025 * (i - (len(levels) - 1) / 2)  # bars of several minima at one landscape
+            _followed(axis, part, quantity, color, MARKERS[i % len(MARKERS)], aside)
             at = cutoffs[(cutoffs["level"] == level) & np.isclose(cutoffs["threshold"], threshold)]["samples"]
             if at.notna().mean() > 0.5:
                 axis.axvline(float(at.median()), ymax=0.12, color=color, linestyle=":", linewidth=2.5)
         axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
-        thousands(axis, rows[quantity.column])
+        thousands(axis.yaxis, rows[quantity.column])
         size_axis(axis, rows["size"], "samples of the landscape")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="trained on", loc="outside right center")
+    marker_legend(figure, axes[0], "trained on")
     seeds = rows["run"].nunique()
     figure.suptitle(
         f"minima across landscapes, loss threshold {threshold:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=10.5
     )
     figure.supxlabel(
-        "bars: 95 % interval over seeds; dotted at the bottom: where a minimum leaves", color=GREY, fontsize=8.5
+        "points side by side are of one landscape; bars: 95 % interval over seeds; dotted: where a minimum leaves",
+        color=GREY,
+        fontsize=8.5,
     )
     return figure
 
 
-def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, marker: str) -> None:
+def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, marker: str, aside: float) -> None:
     sizes: list[float] = []
     means: list[Mean] = []
     for _, group in part.groupby("size"):
         mean = mean_interval(group[quantity.column].to_numpy(dtype=float))
         if mean.count:
-            sizes.append(float(group["size"].iloc[0]))
+            sizes.append(aside * float(group["size"].iloc[0]))
             means.append(mean)
     half = [0.0 if np.isnan(mean.upper) else mean.upper - mean.value for mean in means]
     axis.errorbar(
@@ -124,6 +126,7 @@ def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, ma
         color=color,
         marker=marker,
         markersize=7,
+        elinewidth=1.2,
         capsize=3,
         label=f"{int(part['train_size'].iloc[0]):,}",
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -81,7 +82,8 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
     for axis, quantity in zip(axes, quantities, strict=True):
         axis.set(xlabel=quantity.label, title=panel_title(rows, quantity))
         axis.xaxis.set_major_locator(MaxNLocator(5))
-        across, up = aggregate(rows, quantity.column).set_index("x"), aggregate(rows, column).set_index("x")
+        thousands(axis.xaxis, rows[quantity.column])
+        across, up = means(rows, quantity.column).set_index("x"), means(rows, column).set_index("x")
         for i, (color, x) in enumerate(zip(level_colors(len(across)), across.index, strict=True)):
             part = rows[x_of(rows) == x]
             marker, native = MARKERS[i % len(MARKERS)], bool(part["native"].any())
@@ -89,27 +91,24 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
             axis.errorbar(
                 across["mean"][x],
                 up["mean"][x],
-                xerr=_half(across, x),
-                yerr=_half(up, x),
+                xerr=across.loc[[x], ["below", "above"]].T,
+                yerr=up.loc[[x], ["below", "above"]].T,
                 fmt=marker,
                 color=color,
                 markersize=11 if native else 8,
                 markeredgecolor=RED if native else "white",
                 markeredgewidth=2 if native else 0.8,
+                elinewidth=1.2,
                 capsize=3,
                 label=f"{x:,.0f}" + (" (native)" if native else ""),
             )
     axes[0].set_ylabel(label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
+    marker_legend(figure, axes[0], AXIS_LABELS[kind_of(rows)])
     figure.suptitle(title_of(rows), fontsize=10.5)
-    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
+    what = "means over seeds" + (" (of test loss: geometric)" if column == "test_loss" else "")
+    explained = f"large: {what} with their 95 % intervals; faint: single seeds" if rows["run"].nunique() > 1 else ""
+    figure.supxlabel("\n".join(filter(None, [explained, *notes(rows, [STAR])])), color=GREY, fontsize=8.5)
     return figure
-
-
-def _half(table: pd.DataFrame, x: float) -> float:
-    half = table["upper"][x] - table["mean"][x]
-    return 0.0 if np.isnan(half) else float(half)
 
 
 @styled
@@ -121,7 +120,8 @@ def accuracy_against_data(rows: pd.DataFrame) -> Figure:
     mean_with_interval(axis, rows, "test_accuracy", GREEN)
     axis.set(ylabel="test accuracy")
     data_axis(axis, rows)
-    shared_legend(figure, [axis], "generalisation")
+    seeds = rows["run"].nunique()
+    shared_legend(figure, [axis], f"test accuracy, {seeds} seed{'s' * (seeds > 1)}")
     return figure
 
 
@@ -144,7 +144,7 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
     bounded = rows[quantity.column].isna() & high.notna()  # only an upper limit: the splitting gave up
     axis.plot(x[bounded], high[bounded], linestyle="none", marker=r"$\downarrow$", color=color, markersize=10)
     mean_with_interval(axis, rows, quantity.column, color)
-    thousands(axis, rows[quantity.column])
+    thousands(axis.yaxis, rows[quantity.column])
     native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
     if len(native):
         axis.plot(
@@ -157,31 +157,64 @@ def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> Non
     placed = rows.assign(x=x_of(rows).astype(float)).sort_values(["run", "x"])
     breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
     x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", column))
-    axis.plot(x, y, color=color, alpha=0.35, linewidth=0.9)
+    axis.plot(x, y, color=color, alpha=0.45, linewidth=1.0)
 
 
-def mean_with_interval(axis: Axes, rows: pd.DataFrame, column: str, color: str, label: str | None = None) -> None:
-    """Mean over seeds with its 95 % interval (Student's t), where there are two seeds or more."""
-    table = aggregate(rows, column)
-    half = (table["upper"] - table["mean"]).fillna(0.0)
+def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
+    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 where it has none).
+
+    Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be: at
+    `limits`, and accuracies at 0 and 1.
+    """
+    if column == "test_loss":
+        table = aggregate(rows.assign(test_loss=np.log(rows["test_loss"].astype(float))), column)
+        table[["mean", "lower", "upper"]] = np.exp(table[["mean", "lower", "upper"]].astype(float))
+    else:
+        table = aggregate(rows, column)
+        low, high = (0.0, 1.0) if column == "test_accuracy" else limits or (-np.inf, np.inf)
+        table["lower"], table["upper"] = table["lower"].clip(low, high), table["upper"].clip(low, high)
+    below, above = table["mean"] - table["lower"], table["upper"] - table["mean"]
+    return table.assign(below=below.fillna(0.0).clip(lower=0), above=above.fillna(0.0).clip(lower=0))
+
+
+def mean_with_interval(
+    axis: Axes,
+    rows: pd.DataFrame,
+    column: str,
+    color: str,
+    label: str | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+    aside: float = 1.0,
+) -> None:
+    """Mean over seeds with its 95 % interval (Student's t), where there are two seeds or more.
+
+    Args:
+        axis, rows, column, color: what to draw, where.
+        label: in the legend.
+        limits: what values are possible; bars end there.
+        aside: factor of x, so that the bars of several series do not hide each other.
+    """
+    table = means(rows, column, limits)
     seeds = rows["run"].nunique()
     axis.errorbar(
-        table["x"],
+        table["x"] * aside,
         table["mean"],
-        yerr=half,
+        yerr=table[["below", "above"]].T,
         color=color,
         marker="o",
         markersize=6,
-        capsize=4,
+        capsize=3,
+        elinewidth=1.2,
         linewidth=2,
         label=label or (f"mean of {seeds} seeds, 95 % interval" if seeds > 1 else "one seed"),
     )
 
 
-def thousands(axis: Axes, values: pd.Series) -> None:
-    """Separators in the labels of a y axis of large numbers."""
+def thousands(axis: Axis, values: pd.Series) -> None:
+    """Separators in the labels of an axis of large numbers."""
     if (values.abs() >= 1000).any():
-        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.set_major_formatter("{x:,.0f}")
 
 
 def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
@@ -203,6 +236,12 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
             entries[label] = handle
     legend = figure.legend(list(entries.values()), list(entries), title=title, loc="outside upper center", ncols=3)
     legend.get_title().set_fontsize(10.5)
+
+
+def marker_legend(figure: Figure, axis: Axes, title: str) -> None:
+    """A legend to the right of all panels: the markers and lines of one of them, without their bars."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend([handle.lines[0] for handle in handles], labels, title=title, loc="outside right center")
 
 
 def panel_title(rows: pd.DataFrame, quantity: Quantity) -> str:
@@ -230,7 +269,7 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
     """How far to trust the numbers, under the figure."""
     lines = []
     if MASS in (measured(rows) if quantities is None else quantities):
-        lines.append("Gaussian local volume: faint bars are the 95 % interval of one measurement")
+        lines.append("faint lines: single seeds; faint bars: the 95 % interval of one measured Gaussian local volume")
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
     if inside:
