@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minima_volume.fork_server import provisioner
 from minima_volume.layout import STAGES
 from minima_volume.lock import OWNER_VARIABLE, locked
-from minima_volume.runs.fork_server import provisioner
 from minima_volume.runs.stages import stage_states
 
 _KERNELS: dict[int, str] = {}  # process id -> owner, of the kernels that this process has running
