@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import edit_config, regression
+from helpers import edit_config, make_run, regression
 from torch import Tensor
 
 import minima_volume as mv
@@ -115,6 +115,28 @@ def test_the_table_of_a_landscape(copied: Run):
     )
 
 
+@pytest.mark.parametrize(("variation", "key"), [("epoch", "checkpoints"), ("batch_size", "batch_sizes")])
+def test_a_series(tmp_path, cli, variation: str, key: str):
+    """Minima by epoch or batch size, all on the one data set; each row is that minimum's own, and named so."""
+    run = make_run(
+        tmp_path / "model_0_data_10",
+        {"data.levels": [20], f"training.{key}": [10, 30], "perturbation.num_directions": 4},
+        ("train", "perturb", "volume"),
+    )
+    trained = mv.load_models_and_data(run)
+    found = views_table(run, settings=HESSIAN, progress=False)
+    assert list(found.columns[:2]) == [variation, "start_loss"] and found[variation].tolist() == [10, 30]
+    for minimum, (_, row) in zip((10, 30), found.iterrows(), strict=True):
+        views = other_views(trained.models[minimum], trained.dataset.x_train, trained.dataset.y_train, settings=HESSIAN)
+        assert (row["start_loss"], row["trace"]) == (views.start_loss, views.trace.value)
+    assert found["trace"].nunique() == 2
+    stored = read_json(run.folder / "data_20" / "views.json")
+    assert stored["variation"] == variation and stored["model_data_levels"] == [10, 30]
+    code, out, _ = cli("views", run.folder, "--chains", 2, "--draws", 8)
+    name = {"epoch": "epoch 30", "batch_size": "batch size 30"}[variation]
+    assert code == 0 and out.splitlines()[-1].startswith(f"{name}: learning coefficient: ")
+
+
 def test_volumes_of_the_gaussian_kind_and_none(copied: Run):
     """`log_mass_values` gives a column a sigma; results of other weights are not shown; without results.json there is none."""
     path = copied.results_file(40, 0.5)
@@ -177,8 +199,8 @@ def test_the_command(copied: Run, cli):
     """An estimate, the table, a verdict a minimum; wrong names in one line; `clean --what results` removes the file."""
     code, out, _ = cli("views", copied.folder, "--landscape", 40, "--chains", 2, "--draws", 8, "--scaling", "none")
     lines = out.splitlines()
-    assert code == 0 and lines[0].startswith("1 minima to measure in landscape +40: about 0 min")
-    assert "scaling none" in out and "log_exp_r_n" in out and lines[-1].startswith("level 40: learning coefficient: ")
+    assert code == 0 and lines[0].startswith("1 minima to measure in landscape +40: about ")
+    assert "scaling none" in out and "log_exp_r_n" in out and lines[-1].startswith("+40: learning coefficient: ")
     for option, value, words in (
         ("--landscape", 7, "landscape 7 is not among data.levels [0, 20, 40]"),
         ("--threshold", 0.3, "threshold 0.3 is not among volume.loss_thresholds [0.5, 0.2]"),

@@ -16,7 +16,7 @@ from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files import read_json, write_json
-from minima_volume.layout import Run, read_run
+from minima_volume.layout import Run, minimum_name, read_run
 from minima_volume.provenance import provenance, threads, usable_device
 from minima_volume.training import Trained, load_models_and_data
 
@@ -48,7 +48,7 @@ def views_table(
         progress: show a progress bar.
 
     Returns:
-        One row a minimum, ascending by level: `level`, `start_loss`, `trace`, `trace_standard_error`, `top_eigenvalue`,
+        One row a minimum, ascending: `level` (in a series `epoch` or `batch_size`), `start_loss`, `trace`, `trace_standard_error`, `top_eigenvalue`,
         `sam_sharpness`, `asam_sharpness`, `learning_coefficient`, `learning_coefficient_low`, `_high` and `_verdict`,
         `sigma_at_threshold`, then from results.json `log_exp_r_n` and, where it is there, `log_mass` (one column a sigma). What is
         undefined is NaN.
@@ -70,7 +70,7 @@ def views_table(
         low, high = record["learning_coefficient_interval"] or (None, None)
         rows.append(
             {
-                "level": level,
+                run.config.variation: level,
                 "start_loss": record["start_loss"],
                 "trace": record["trace"],
                 "trace_standard_error": record["trace_standard_error"],
@@ -86,7 +86,7 @@ def views_table(
             | volumes.get(level, {})
         )
     table = pd.DataFrame(rows)
-    words = ("level", "learning_coefficient_verdict")
+    words = (run.config.variation, "learning_coefficient_verdict")
     return table.astype({name: float for name in table.columns if name not in words})
 
 
@@ -120,9 +120,10 @@ def describe_views(table: pd.DataFrame, settings: ViewSettings) -> str:
     plain = table.drop(columns="learning_coefficient_verdict").rename(
         columns=lambda name: name.replace("learning_coefficient", "lambda").replace("standard_error", "se")
     )
+    variation = str(table.columns[0])
     notes = [
-        f"level {level}: learning coefficient: {verdict}"
-        for level, verdict in zip(table["level"], verdicts, strict=True)
+        f"{minimum_name(minimum, variation)}: learning coefficient: {verdict}"
+        for minimum, verdict in zip(table[variation], verdicts, strict=True)
         if verdict
     ]
     head = (
@@ -166,7 +167,7 @@ def _measure(
         tqdm(total=len(missing) * settings.num_parts, unit="part", disable=not progress) as bar,
     ):
         for level in missing:
-            bar.set_description(f"views of level {level}")
+            bar.set_description(f"views of {minimum_name(level, run.config.variation)}")
             model = trained.models[level].to(x.device)
             views = other_views(model, x, y, run.config.training.loss, settings=settings, on_part=bar.update)
             own = {"level": level, "weights_hash": trained.records[level]["weights_hash"]}
@@ -243,6 +244,7 @@ def _write(
 ) -> Path:
     content = {
         "loss_landscape_data_param": landscape,
+        "variation": run.config.variation,
         "model_data_levels": list(records),
         "minima": list(records.values()),
         **_made_with(run, trained, settings),
