@@ -204,6 +204,37 @@ def test_the_time_left_comes_from_what_was_executed():
     assert bars.left == 8
 
 
+def test_a_log_gets_a_line_when_something_changed_and_half_a_minute_has_passed(monkeypatch, capsys):
+    """No terminal: an hour of a notebook is no line, a hundred short ones are a line each half minute; the end is one."""
+    now = [1000.0]
+    monkeypatch.setattr("minima_volume.runs.progress.time.monotonic", lambda: now[0])
+
+    def tick(bars, seconds):
+        for _ in range(seconds):
+            now[0] += 1
+            bars.refresh()
+
+    with Progress(total=102, places=1, show=True) as bars:
+        bars.begin(0, "a", "train")
+        tick(bars, 3600)
+        for _ in range(100):
+            bars.end(0, Outcome("a", "train", "done", 3.0))
+            bars.begin(0, "a", "perturb")
+            tick(bars, 3)
+        bars.end(0, Outcome("a", "perturb", "failed", 3.0))
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and "\r" not in err
+    assert lines[0] == "pipeline: 0/102 notebooks | 0 s | a: train"
+    assert lines[1] == "pipeline: 1/102 notebooks | 60 min | about 5 min left"
+    assert lines[2] == "pipeline: 10/102 notebooks | 60 min | about 5 min left | a: perturb"
+    assert lines[-1] == "pipeline: 101/102 notebooks | 65 min | about 3 s left" and len(lines) == 2 + 10 + 1
+    with Progress(total=2, places=1, show=False) as bars:
+        bars.begin(0, "a", "train")
+        bars.end(0, Outcome("a", "train", "done", 3.0))
+    assert capsys.readouterr() == ("", "")
+
+
 # ---- real kernels
 
 
@@ -220,12 +251,12 @@ def test_a_kernel_that_dies_and_a_pipeline_that_is_interrupted(tmp_path):
     assert "DeadKernelError" in mv.status_table(tmp_path).loc[run.name, "error"]
     notebook.cells[
         1
-    ].source = 'run_folder = "."\nimport pathlib, time\npathlib.Path("started").touch()\ntime.sleep(600)'
+    ].source = 'run_folder = "."\nimport pathlib, time\npathlib.Path("started").touch()\ntime.sleep(900)'
     notebook.cells[1].metadata["tags"] = []
     nbformat.write(notebook, run / TRAIN)
     command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(tmp_path), "-q"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 180
+    until = time.monotonic() + 500
     while not (run / "started").exists() and time.monotonic() < until:
         time.sleep(0.2)
     assert (run / "started").exists()

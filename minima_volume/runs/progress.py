@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from types import TracebackType
@@ -12,11 +13,14 @@ from minima_volume.layout import STAGES
 from minima_volume.lock import age
 from minima_volume.runs.execute import Outcome
 
+LINE_SECONDS = 30.0  # between two lines in a log
 MOST_BARS = 8  # more runs at once than this share the overall bar only
 
 
 class Progress:
-    """One overall bar, and one for each place that a run is worked on in.
+    """One overall bar, and one for each place that a run is worked on in; in a log (no terminal, no notebook) lines instead.
+
+    A line is written when something has changed, at most every half minute, and at the end.
 
     The time left is the mean time of each stage's finished notebooks times those that are still to come, shared out among the
     places; nothing is said before the first run has shown what its stages take.
@@ -27,8 +31,11 @@ class Progress:
         self.taken: dict[str, list[float]] = {}
         self.begun: dict[int, tuple[str, str, float]] = {}
         form = "{desc}: {n_fmt}/{total_fmt} notebooks |{bar}| {elapsed}{postfix}"
-        self.bar = tqdm(total=total, disable=not show, desc="pipeline", bar_format=form, position=0)
-        shown = show and 1 < places <= MOST_BARS
+        drawn = show and (in_notebook() or sys.stderr.isatty())
+        self.lines, self.changed, self.written, self.start = show and not drawn, False, -LINE_SECONDS, time.monotonic()
+        self.bar = tqdm(total=total, disable=not drawn, desc="pipeline", bar_format=form, position=0)
+        self.total = total
+        shown = drawn and 1 < places <= MOST_BARS
         self.bars = [
             tqdm(total=len(STAGES), bar_format="{desc}", position=1 + i, leave=False, disable=not shown)
             for i in range(places if shown else 0)
@@ -38,7 +45,9 @@ class Progress:
         """A run's stage begins in a place."""
         with self.lock:
             self.begun[place] = run, stage, time.monotonic()
+            self.changed = True
             self._show(place)
+            self._write()
 
     def end(self, place: int, outcome: Outcome) -> None:
         """A run's stage has ended."""
@@ -49,7 +58,9 @@ class Progress:
                 self.taken.setdefault(outcome.stage, []).append(outcome.seconds)
             self.bar.update()
             self.bar.set_postfix_str(self.remaining(), refresh=False)
+            self.changed = True
             self._show(place)
+            self._write()
 
     def remaining(self) -> str:
         """The time left in words, empty while nothing is known.
@@ -67,6 +78,18 @@ class Progress:
             self.bar.refresh()
             for place in range(len(self.bars)):
                 self._show(place)
+            self._write()
+
+    def _write(self, last: bool = False) -> None:
+        """A line of a log, if it is time for one."""
+        passed = time.monotonic() - self.start
+        if not self.lines or not self.changed or (passed - self.written < LINE_SECONDS and not last):
+            return
+        self.changed, self.written = False, passed
+        now = [f"{run}: {stage}" for run, stage, _ in self.begun.values()]
+        working = f"{', '.join(now[:MOST_BARS])}{', ...' if len(now) > MOST_BARS else ''}"
+        words = [f"pipeline: {self.total - self.left}/{self.total} notebooks", age(passed), self.remaining(), working]
+        print(" | ".join(filter(None, words)), file=sys.stderr, flush=True)
 
     def _show(self, place: int) -> None:
         if place >= len(self.bars):
@@ -88,3 +111,9 @@ class Progress:
     ) -> None:
         for bar in (*self.bars, self.bar):
             bar.close()
+        self._write(last=True)
+
+
+def in_notebook() -> bool:
+    """Whether bars are widgets of a notebook."""
+    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)
