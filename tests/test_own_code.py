@@ -105,3 +105,30 @@ def test_own_model_must_be_a_module(tmp_path):
     run = make_run(tmp_path / "model_0_data_10", {"model.name": "mine:make"})
     with pytest.raises(ConfigError, match=r"'mine:make' must build a torch\.nn\.Module, got int"):
         build_model(run.config, (2,), 2, run.folder)
+
+
+@pytest.mark.parametrize(
+    ("forward", "loss", "words"),
+    [
+        ("x.flatten(1)[:, :3]", "cross_entropy", ["labels go from 0 to", "the model has 3 outputs"]),
+        ("x.flatten(1).sum(1)", "cross_entropy", ["integer labels of shape ()", "outputs of shape"]),
+        ("x.flatten(1)[:, :10]", "bce_with_logits", ["outputs of shape (samples, 1)", "10)"]),
+        ("x.flatten(1)[:, :10]", "mse", ["mse needs targets of the outputs' shape", "10)"]),
+        ("(x, x)", "cross_entropy", ["model Net must return one tensor", "it gives tuple"]),
+        ("x.sum()", "cross_entropy", ["model Net must return one tensor", "a tensor of shape ()"]),
+    ],
+)
+def test_own_model_whose_output_does_not_fit_the_loss(forward, loss, words, tmp_path):
+    """Said before the first epoch, with both shapes; nothing is written as a model."""
+    folder = tmp_path / "model_0_data_10"
+    folder.mkdir()
+    (folder / "mine.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, shape, outputs):\n        super().__init__()\n"
+        f"        self.scale = nn.Linear(1, 1)\n    def forward(self, x):\n        return {forward}\n",
+        encoding="utf-8",
+    )
+    run = make_run(folder, {"model.name": "mine:Net", "model.options": {}, "training.loss": loss})
+    with pytest.raises(ConfigError) as failure:
+        mv.train_models(run, progress=False)
+    assert all(word in str(failure.value) for word in words), failure.value
+    assert not list(run.models.glob("model_*.pt"))

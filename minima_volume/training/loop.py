@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from minima_volume.config import Training
-from minima_volume.errors import DataError
+from minima_volume.errors import ConfigError, DataError
 from minima_volume.losses import Loss, get_loss, prepare_targets
 from minima_volume.seeding import generator
 from minima_volume.training.sam import ascended
@@ -100,10 +100,19 @@ def train_model(
 
 @torch.no_grad()
 def ready_targets(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> Tensor:
-    """Targets in the type and shape the loss needs, checked against the model's output for one sample."""
+    """Targets in the type and shape the loss needs, checked against the model's output for one sample.
+
+    Raises:
+        ConfigError: the model's output is no tensor, or does not fit the loss.
+    """
     was_training = model.training
     one = model.eval()(samples[0][:1])
     model.train(was_training)
+    if not isinstance(one, Tensor) or one.shape[:1] != (1,):
+        got = f"a tensor of shape {tuple(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+        raise ConfigError(
+            f"model {type(model).__name__} must return one tensor whose first dimension counts the samples; for one sample it gives {got}"
+        )
     return prepare_targets(loss, one.expand(len(samples[0]), *one.shape[1:]), samples[1])
 
 
