@@ -77,6 +77,19 @@ def test_interactive_figures(digits_run):
     assert len(browser.data) == 12 and "direction 1<" in browser.data[0].hovertemplate
 
 
+def test_every_extra_has_a_tested_version():
+    """constraints.txt names one of each optional package, allowed by pyproject.toml."""
+    requirement = pytest.importorskip("packaging.requirements").Requirement
+    tomllib = pytest.importorskip("tomllib")
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [requirement(line) for line in lines if not line.startswith("#")]
+    versions = {one.name.lower().replace("_", "-"): next(iter(one.specifier)).version for one in pinned}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for wanted in (requirement(text) for group in extras.values() for text in group):
+        assert wanted.name in versions, f"constraints.txt has no version of {wanted.name}"
+        assert wanted.specifier.contains(versions[wanted.name]), wanted
+
+
 def test_committed_pictures_are_small():
     """figs/ travels with every clone: each below 2 MB, together below 6 MB."""
     sizes = [path.stat().st_size for path in (ROOT / "figs").iterdir()]
