@@ -20,6 +20,7 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -56,9 +57,10 @@ class ForkedKernel:
 
     def poll(self) -> int | None:
         """None while it runs; how it ended is not known."""
+        if self.process is None or not self.process.is_running():
+            return 1
         try:
-            running = self.process is not None and self.process.is_running()
-            return None if running and self.process.status() != psutil.STATUS_ZOMBIE else 1
+            return 1 if self.process.status() == psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return 1
 
@@ -87,7 +89,8 @@ class ForkServer:
     """The driver's side: starts the process once, and asks it for kernels from any thread."""
 
     def __init__(self) -> None:
-        self.lock, self.process = threading.Lock(), None
+        self.lock, self.broken = threading.Lock(), False
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start the process, unless it runs; it imports while this process does other things."""
@@ -102,22 +105,30 @@ class ForkServer:
     def stop(self) -> None:
         """End the process; it ends by itself once nothing was asked of it for a while."""
         if self.process is not None and self.process.stdin is not None:
-            self.process.stdin.close()
-            self.process.wait()
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+            try:
+                self.process.wait(timeout=2)
+            except subprocess.TimeoutExpired:  # still importing
+                self.process.kill()
+                self.process.wait()
             self.process = None
 
     def kernel(self, command: list[str], environment: Mapping[str, str], folder: str) -> ForkedKernel | None:
         """A kernel, or None where it has to be started in the ordinary way."""
-        if not possible(command, environment):
+        if self.broken or not possible(command, environment):
             return None
         request = {"arguments": command[3:], "environment": dict(environment), "folder": str(folder)}
-        with self.lock, contextlib.suppress(OSError, ValueError):  # it died: out of memory, or by hand
-            process = self.start()
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            return ForkedKernel(int(process.stdout.readline()))
-        return None
+        with self.lock:
+            try:
+                process = self.start()
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                return ForkedKernel(int(process.stdout.readline()))
+            except (OSError, ValueError):  # it died, or has no memory to fork
+                self.broken = True
+                return None
 
 
 SERVER = ForkServer()
@@ -134,8 +145,10 @@ def provisioner(kernel_id: str, spec: Any, parent: Any) -> Any:
     from jupyter_client.provisioning import LocalProvisioner
 
     class Provisioner(LocalProvisioner):
+        process: Any
+
         async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
-            folder = options.get("cwd") or os.getcwd()
+            folder = options.get("cwd") or str(Path.cwd())
             kernel = SERVER.kernel(cmd, options.get("env") or os.environ, folder)
             if kernel is None:
                 return await super().launch_kernel(cmd, **options)
@@ -183,14 +196,14 @@ def become_kernel(request: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
-    np.random.seed()  # else all kernels would draw the same where somebody's code uses the global generator
+    np.random.seed()  # noqa: NPY002  (else all kernels would draw the same where a user's code takes the global generator)
     sys.argv = ["ipykernel_launcher", *request["arguments"]]
     IPKernelApp.launch_instance([*request["arguments"], f"--IPKernelApp.parent_handle={request['server']}"])
 
 
 def main() -> None:
     """Import, then serve."""
-    if sys.path and sys.path[0] == os.getcwd():
+    if sys.path and Path(sys.path[0]) == Path.cwd():
         del sys.path[0]  # the folder this process happens to be in; a kernel has its own
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)  # idle BLAS threads
     os.environ.setdefault("MPLBACKEND", BACKEND)

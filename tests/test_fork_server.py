@@ -48,7 +48,7 @@ def look(folder, mark):
 @pytest.mark.notebooks
 @pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
 def test_forked_kernels(tmp_path):
-    """Two kernels of one server; when it is killed, the next kernel comes from a new one, or in the ordinary way."""
+    """Two kernels of one server; when it is gone its kernels end, and the next comes from a new one, or in the ordinary way."""
     first, second = look(tmp_path / "a", "1"), look(tmp_path / "b", "2")
     server = SERVER.process.pid
     assert first["parent"] == second["parent"] == server != os.getpid()
@@ -62,7 +62,18 @@ def test_forked_kernels(tmp_path):
     while any(ForkedKernel(seen["pid"]).poll() is None for seen in (first, second)) and time.monotonic() < until:
         time.sleep(0.1)
     assert ForkedKernel(first["pid"]).poll() == ForkedKernel(second["pid"]).poll() == 1
+    (tmp_path / "left").mkdir()
+    command = [sys.executable, *LAUNCHER, "-f", str(tmp_path / "kernel.json")]
+    orphan = SERVER.kernel(command, os.environ, str(tmp_path / "left"))
+    until = time.monotonic() + 60
+    while not (tmp_path / "kernel.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert orphan.poll() is None
+    time.sleep(2)  # it looks at its parent from its start on
     psutil.Process(server).kill()
+    while orphan.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    assert orphan.poll() == 1 and orphan.wait() == 1
     assert look(tmp_path / "c", "3")["mark"] == "3"
 
 
