@@ -199,7 +199,7 @@ def test_changing_a_threshold_makes_nothing_older_stale(digits_run, copied):
     run = edit_config(copied.folder, {"volume.loss_thresholds": [0.3, 0.2], "volume.accuracy_thresholds": [0.8, 0.9]})
     assert mv.stage_states(run.folder)["volume"].name == "partial"
     mv.estimate_volumes(run, progress=False)
-    assert mv.stage_states(run.folder)["volume"].complete
+    assert mv.stage_states(run.folder)["volume"].reason == "figures of 3 of 6 results.json to draw"
     assert run.results_file(0, 0.2).read_bytes() == old and copied.results_file(0, 0.5).is_file()
     between = [read_npz(run.radii_file(0, t))["radius"] for t in (0.2, 0.3, 0.5)]
     assert (between[0] < between[1]).all() and (between[1] < between[2]).all()
@@ -228,7 +228,8 @@ def test_a_threshold_above_the_ceiling_continues_the_curves(copied, tmp_path):
         a, b = (read_npz(r.radii_file(landscape, 6.0)) for r in (run, fresh))
         np.testing.assert_allclose(a["radius"], b["radius"], rtol=2e-5)
         assert (a["censored"] == b["censored"]).all()
-    assert mv.stage_states(run.folder)["perturb"].complete and mv.stage_states(run.folder)["volume"].complete
+    states = mv.stage_states(run.folder)
+    assert states["perturb"].complete and states["volume"].reason == "figures of 3 of 3 results.json to draw"
 
 
 def test_a_run_repeated_from_its_config_has_the_same_numbers(digits_run, tmp_path):

@@ -168,6 +168,7 @@ def test_states_follow_the_files(tmp_path):
         ("data_0/data_20.npz", "perturb", "partial"),
         ("data_20/loss_0.5/results.json", "volume", "partial"),
         ("data_20/loss_0.5/radii.npz", "volume", "partial"),
+        ("data_20/loss_0.5/log_volume.png", "volume", "partial"),
         ("cutoffs/cutoffs.json", "cutoff", "missing"),
         ("loss_curves.png", "cutoff", "missing"),
         ("test_accuracies.npz", "accuracy", "missing"),

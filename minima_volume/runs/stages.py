@@ -18,6 +18,8 @@ from minima_volume.volume.cutoffs import cutoffs
 from minima_volume.volume.estimate import estimate_volumes, is_current
 from minima_volume.volume.masses import masses_missing, measure_masses
 
+LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
+
 
 @dataclass(frozen=True)
 class State:
@@ -113,8 +115,11 @@ def _volume_state(run: Run, trained: Trained) -> State:
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
-    missing = masses_missing(run, trained)
-    return State("partial", f"{missing} Gaussian local volumes to measure") if missing else COMPLETE
+    if missing := masses_missing(run, trained):
+        return State("partial", f"{missing} Gaussian local volumes to measure")
+    figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
+    undrawn = sum(not figure.is_file() for figure in figures)
+    return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
