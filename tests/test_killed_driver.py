@@ -1,0 +1,118 @@
+"""`kill -9` of a pipeline's driver in the middle of each stage: run again, and the numbers are those of an uninterrupted run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from helpers import numbers, same_arrays, tiny
+
+import minima_volume as mv
+from minima_volume.config import write_yaml
+
+SMALL = {
+    "data.levels": [0, 20],
+    "training.epochs": 200,
+    "perturbation.shard_size": 2,
+    "volume.loss_thresholds": [0.5],
+    "volume.accuracy_thresholds": None,
+    "volume.gaussian": {"sigma": 0.05, "num_particles": 40, "num_repeats": 2, "num_moves": 2},
+}
+KILLS = {"train": 2, "perturb": 3, "volume": 3, "cutoff": 1, "accuracy": 1}
+
+# a process that forks drivers, so that imports are done once; a driver says which stage it is at, and executes it in itself
+DRIVERS = """
+import json, os, shutil, signal, sys, time
+import papermill, psutil, torch
+from pathlib import Path
+from minima_volume.layout import STAGES
+from minima_volume.runs import open_run
+from minima_volume.runs.pipeline import run_pipeline
+from minima_volume.runs.stages import run_stage
+
+def execute(source, target, **options):
+    folder, stage = Path(source).parent, next(key for key, name in STAGES.items() if name == Path(source).name)
+    begun = time.process_time()
+    os.write(said, f"{stage}\\n".encode())
+    run_stage(open_run(folder, stage), stage, progress=False)
+    os.write(said, f"{time.process_time() - begun}\\n".encode())
+    shutil.copy(source, target)
+
+def driver(condition):
+    global said
+    heard, said = os.pipe()
+    if pid := os.fork():
+        os.close(said)
+        return pid, os.fdopen(heard)
+    torch.set_num_threads(1)
+    papermill.execute_notebook = execute
+    outcomes = run_pipeline(condition, jobs=1, progress=False)
+    os._exit(any(o.outcome == "failed" for o in outcomes))
+
+whole, killed, kills = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+pid, words = driver(whole)
+lines = words.read().split()
+assert os.waitpid(pid, 0)[1] == 0, lines
+seconds = dict(zip(lines[::2], map(float, lines[1::2])))
+landed = {stage: 0 for stage in STAGES}
+for stage, share in kills:
+    pid, words = driver(killed)
+    for line in words:
+        if line.strip() == stage:
+            process = psutil.Process(pid)
+            start, due = sum(process.cpu_times()[:2]), share * seconds[stage]
+            while process.status() != psutil.STATUS_ZOMBIE and sum(process.cpu_times()[:2]) < start + due:
+                time.sleep(0.002)  # in its own CPU time, so that it is the same moment on a busy machine, too
+            os.kill(pid, signal.SIGKILL)
+            break
+    landed[stage] += os.waitpid(pid, 0)[1] == signal.SIGKILL
+pid, words = driver(killed)
+words.read()
+assert os.waitpid(pid, 0)[1] == 0
+print(json.dumps(landed))
+"""
+
+
+def same_models(first: Path, second: Path) -> None:
+    a, b = (torch.load(path, weights_only=True) for path in (first, second))
+    assert a.keys() == b.keys()
+    for key in a.keys() - {"provenance"}:
+        same = a[key].keys() == b[key].keys() if isinstance(a[key], dict) else None
+        pairs = [(a[key][name], b[key][name]) for name in a[key]] if same else [(a[key], b[key])]
+        assert all(torch.equal(x, y) if torch.is_tensor(x) else x == y for x, y in pairs), (
+            f"{first.name}: {key} differs"
+        )
+
+
+def test_killed_in_every_stage_and_run_again(tmp_path):
+    """Ten kills at seeded moments of a run; whichever half-done state each leaves, the next attempt goes on from it."""
+    draw = random.Random(6)
+    kills = []
+    for stage, count in KILLS.items():  # each attempt goes on where the last one was killed
+        moments = [0.0, *sorted(draw.random() for _ in range(count))]
+        kills += [(stage, round(later - earlier, 3)) for earlier, later in itertools.pairwise(moments)]
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        write_yaml(tmp_path / name / "config.yaml", tiny(SMALL))
+        mv.new_runs(tmp_path / name, [(0, 10)])
+    command = [sys.executable, "-c", DRIVERS, str(tmp_path / "whole"), str(tmp_path / "killed"), json.dumps(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    landed = json.loads(done.stdout.splitlines()[-1])
+    assert sum(landed.values()) >= 6 and all(landed[stage] for stage in ("train", "perturb", "volume")), landed
+    first, second = (tmp_path / name / "model_0_data_10" for name in ("whole", "killed"))
+    files = [{path.relative_to(run) for path in run.rglob("*") if path.is_file()} for run in (first, second)]
+    assert files[0] == files[1] and len(files[0]) > 20
+    compare = {".pt": same_models, ".npz": same_arrays, ".json": same_json}
+    for file in files[0]:
+        if file.suffix in compare:
+            compare[file.suffix](first / file, second / file)
+
+
+def same_json(first: Path, second: Path) -> None:
+    assert numbers(first) == numbers(second), first.name
