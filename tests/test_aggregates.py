@@ -212,6 +212,7 @@ def test_a_run_of_other_settings_is_named_and_left_out(tmp_path):
     assert mv.aggregate(rows, "log_volume")["runs"].tolist() == [4, 3, 4]
     assert mv.aggregate(rows, "log_mass")["seeds"].tolist() == [3, 3, 3]
     assert "Not analyzed: model_4_data_14." in paragraph(found)
+    assert draw(found).keys() == WHEN_DRAWN.keys() - {"conditions"}
 
 
 def test_a_run_without_its_fourth_notebook_is_incomplete(tmp_path):
@@ -271,7 +272,8 @@ def test_a_series_is_told_apart_by_its_epochs(tmp_path):
     assert paired_differences(rows, "log_mass")["reference"].tolist() == [5, 5]
     words, drawn = paragraph(collect(folder)), draw(collect(folder))
     assert drawn["log_mass_against_data"].figure.axes[0].get_xlabel() == "epoch" and "scaling_law" not in drawn
-    assert "at 5 to" in words and "epoch." in words and "More epochs means" in words and "Scaling law" not in words
+    assert "at 5 to" in words and "at epoch 30." in words and "the minimum of epoch 5 is larger than" in words
+    assert "More epochs means" in words and "Scaling law" not in words
 
 
 def test_levels_sort_as_numbers(tmp_path):

@@ -221,6 +221,24 @@ def test_poisoned_samples_have_an_axis_of_their_own(tmp_path):
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "20", "40"]
 
 
+def test_points_stay_at_their_landscape(tmp_path):
+    """Side by side, but nearer to their own landscape than to the next, also where landscapes differ by a few samples."""
+    found = collect(fake_condition(tmp_path / "base", overrides={"data.base_size": 400, "data.levels": [0, 4, 8]}))
+    axis = mv.plots.minima_across_landscapes(found.table, found.cutoffs, 0.5).axes[0]
+    drawn = [np.asarray(bars.lines[0].get_xdata(), dtype=float) for bars in axis.containers]
+    assert [len(x) for x in drawn] == [1, 2, 3] and len({x[0] for x in drawn}) == 3
+    for x in drawn:
+        np.testing.assert_allclose(x, [400, 404, 408][: len(x)], atol=0.5)
+
+
+def test_a_condition_without_gaussian_volumes_is_named(tmp_path):
+    """Beside one that has them: its line is missing from that panel, which says so."""
+    rows = select(collect(fake_condition(tmp_path / "base")))
+    without = rows.assign(log_mass=np.nan, log_mass_lower=np.nan, log_mass_upper=np.nan, sigma=np.nan)
+    axes = mv.plots.conditions_against_data({"AdamW": rows, "SAM": without}).axes
+    assert ["not measured: SAM" in axis.get_title() for axis in axes] == [True, False, False]
+
+
 @pytest.mark.parametrize("name", SEVERAL_SERIES)
 def test_several_series_have_a_legend(name, figures):
     """Non-empty, different entries."""

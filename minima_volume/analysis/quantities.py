@@ -55,6 +55,18 @@ AXIS_LABELS = {
     "epoch": "epoch",
     "batch_size": "batch size",
 }
+
+
+def place(kind: str, x: float) -> str:
+    """One point of the axis of a `kind_of` minima, in a sentence.
+
+    >>> place("level", 1200), place("batch_size", 20)
+    ('1,200 training samples', 'batch size 20')
+    """
+    label = AXIS_LABELS[kind]
+    return f"{label} {x:,.0f}" if kind in ("epoch", "batch_size") else f"{x:,.0f} {label}"
+
+
 MORE = {  # of what there is more from left to right, in a sentence
     "level": "data",
     "poison": "wrongly labelled samples",

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
-from minima_volume.analysis.quantities import AXIS_LABELS, MORE, STAR, Quantity, kind_of, measured
+from minima_volume.analysis.quantities import MORE, STAR, Quantity, kind_of, measured, place
 from minima_volume.analysis.tables import NAMED, Collected, select
 from minima_volume.volume.comparison import CANNOT_TELL
 
@@ -49,11 +49,11 @@ def _trend(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
     first, last = known.iloc[0], known.iloc[-1]
     sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"
     if len(known) == 1:
-        return f"{_name(quantity)}{sigmas}: {_value(first)} at {first['x']:,.0f} {AXIS_LABELS[kind]}."
+        return f"{_name(quantity)}{sigmas}: {_value(first)} at {place(kind, first['x'])}."
     change = "falls" if last["mean"] < first["mean"] else "rises"
     text = (
         f"{_name(quantity)}{sigmas}: the mean {quantity.noun} {change} from {_value(first)} at {first['x']:,.0f} to {_value(last)} at "
-        f"{last['x']:,.0f} {AXIS_LABELS[kind]}."
+        f"{place(kind, last['x'])}."
     )
     if quantity is STAR:
         effective, directions = rows["effective_sample_size"].median(), int(rows["num_directions"].min())
@@ -87,7 +87,7 @@ def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
     differences = paired_differences(rows, quantity.column)
     clear = int((differences["lower"] > 0).sum())
     if len(differences) and differences["lower"].notna().any():
-        reference = f"the minimum of {differences['reference'].iloc[0]:,.0f} {AXIS_LABELS[kind]}"
+        reference = f"the minimum of {place(kind, differences['reference'].iloc[0])}"
         text += f"; compared within seeds, {reference} is larger than {clear} of the {len(differences)} others at the 95 % level"
     return text + "."
 

@@ -14,6 +14,7 @@ from minima_volume.plots.seeds import (
     data_axis,
     mean_with_interval,
     panel_title,
+    set_aside,
     shared_legend,
     single_seeds,
     thousands,
@@ -30,6 +31,7 @@ from minima_volume.plots.style import (
     SKY,
     level_colors,
     new_figure,
+    plain_log,
     styled,
 )
 
@@ -51,13 +53,26 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
     panels.append(("test_loss", "test loss", "generalisation"))
     axes = list(figure.subplots(1, len(panels)))
     for axis, (column, label, title) in zip(axes, panels, strict=True):
-        for color, (name, rows) in zip(COLORS, conditions.items(), strict=False):
+        absent = [name for name, rows in conditions.items() if rows[column].isna().all()]
+        if absent:
+            title += f"\nnot measured: {', '.join(absent)}"
+        for i, (color, (name, rows)) in enumerate(zip(COLORS, conditions.items(), strict=False)):
             single_seeds(axis, rows, column, color)
             seeds = rows["run"].nunique()
-            mean_with_interval(axis, rows, column, color, f"{name} ({seeds} seed{'s' * (seeds > 1)})")
+            mean_with_interval(
+                axis,
+                rows,
+                column,
+                color,
+                f"{name} ({seeds} seed{'s' * (seeds > 1)})",
+                aside=set_aside(x_of(everything), i, len(conditions), 0.014),
+            )
         axis.set(ylabel=label, title=title)
         data_axis(axis, everything)
+        if column != "test_loss":
+            thousands(axis.yaxis, everything[column])
     axes[-1].set_yscale("log")
+    plain_log(axes[-1].yaxis)
     titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
     shared_legend(figure, axes[:1], " | ".join(titles))
     figure.supxlabel(

@@ -8,11 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table, paired_differences
-from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, x_of
+from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, place, x_of
 from minima_volume.plots.seeds import (
     data_axis,
     mean_with_interval,
     panel_title,
+    set_aside,
     shared_legend,
     thousands,
     title_of,
@@ -35,7 +36,7 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     quantities = measured(rows)
     for i, quantity in enumerate(quantities):
         ranked = rows.assign(rank=add_ranks(rows, quantity.column))
-        color, aside = QUANTITY_COLORS[quantity.column], 1.0 + 0.05 * (i - (len(quantities) - 1) / 2)
+        color, aside = QUANTITY_COLORS[quantity.column], set_aside(x_of(rows), i, len(quantities), 0.014)
         mean_with_interval(axis, ranked, "rank", color, quantity.name, limits=(1, len(x)), aside=aside)
     axis.set(ylabel="average rank by volume (1 = largest)", ylim=(len(x) + 0.5, 0.5))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -103,7 +104,7 @@ def differences(rows: pd.DataFrame) -> Figure:
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
     figure.suptitle(
-        f"{title_of(rows)}\nreference minus others; reference: {reference.min():,.0f} {AXIS_LABELS[kind_of(rows)]}; dots: seeds; bars: 95 % interval of the mean",
+        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}; dots: seeds; bars: 95 % interval of the mean",
         fontsize=10,
     )
     return figure

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.aggregates import native_minima, scaling_law
 from minima_volume.analysis.quantities import Quantity, measured
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
-from minima_volume.plots.seeds import marker_legend, over_seeds, panel_title, shared_legend, thousands, volume_panels
+from minima_volume.plots.seeds import (
+    marker_legend,
+    over_seeds,
+    panel_title,
+    set_aside,
+    shared_legend,
+    thousands,
+    volume_panels,
+)
 from minima_volume.plots.style import (
     BLUE,
     GREEN,
@@ -89,7 +97,7 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
     for axis, quantity in zip(axes, quantities, strict=True):
         for i, (color, level) in enumerate(zip(level_colors(len(levels)), levels, strict=True)):
             part = rows[rows["level"] == level]
-            aside = 1 + 0.025 * (i - (len(levels) - 1) / 2)  # bars of several minima at one landscape
+            aside = set_aside(rows["size"], i, len(levels))
             _followed(axis, part, quantity, color, MARKERS[i % len(MARKERS)], aside)
             at = cutoffs[(cutoffs["level"] == level) & np.isclose(cutoffs["threshold"], threshold)]["samples"]
             if at.notna().mean() > 0.5:

@@ -167,7 +167,8 @@ def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = 
     `limits`, and accuracies at 0 and 1.
     """
     if column == "test_loss":
-        table = aggregate(rows.assign(test_loss=np.log(rows["test_loss"].astype(float))), column)
+        positive = rows["test_loss"].astype(float).where(lambda losses: losses > 0)
+        table = aggregate(rows.assign(test_loss=np.log(positive)), column)
         table[["mean", "lower", "upper"]] = np.exp(table[["mean", "lower", "upper"]].astype(float))
     else:
         table = aggregate(rows, column)
@@ -211,6 +212,18 @@ def mean_with_interval(
     )
 
 
+def set_aside(x: pd.Series, index: int, count: int, spread: float = 0.035) -> float:
+    """A factor of x for series `index` of `count`, so that their bars stand side by side: within `spread` of the axis, whatever its span.
+
+    >>> set_aside(pd.Series([0, 400, 400]), 0, 2), round(set_aside(pd.Series([1.0, 100.0]), 1, 2), 3)
+    (1.0, 1.084)
+    """
+    positive = x[x > 0]
+    if positive.empty or count < 2:
+        return 1.0
+    return float((positive.max() / positive.min()) ** (spread * (index / (count - 1) - 0.5)))
+
+
 def thousands(axis: Axis, values: pd.Series) -> None:
     """Separators in the labels of an axis of large numbers."""
     if (values.abs() >= 1000).any():
@@ -240,8 +253,9 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
 
 def marker_legend(figure: Figure, axis: Axes, title: str) -> None:
     """A legend to the right of all panels: the markers and lines of one of them, without their bars."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend([handle.lines[0] for handle in handles], labels, title=title, loc="outside right center")
+    drawn = [one for one in axis.containers if isinstance(one, ErrorbarContainer)]
+    labels = [str(one.get_label()) for one in drawn]
+    figure.legend([one.lines[0] for one in drawn], labels, title=title, loc="outside right center")
 
 
 def panel_title(rows: pd.DataFrame, quantity: Quantity) -> str:
@@ -273,7 +287,7 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
     if inside:
-        star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median effective sample size)"
+        star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
         if estimates < inside:
             which = "each is" if not estimates else f"{inside - estimates} of {inside} are"
             star += f"; {which} a lower bound"
