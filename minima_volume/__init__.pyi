@@ -39,6 +39,7 @@ from .volume import (
     load_results,
     measure_masses,
     measure_volume,
+    suggest_run_sigma,
     suggest_sigma,
     trivial_loss,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "select",
     "stage_states",
     "status_table",
+    "suggest_run_sigma",
     "suggest_sigma",
     "sweep",
     "three_of",

@@ -246,13 +246,13 @@ def suggest(
     Write it into volume.gaussian.sigma of the condition's config.yaml, so that all seeds share it.
     """
     from minima_volume.layout import find_runs, minimum_name, read_run, seeds_of
-    from minima_volume.volume import suggest_sigma
+    from minima_volume.volume import suggest_run_sigma
 
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder) if folder.is_dir() else []
     if not runs:
         raise MissingStageError(f"{folder} is not a run folder and holds none; make one with `minima-volume new`")
     run = read_run(runs[0])
-    found = suggest_sigma(run)
+    found = suggest_run_sigma(run)
     print(f"{run.folder.name}, landscape +{found.landscape}, threshold {found.threshold:g}: sigma {found.sigma:g}")
     for minimum, mass in found.masses.items():
         print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}")

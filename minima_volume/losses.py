@@ -141,6 +141,10 @@ def get_loss(loss: str | PerSample) -> Loss:
     Raises:
         ConfigError: no such loss.
     """
+    if isinstance(loss, type):
+        raise ConfigError(
+            f"loss is the class {loss.__name__}; pass a function, or an instance that is called with (outputs, targets)"
+        )
     if callable(loss):
         return Loss(getattr(loss, "__name__", "custom"), loss, None, batched=False)
     if loss not in LOSSES:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,3 +83,83 @@ def test_the_model_comes_back_as_it_was():
     assert [layer.training for layer in model] == [True, False, True]
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+EYE = torch.eye(4)
+
+
+def model() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(4, 1, bias=False)
+
+
+def measure(loss: Any = "mse", **options: Any) -> Any:
+    own = model()
+    chosen = {"threshold": 0.1, "sigma": 0.1, "progress": False} | options
+    return measure_volume(own, EYE, own(EYE).detach(), loss, **chosen)
+
+
+@pytest.mark.parametrize("threshold", [0.1, np.float32(0.1), torch.tensor(0.1)])
+def test_thresholds_are_numbers_of_any_library(threshold: Any) -> None:
+    assert measure(threshold=threshold).log_mass == measure().log_mass
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threshold": "0.1"}, "threshold '0.1' is not allowed: it must be a positive loss"),
+        ({"threshold": [0.1, 0.2]}, "threshold [0.1, 0.2] is not allowed"),
+        ({"threshold": 0.0}, "threshold 0.0 is not allowed"),
+        ({"threshold": math.nan}, "threshold nan is not allowed"),
+        ({"threshold": True}, "threshold True is not allowed"),
+        ({"threshold": None, "accuracy_threshold": 90}, "accuracy_threshold 90 is not allowed: it must be above 0 and at most 1"),
+        ({"device": "gpu"}, "device 'gpu' is not known; allowed: cpu, cuda or cuda:<index>"),
+        ({"loss": nn.MSELoss}, "loss is the class MSELoss; pass a function, or an instance"),
+        ({"loss": lambda out, y: float(((out - y) ** 2).mean())}, "returns a float; it must return a tensor"),
+    ],
+)  # fmt: skip
+def test_values_that_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        measure(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="device 'cuda': this machine has no usable CUDA device"):
+        measure(device="cuda")
+
+
+def test_a_perfect_accuracy_may_be_asked_for() -> None:
+    torch.manual_seed(0)
+    own = nn.Linear(4, 3)
+    found = measure_volume(own, EYE, own(EYE).argmax(1), accuracy_threshold=1, sigma=0.01, progress=False)
+    assert found.start_loss == 1.0 and found.log_mass is not None
+
+
+def test_numbers_that_are_none_are_not_blamed_on_training() -> None:
+    x, own = EYE.clone(), model()
+    x[0, 0] = math.nan
+    with pytest.raises(ConfigError, match="x holds NaN or infinite numbers in 1 of 4 samples"):
+        measure_volume(own, x, own(EYE).detach(), "mse", threshold=0.1, sigma=0.1, progress=False)
+    y = own(EYE).detach()
+    own.weight.data[0, 0] = math.nan
+    found = measure_volume(own, EYE, y, "mse", threshold=0.1, sigma=0.1, scaling="none", progress=False)
+    assert "its value is nan before any perturbation; look at its weights and samples" in found.verdict
+
+
+def test_a_plateau_is_no_minimum() -> None:
+    """A threshold above the loss of the best constant, log 3 here, is said to be one, whatever is measured."""
+    torch.manual_seed(0)
+    own, x = nn.Linear(4, 3), torch.randn(30, 4)
+    y = torch.arange(30) % 3
+    own.weight.data.mul_(0.01)
+    words = f"threshold 2: it is at or above the loss of the trivial predictor ({math.log(3):.3g})"
+    volume = measure_volume(own, x, y, threshold=2.0, sigma=0.1, progress=False)
+    profile = measure_volume(own, x, y, threshold=2.0, sigma=[0.1, 0.2], progress=False)
+    star = measure_volume(own, x, y, threshold=2.0, measure="ball", num_directions=20, progress=False)
+    assert words in volume.verdict and words in star.verdict and profile.verdict.count(words) == 2
+    assert "trivial" not in measure_volume(own, x, own(x).argmax(1), accuracy_threshold=0.9, sigma=0.1).verdict
+
+
+def test_a_certain_mass_has_no_negative_zero() -> None:
+    assert measure(threshold=0.05, sigma=1e-4).verdict == "measured: 0.00, 95 % interval 0.00 to 0.00"

@@ -189,7 +189,7 @@ def test_outside_is_undefined_with_the_reason():
     assert volume.log_volume is None
     assert volume.effective_sample_size is None
     assert volume.note == (
-        "the minimum itself is outside: its value at coefficient 0 is 0.75; train longer or choose another threshold"
+        "the minimum itself is outside: its value is 0.75 before any perturbation; train longer or choose another threshold"
     )
     assert volume.verdict == f"undefined: {volume.note}"
 
@@ -236,7 +236,7 @@ def test_a_minimum_outside_through_the_front_door():
     )
     assert estimate.log_volume is None
     assert estimate.note is not None
-    assert "outside: its value at coefficient 0 is 1" in estimate.note
+    assert "outside: its value is 1" in estimate.note
     assert np.isnan(estimate.radii).all()
 
 

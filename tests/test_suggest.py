@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from helpers import edit_config, make_run
+from scipy.stats import chi2
+from torch import nn
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
@@ -36,7 +39,7 @@ def test_two_digits() -> None:
 
 def test_suggestion_of_a_run(digits_run: Run) -> None:
     """At the suggested sigma 4,000 fresh particles give about -1.5; the other minima are estimated there too."""
-    found = mv.suggest_sigma(digits_run)
+    found = mv.suggest_run_sigma(digits_run)
     assert (found.landscape, found.threshold) == (0, 0.5) and sorted(found.masses) == [0, 20, 40]
     assert round_sigma(found.sigma) == found.sigma
     trained = mv.load_models_and_data(digits_run)
@@ -47,27 +50,29 @@ def test_suggestion_of_a_run(digits_run: Run) -> None:
         assert mass.log_mass == pytest.approx(log_mass, abs=0.3)
         if level == 0:
             assert log_mass == pytest.approx(-1.5, abs=0.35)
-    assert mv.suggest_sigma(digits_run, trained) == found
+    assert mv.suggest_run_sigma(digits_run, trained) == found
 
 
 def test_a_minimum_outside_its_own_landscape(copied: Run) -> None:
     run = edit_config(copied.folder, {"volume.loss_thresholds": [1e-4], "volume.accuracy_thresholds": None})
-    with pytest.raises(ConfigError, match="the smallest minimum is outside its own landscape: loss .* train longer"):
-        mv.suggest_sigma(run)
+    with pytest.raises(
+        ConfigError, match=r"the minimum itself is outside: its value is .*; train longer .*\(loss threshold 0.0001\)"
+    ):
+        mv.suggest_run_sigma(run)
 
 
 def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run) -> None:
     """Epoch 1 is above the threshold: the first minimum that is inside decides."""
     options = {"data.levels": [0], "training.checkpoints": [1, 30]}
     run = make_run(tmp_path / "model_0_data_10", options, ("train",))
-    found = mv.suggest_sigma(run)
+    found = mv.suggest_run_sigma(run)
     assert found.masses[1].log_mass is None and "outside" in str(found.masses[1].note)
     assert found.masses[30].log_mass == pytest.approx(-1.5, abs=0.4)
 
 
 def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:
     """A run folder, or a condition, whose first run is taken; what has none is refused."""
-    expected = mv.suggest_sigma(copied).sigma
+    expected = mv.suggest_run_sigma(copied).sigma
     for folder in (copied.folder, copied.folder.parent):
         code, out, _ = cli("suggest-sigma", folder)
         lines = out.splitlines()
@@ -76,3 +81,27 @@ def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:
         assert all("measured: -" in line for line in lines[1:])
     code, _, error = cli("suggest-sigma", copied.folder / "data_0")
     assert code != 0 and "is not a run folder and holds none" in error
+
+
+EYE = torch.eye(4)
+
+
+def linear() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(4, 1, bias=False)
+
+
+@pytest.mark.parametrize("scaling", ["none", "filter"])
+def test_a_quadratic(scaling: str) -> None:
+    """L = |z|^2 sigma^2 f^2 / 4 in four dimensions: chi2.logcdf(0.4 / (sigma f)^2, 4) = -1.5 within the noise of 400 particles."""
+    own = linear()
+    sigma = mv.suggest_sigma(own, EYE, own(EYE).detach(), "mse", threshold=0.1, scaling=scaling)
+    factor = 1.0 if scaling == "none" else own.weight.norm().item()
+    assert chi2.logcdf(0.4 / (sigma * factor) ** 2, 4) == pytest.approx(-1.5, abs=0.3)
+    assert sigma == float(f"{sigma:.2g}")
+
+
+def test_a_model_outside() -> None:
+    own = linear()
+    with pytest.raises(ConfigError, match=r"outside: its value is 1 before .* train longer .* \(loss threshold 0.1\)"):
+        mv.suggest_sigma(own, EYE, own(EYE).detach() + 1, "mse", threshold=0.1)

@@ -106,7 +106,12 @@ class LossEngine:
             self.loss = replace(self.loss, margins=one_hot_margins if is_one_hot(self.y) else None)
         if not self.loss.batched:
             with torch.no_grad():
-                self.loss = replace(self.loss, whole=self.loss.elements(general.run(x[:2]), self.y[:2]).ndim == 0)
+                found = self.loss.elements(general.run(x[:2]), self.y[:2])
+            if not isinstance(found, Tensor):
+                raise ConfigError(
+                    f"loss {self.loss.name!r} returns a {type(found).__name__}; it must return a tensor: one loss a sample, or one of all"
+                )
+            self.loss = replace(self.loss, whole=found.ndim == 0)
         self.general = general
         self.path: Path = self._choose(x) if fast and self.loss.batched else general
         # margins of one sample: one, or one for each of its tokens

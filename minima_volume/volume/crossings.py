@@ -35,6 +35,14 @@ class Condition:
         """
         return min(int(np.floor((1 - self.threshold) * size + 1e-9)), size - 1)
 
+    @staticmethod
+    def outside_note(start: float) -> str:
+        """What is said of a model that is no member of the minimum itself, from its loss or accuracy."""
+        note = f"the minimum itself is outside: its value is {start:.6g} before any perturbation; "
+        return note + (
+            "train longer or choose another threshold" if np.isfinite(start) else "look at its weights and samples"
+        )
+
     def inside(self, loss: np.ndarray, accs: np.ndarray, size: int) -> np.ndarray:
         """Where values on a curve are inside; NaN counts as outside."""
         if self.kind == "loss":

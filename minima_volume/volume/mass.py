@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import scipy
 
+from minima_volume.volume.crossings import Condition
 from minima_volume.volume.splitting import Repeat
 
 CONFIDENCE = 0.95
@@ -66,15 +67,17 @@ class GaussianMass:
         low, high = self.interval
         if self.log_mass is None:
             return f"log mass < {high:.1f}: {self.note}" if high is not None else f"undefined: {self.note}"
+        mean, low, high = (
+            None if value is None else round(value, 2) + 0.0 for value in (self.log_mass, low, high)
+        )  # no -0.00
         margin = f"{low:.2f}" if low is not None else "-inf"
-        text = f"measured: {self.log_mass:.2f}, 95 % interval {margin} to {high:.2f}"
+        text = f"measured: {mean:.2f}, 95 % interval {margin} to {high:.2f}"
         return f"{text}; {self.note}" if self.note else text
 
 
 def outside(start: float) -> GaussianMass:
     """The answer for a model that is no member of the minimum itself."""
-    note = f"the minimum itself is outside: its value at coefficient 0 is {start:.6g}; train longer or choose another threshold"
-    return GaussianMass(None, (None, None), None, note=note)
+    return GaussianMass(None, (None, None), None, note=Condition.outside_note(start))
 
 
 def plain_estimate(hits: int, samples: int) -> GaussianMass:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from minima_volume.errors import ConfigError
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.training.second_moments import adam_second_moments
-from minima_volume.volume.crossings import Condition
+from minima_volume.volume.arguments import check_samples, condition_of, on_device
 from minima_volume.volume.importance import Damped, damped_preconditioner
 from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
 from minima_volume.volume.mass_plan import METHODS, MassSettings
 from minima_volume.volume.preconditioner import Preconditioner
 from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
 from minima_volume.volume.splitting import Splitting
+from minima_volume.volume.trivial import plateau_note
 
 # what estimates each measure; the first is the default
 MEASURES = {
@@ -100,7 +101,7 @@ def measure_volume(
         The estimate with its diagnostics: a LocalVolume, or a VolumeProfile where there are several sigmas; of `lebesgue` and `ball` a
         VolumeEstimate.
 
-    Parameters with requires_grad=False are perturbed like all others; leave them out with `names`.
+    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with requires_grad=False are perturbed like all others; leave them out with `names`.
 
     Raises:
         ConfigError: an argument is not allowed.
@@ -122,28 +123,32 @@ def measure_volume(
         raise ConfigError(f"seed {seed!r} is not allowed: it must be a whole number of at least 0")
     if not memory_gib > 0:
         raise ConfigError(f"memory_gib {memory_gib} is not allowed: it must be positive")
-    condition = _condition(threshold, accuracy_threshold)
-    _check_samples(model, x, y)
+    condition = condition_of(threshold, accuracy_threshold)
+    check_samples(model, x, y)
     if isinstance(second_moments, torch.optim.Optimizer):
         second_moments = adam_second_moments(model, second_moments)
-    model, x, y = _on_device(model, x, y, device)
+    model, x, y = on_device(model, x, y, device)
     engine = LossEngine(model, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
     if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
         raise ConfigError(
             f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
         )
     engine.check(seed)
+    plateau = plateau_note(engine.loss, engine.y, condition)
     # the one place where measures part
     if measure == "gaussian":
         assert sigma is not None
         how = Splitting(num_particles=num_particles, num_moves=num_moves, memory=memory_gib * 2**30)
         settings = MassSettings(estimator, num_repeats, precision, how)
-        return measure_local(engine, condition, sigma, seed, settings, progress)
+        local = measure_local(engine, condition, sigma, seed, settings, progress)
+        if isinstance(local, VolumeProfile):
+            return replace(local, volumes=tuple(_noted(volume, plateau) for volume in local.volumes))
+        return _noted(local, plateau)
     chosen: Preconditioner | Damped | None = None
     if estimator == "importance" and measurable(engine, condition):
         mean_loss = MeanLoss.of(model, x, y, loss, scaling=scaling, names=names)
         chosen = _preconditioner(mean_loss, preconditioner, damping, second_moments, seed)
-    return measure_rays(
+    estimate = measure_rays(
         engine,
         condition,
         measure=measure,
@@ -155,6 +160,12 @@ def measure_volume(
         tolerance=tolerance,
         progress=progress,
     )
+    return replace(estimate, verdict=f"{estimate.verdict}; {plateau}") if plateau else estimate
+
+
+def _noted(volume: LocalVolume, text: str | None) -> LocalVolume:
+    """With one more thing that a reader must know."""
+    return replace(volume, note="; ".join(filter(None, (volume.note, text)))) if text else volume
 
 
 def _estimator(
@@ -205,58 +216,3 @@ def _preconditioner(
     if ready is None:
         raise ConfigError(f"damping {damping:g} is too small: the curvature is 0 in some direction; leave damping out")
     return ready
-
-
-def _condition(threshold: float | None, accuracy_threshold: float | None) -> Condition:
-    if (threshold is None) == (accuracy_threshold is None):
-        raise ConfigError("give either threshold (a loss) or accuracy_threshold (a fraction), not both or none")
-    if threshold is not None:
-        if not 0 < threshold < np.inf:
-            raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
-        return Condition("loss", threshold)
-    assert accuracy_threshold is not None
-    if not 0 < accuracy_threshold <= 1:
-        raise ConfigError(f"accuracy_threshold {accuracy_threshold} is not allowed: it must be above 0 and at most 1")
-    return Condition("accuracy", accuracy_threshold)
-
-
-def _check_samples(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    """What every measure needs of the model and its samples."""
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
-    if next(model.parameters(), None) is None:
-        raise ConfigError(f"model {type(model).__name__} has no parameters: there is nothing to perturb")
-    for name, values in (("x", x), ("y", y)):
-        if not isinstance(values, Tensor):
-            raise ConfigError(
-                f"{name} is a {type(values).__module__}.{type(values).__name__}; it must be a torch.Tensor: "
-                f"convert it with torch.as_tensor({name})"
-            )
-        if values.ndim == 0 or len(values) == 0:
-            raise ConfigError(f"{name} has shape {tuple(values.shape)}; it must hold at least one sample")
-    if len(x) != len(y):
-        raise ConfigError(f"x has {len(x)} samples, y has {len(y)}; they must be equally many")
-
-
-def _on_device(
-    model: nn.Module, x: Tensor, y: Tensor, device: str | torch.device | None
-) -> tuple[nn.Module, Tensor, Tensor]:
-    """All three on one device, once the model has taken a sample."""
-    first = next(model.parameters())
-    target = first.device if device is None else torch.device(device)
-    if target != first.device:
-        model = copy.deepcopy(model).to(target)
-    x, y = x.to(target), y.to(target)
-    if x.is_floating_point() and x.dtype != first.dtype:
-        raise ConfigError(f"x is {x.dtype}, the model {first.dtype}; convert it with x.to({first.dtype})")
-    try:
-        with torch.no_grad():
-            copy.deepcopy(model).eval()(x[:1].clone())
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*model.named_parameters()][:2])
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"{type(model).__name__} cannot take samples of shape {tuple(x.shape[1:])} (x has shape {tuple(x.shape)} and type "
-            f"{x.dtype}; the model's first parameters are {weights}): {reason}"
-        ) from error
-    return model, x, y

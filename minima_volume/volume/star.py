@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import gammaln
 
-from minima_volume.volume.crossings import Radii
+from minima_volume.volume.crossings import Condition, Radii
 from minima_volume.volume.uncertainty import Interval, LogMean, log_mean, needed_sample_size
 
 
@@ -120,8 +120,7 @@ def star_volume(radii: Radii, n: int, log_det: float) -> StarVolume:
     """
     counts = len(radii.radius), int(radii.censored.sum()), int(radii.reentered.sum())
     if radii.outside:
-        note = f"the minimum itself is outside: its value at coefficient 0 is {radii.start:.6g}; train longer or choose another threshold"
-        return StarVolume(None, None, None, None, *counts, note)
+        return StarVolume(None, None, None, None, *counts, Condition.outside_note(radii.start))
     if n == 0:
         return StarVolume(None, None, None, None, *counts, "no parameter moves: every scaling is 0")
     logs = n * np.log(radii.radius.astype(np.float64))

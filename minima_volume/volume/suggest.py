@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
+from minima_volume.losses import PerSample
+from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.work import make_engine
 from minima_volume.provenance import threads
 from minima_volume.training import Trained, load_models_and_data
+from minima_volume.volume.arguments import check_samples, condition_of, on_device
 from minima_volume.volume.crossings import Condition
 from minima_volume.volume.mass import GaussianMass
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
@@ -40,11 +44,45 @@ class Suggestion:
     masses: dict[int, GaussianMass]
 
 
-def suggest_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
+def suggest_sigma(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: str | PerSample = "cross_entropy",
+    *,
+    threshold: float | None = None,
+    accuracy_threshold: float | None = None,
+    seed: int = 1,
+    scaling: str = "filter",
+    names: str | Sequence[str] = "weight_bias",
+    memory_gib: float = 2.0,
+) -> float:
+    """The sigma at which `measure_volume` finds a log mass of about -1.5.
+
+    Ask for the largest minimum that you compare (trained on the least data) and measure all of them at its sigma. Arguments as
+    of `measure_volume`.
+
+    Raises:
+        ConfigError: an argument is not allowed, the model is outside, or no sigma from 1e-4 to 10 does it.
+
+    >>> import torch
+    >>> x, model = torch.eye(4), nn.Linear(4, 1, bias=False)
+    >>> sigma = suggest_sigma(model, x, model(x).detach(), "mse", threshold=0.1, scaling="none")
+    >>> bool(abs(sigma - 0.43) < 0.04)  # P[chi-square with 4 degrees <= 4 * 0.1 / sigma^2] = exp(-1.5)
+    True
+    """
+    condition = condition_of(threshold, accuracy_threshold)
+    check_samples(model, x, y)
+    model, x, y = on_device(model, x, y, None)
+    engine = LossEngine(model, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
+    engine.check(seed)
+    return fitting_sigma(engine, condition, len(x), seed)
+
+
+def suggest_run_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
     """The sigma at which the native minimum of the smallest landscape has a log mass of about -1.5; in a series its first minimum.
 
-    Found by bisection with the same 400 particles at every sigma; the other minima are then estimated quickly
-    (100 particles, 2 repeats), so that one sees how deep they lie.
+    The other minima are then estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
 
     Raises:
         ConfigError: the native minimum is outside, or no sigma from 1e-4 to 10 does it.
@@ -55,22 +93,10 @@ def suggest_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
     condition, size = Condition("loss", threshold), config.data.base_size + landscape
     with threads(config.experiment.threads):
         engines = {minimum: make_engine(run, trained, minimum) for minimum in config.minima}
-
         starts = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
         # a series by epoch begins with models that are no minima yet
         native = next((m for m in starts if starts[m] is None and config.variation != "level"), config.minima[0])
-
-        def share(sigma: float) -> float:
-            target = Target(engines[native].particles(sigma, [size]), condition)
-            z = target.empty(SAMPLES).normal_(generator=target.generator(config.seeds.perturbation))
-            return float(np.mean(target.scores(z) <= threshold))
-
-        if (start := starts[native]) is not None:
-            raise ConfigError(
-                f"the smallest minimum is outside its own landscape: loss {start:.6g} is above the threshold {threshold:g}; "
-                "train longer or choose another threshold"
-            )
-        sigma = round_sigma(bisect(share, math.exp(NATIVE_LOG_MASS)))
+        sigma = fitting_sigma(engines[native], condition, size, config.seeds.perturbation)
         quick = MassSettings(num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10))
         masses = {
             minimum: gaussian_mass(Target(engine.particles(sigma, [size]), condition), config.seeds.perturbation, quick)
@@ -79,12 +105,29 @@ def suggest_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
     return Suggestion(sigma, landscape, threshold, masses)
 
 
+def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
+    """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same 400 particles at every sigma."""
+
+    def target(sigma: float) -> Target:
+        return Target(engine.particles(sigma, [size]), condition)
+
+    if (start := target(1.0).outside()) is not None:
+        raise ConfigError(Condition.outside_note(start) + f" ({condition.kind} threshold {condition.threshold:g})")
+
+    def share(sigma: float) -> float:
+        event = target(sigma)
+        z = event.empty(SAMPLES).normal_(generator=event.generator(seed))
+        return float(np.mean(event.scores(z) <= event.threshold))
+
+    return round_sigma(bisect(share, math.exp(NATIVE_LOG_MASS)))
+
+
 def bisect(share: Callable[[float], float], wanted: float) -> float:
     """The sigma at which a decreasing share of inside particles passes `wanted`, to 1 %, in log sigma."""
     low, high = SMALLEST, LARGEST
     if share(low) < wanted or share(high) > wanted:
         raise ConfigError(
-            f"no sigma from {SMALLEST:g} to {LARGEST:g} leaves the smallest minimum with a log mass of {NATIVE_LOG_MASS}: "
+            f"no sigma from {SMALLEST:g} to {LARGEST:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: "
             f"its share of inside particles goes from {share(low):.3f} to {share(high):.3f}"
         )
     for _ in range(STEPS):

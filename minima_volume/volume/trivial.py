@@ -12,7 +12,9 @@ from torch import Tensor
 from minima_volume.errors import ConfigError
 from minima_volume.files import read_json
 from minima_volume.layout import Run, minimum_name
+from minima_volume.losses import Loss
 from minima_volume.training import Trained, load_models_and_data
+from minima_volume.volume.crossings import Condition
 
 NEAR = 0.9  # a threshold above this share of a loss is near it, a start loss above this share of a threshold too
 PLATEAU = (
@@ -105,6 +107,21 @@ def threshold_keys(
     names = [minimum_name(level, run.config.variation) for level in levels]
     verdict = threshold_verdict(threshold, trivial, dict(zip(names, starts, strict=True)))
     return {"trivial_loss": trivial, "threshold_verdict": verdict or None}
+
+
+def plateau_note(loss: Loss, targets: Tensor, condition: Condition) -> str | None:
+    """What is wrong with a loss threshold near or above the trivial predictor's loss, in words; None where nothing is.
+
+    Args:
+        loss: one's own callables have no trivial predictor.
+        targets: of the landscape, as `trivial_loss` takes them.
+        condition: accuracy thresholds are not judged.
+    """
+    if condition.kind != "loss" or not loss.batched:  # one's own
+        return None
+    trivial = trivial_loss(loss.name, targets)
+    text = threshold_verdict(condition.threshold, trivial, {}) if trivial > 0 else ""  # 0: all targets are equal
+    return f"threshold {condition.threshold:g}: {text}" if text else None
 
 
 def describe_thresholds(run: Run, trained: Trained | None = None) -> str:
