@@ -133,7 +133,9 @@ def test_projection_keeps_the_law() -> None:
     assert particles.dim < 63
     z = particles.draw(40_000, particles.generator(0))
     runner = particles.runner
-    outputs = torch.cat([runner.forward(runner.stack(part, 0.5), engine.path.tiles[0]) for part in z.split(500)])
+    outputs = torch.cat(
+        [runner.forward(runner.stack(part, 0.5), engine.path.tiles[0]).clone() for part in z.split(500)]
+    )
     moved = (outputs - model(x).detach())[:, :, 0]
     expected = 0.25 * (x @ x.T + 1)
     assert float((moved.T.cov() - expected).abs().max()) < 0.03 * float(expected.max())

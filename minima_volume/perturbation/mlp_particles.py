@@ -114,10 +114,12 @@ class MLPParticles:
         return weights, biases
 
     def forward(self, stacked: tuple[list[Tensor], list[Tensor | None]], tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile, a transposed view."""
+        """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
         weights, biases = stacked
         seen = self.inputs[tile.start]
-        hidden = torch.baddbmm(self.base[tile.start], weights[0], seen.expand(len(weights[0]), *seen.shape))
+        base = self.base[tile.start]
+        hidden = self.path.workspace.take(len(weights[0]), *base.shape)
+        torch.baddbmm(base, weights[0], seen.expand(len(weights[0]), *seen.shape), out=hidden)
         return self.path.after_first(hidden, weights[1:], biases[1:], tile)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,21 @@ class HeldDirections:
     weights: list[Tensor]
     biases: list[Tensor | None]
     first: dict[int, Tensor]
+
+
+class Workspace:
+    """Two places that activations take turns in. Fresh memory for each would cost more than what is computed in it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like, self.places = like, [like.new_empty(0), like.new_empty(0)]
+
+    def take(self, *shape: int) -> Tensor:
+        """An uninitialised tensor in the place that was taken the longer time ago; what was there is lost."""
+        self.places.reverse()
+        if self.places[0].numel() < math.prod(shape):
+            with torch.inference_mode(False):  # else it could not be written to outside of it
+                self.places[0] = self.like.new_empty(math.prod(shape))
+        return self.places[0][: math.prod(shape)].view(shape)
 
 
 Rows = Tensor | slice
@@ -108,6 +124,7 @@ class MLPPath:
             for tile in self.tiles
         }
         self.dtype = x.dtype
+        self.workspace = Workspace(x)
         self.first: dict[int, Tensor] = {}
         samples = sum(part.shape[1] for part in self.x.values())
         held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * samples
@@ -161,19 +178,24 @@ class MLPPath:
         return Stacked(runs, c, weights, biases)
 
     def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile, a transposed view."""
-        hidden = _along(self.first_base(tile), self._products(held, tile), stacked.runs, stacked.coefficients)
+        """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
+        base = self.first_base(tile)
+        hidden = self.workspace.take(len(stacked.coefficients), *base.shape)
+        _along(base, self._products(held, tile), stacked.runs, stacked.coefficients, hidden)
         return self.after_first(hidden, stacked.weights, stacked.biases, tile)
 
     def after_first(
         self, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], tile: Tile
     ) -> Tensor:
-        """Outputs (B, samples, features) from the first layer's outputs and the parameters of the other layers."""
+        """Outputs (B, samples, features) from the first layer's outputs, in the workspace, and the parameters of the other layers."""
         layer = 0
         for step in self.steps[1:]:
             if isinstance(step, nn.Linear):
                 weight, bias = weights[layer], biases[layer]
-                hidden = torch.bmm(weight, hidden) if bias is None else torch.baddbmm(bias, weight, hidden)
+                out = self.workspace.take(len(weight), weight.shape[1], hidden.shape[2])
+                hidden = (
+                    torch.bmm(weight, hidden, out=out) if bias is None else torch.baddbmm(bias, weight, hidden, out=out)
+                )
                 layer += 1
             elif isinstance(step, nn.ReLU):
                 hidden.relu_()
@@ -223,11 +245,11 @@ def _runs(rows: Tensor) -> list[tuple[Rows, slice]]:
     ]
 
 
-def _along(minimum: Tensor, directions: Tensor, runs: Sequence[tuple[Rows, slice]], c: Tensor) -> Tensor:
+def _along(
+    minimum: Tensor, directions: Tensor, runs: Sequence[tuple[Rows, slice]], c: Tensor, out: Tensor | None = None
+) -> Tensor:
     """minimum + c * direction for B (direction, coefficient) pairs, (B, *minimum.shape)."""
-    if len(runs) == 1:
-        return torch.addcmul(minimum, directions[runs[0][0]], c)
-    result = minimum.new_empty(len(c), *minimum.shape)
+    result = minimum.new_empty(len(c), *minimum.shape) if out is None else out
     for rows, places in runs:
         torch.addcmul(minimum, directions[rows], c[places], out=result[places])
     return result
