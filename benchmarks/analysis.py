@@ -17,9 +17,7 @@ from pathlib import Path
 
 import minima_volume as mv
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from fake_results import fake_condition
-
+TESTS = Path(__file__).parent.parent / "tests"
 LEVELS = [0, 540, 1940, 5940, 19940, 59940]
 
 
@@ -47,6 +45,9 @@ def main() -> None:
     """Print a line for each part."""
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100
     print(f"imports: {seconds(imports):.1f} s")
+    sys.path.insert(0, str(TESTS))
+    from fake_results import fake_condition
+
     with tempfile.TemporaryDirectory() as folder:
         condition = fake_condition(Path(folder) / "base", seeds=runs, overrides={"data.levels": LEVELS})
         from minima_volume.analysis.page import write_report

@@ -85,7 +85,8 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
             resources={"metadata": {"path": str(folder)}},  # the kernel's folder; cwd would move this whole process
             progress_bar=False,
             log_output=False,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only: each kernel would warn about its transport
+            # critical only: each kernel would warn about its transport, and call the interrupt that begins its shutdown an error
+            extra_arguments=["--IPKernelApp.log_level=50"],
             kernel_manager_class=_manager(environment),
         )
     except PapermillExecutionError as failure:
