@@ -85,7 +85,6 @@ def test_make_targets_run_what_they_say(project: Path, command: str, expected: s
 
 FIGURES = {
     "log_volume_against_data.png",
-    "log_mass_against_data.png",
     "test_loss_against_log_volume.png",
     "test_accuracy_against_data.png",
 }
