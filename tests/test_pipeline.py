@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -255,7 +256,10 @@ def test_a_kernel_that_dies_and_a_pipeline_that_is_interrupted(tmp_path):
     notebook.cells[1].metadata["tags"] = []
     nbformat.write(notebook, run / TRAIN)
     command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(tmp_path), "-q"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    default = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # tests in the background of a shell have it ignored
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default)
     until = time.monotonic() + 500
     while not (run / "started").exists() and time.monotonic() < until:
         time.sleep(0.2)
