@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pages import between
+
 from minima_volume.config import Config, load_config
 from minima_volume.layout import seeds_of
 
@@ -23,7 +25,6 @@ CONDITIONS = sorted(
     for path in EXPERIMENTS.rglob("config.yaml")
     if path.parent.name != "template" and seeds_of(path.parent) is None
 )
-BEGIN, END = "<!-- conditions -->", "<!-- /conditions -->"
 HEAD = ("condition", "model", "loss", "base / levels", "epochs", "directions", "thresholds", "sigma", "time of one run")
 LOSSES = {"cross_entropy": "CE", "bce_with_logits": "BCE", "mse": "MSE"}
 
@@ -112,12 +113,5 @@ def table() -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def written(text: str, content: str) -> str:
-    """The text with what stands between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{content}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    README.write_text(written(README.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    README.write_text(between(README.read_text(encoding="utf-8"), "conditions", table()), encoding="utf-8")

@@ -1,14 +1,13 @@
 """The loss engine against the published loop: interleaved rounds on one thread, medians, ratios. Run by `make bench`.
 
-Prints a table and writes it to README.md, benchmarks/README.md and docs/engine.md. `python benchmarks/engine.py "swiss roll x5"` measures chosen workloads only and
-writes nothing.
+Prints a table and writes it to README.md, benchmarks/README.md and docs/engine.md. `python benchmarks/engine.py "swiss roll x5"`
+measures chosen workloads only and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import re
 import resource
 import statistics
 import sys
@@ -18,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from pages import between
 from reference_loop import published_sweep
 from workloads import LOSSES, NAMES, Workload, build, published_grid
 
@@ -180,12 +180,9 @@ def main() -> int:
     if names == list(NAMES):
         machine = f"{cpu_name()}, 1 thread, torch {torch.__version__}, sgemm {peak_flops() / 1e9:.0f} GFLOP/s"
         note = f"Two one-thread processes on {SHARED}: {workers:.2f}x the throughput of one."
-        marked = f"<!-- table -->\nMeasured on: {machine}.\n\n{table(rows)}\n\n{note}\n<!-- /table -->"
+        content = f"Measured on: {machine}.\n\n{table(rows)}\n\n{note}"
         for page in PAGES:
-            text = page.read_text(encoding="utf-8")
-            page.write_text(
-                re.sub(r"<!-- table -->.*<!-- /table -->", lambda _: marked, text, flags=re.S), encoding="utf-8"
-            )
+            page.write_text(between(page.read_text(encoding="utf-8"), "table", content), encoding="utf-8")
     return 0
 
 

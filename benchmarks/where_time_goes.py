@@ -12,6 +12,7 @@ import sys
 
 import torch
 from engine import ROOT, WHOLE, baseline, whole_curves
+from pages import between
 from torch.profiler import ProfilerActivity, profile
 from workloads import NAMES, build
 
@@ -47,11 +48,7 @@ def main(names: list[str]) -> None:
         print(" | ".join(lines[-1]), flush=True)
     if not names:
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        text = PAGE.read_text(encoding="utf-8")
-        marked = f"<!-- profile -->\n{table}\n<!-- /profile -->"
-        PAGE.write_text(
-            re.sub(r"<!-- profile -->.*<!-- /profile -->", lambda _: marked, text, flags=re.S), encoding="utf-8"
-        )
+        PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), "profile", table), encoding="utf-8")
 
 
 if __name__ == "__main__":
