@@ -101,7 +101,8 @@ def measure_volume(
         The estimate with its diagnostics: a LocalVolume, or a VolumeProfile where there are several sigmas; of `lebesgue` and `ball` a
         VolumeEstimate.
 
-    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with requires_grad=False are perturbed like all others; leave them out with `names`.
+    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with
+    requires_grad=False are perturbed like all others; leave them out with `names`.
 
     Raises:
         ConfigError: an argument is not allowed.
