@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 from minima_volume.config import Config, Execution, parse_config
-from minima_volume.perturbation.work import run_tasks
+from minima_volume.execution.tasks import run_tasks
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from helpers import edit_config, make_run, same_arrays, same_sweeps, tiny
 import minima_volume as mv
 from minima_volume.config import Config, Execution, parse_config, write_yaml
 from minima_volume.errors import ConfigError
-from minima_volume.perturbation.cluster import ClusterError, connect, make_jobqueue, num_slots
-from minima_volume.perturbation.work import run_tasks
+from minima_volume.execution.cluster import ClusterError, connect, make_jobqueue, num_slots
+from minima_volume.execution.tasks import run_tasks
 from minima_volume.runs.pipeline import run_pipeline
 
 CONFIG = parse_config(tiny())
@@ -86,7 +86,7 @@ def address(tmp_path_factory):
 @pytest.fixture
 def impatient(monkeypatch):
     """A connection is given up after seconds."""
-    monkeypatch.setattr("minima_volume.perturbation.cluster.CONNECT_SECONDS", 30)
+    monkeypatch.setattr("minima_volume.execution.cluster.CONNECT_SECONDS", 30)
 
 
 def pieces(count, address=None, **options):

@@ -9,7 +9,7 @@ from helpers import make_run
 
 import minima_volume as mv
 from minima_volume.layout import Run
-from minima_volume.perturbation.work import make_engine
+from minima_volume.perturbation.shards import make_engine
 from minima_volume.volume.crossings import Condition
 from minima_volume.volume.mass import GaussianMass
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass

@@ -15,7 +15,7 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import read_json
 from minima_volume.layout import Run, read_run
-from minima_volume.perturbation.work import make_engine
+from minima_volume.perturbation.shards import make_engine
 from minima_volume.runs.stages import run_stage
 from minima_volume.volume import masses
 from minima_volume.volume.crossings import Condition

@@ -15,7 +15,7 @@ from torch import nn
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
-from minima_volume.perturbation.work import make_engine
+from minima_volume.perturbation.shards import make_engine
 from minima_volume.volume.suggest import NATIVE_LOG_MASS, bisect, round_sigma
 
 

@@ -12,11 +12,13 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from minima_volume.errors import DamagedFileError
+from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_npz, write_npz
 from minima_volume.layout import Run
 from minima_volume.lock import locked
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.shards import Shard, make_engine, shards
 from minima_volume.perturbation.sweep_files import (
     Sweep,
     read_sweep,
@@ -24,7 +26,6 @@ from minima_volume.perturbation.sweep_files import (
     sweep_settings,
     write_sweep,
 )
-from minima_volume.perturbation.work import Shard, make_engine, run_tasks, shards, usable_workers
 from minima_volume.provenance import provenance, threads
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.training.train import weights

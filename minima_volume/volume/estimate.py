@@ -14,9 +14,11 @@ from tqdm.auto import tqdm
 
 from minima_volume.config import Config
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_json
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
+from minima_volume.perturbation.shards import Shard, shards
 from minima_volume.perturbation.sweep import landscapes_of, sweep_seeds
 from minima_volume.perturbation.sweep_files import (
     Sweep,
@@ -25,7 +27,6 @@ from minima_volume.perturbation.sweep_files import (
     sweep_settings,
     write_sweep,
 )
-from minima_volume.perturbation.work import Shard, run_tasks, shards, usable_workers
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
 from minima_volume.volume.results import FORMAT, Minimum, write_results

@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from minima_volume.config import Config
 from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import jsonable, read_json, write_json
 from minima_volume.layout import VOLUME, Run, minimum_name
-from minima_volume.perturbation.work import Shard, make_engine, run_tasks, usable_workers
+from minima_volume.perturbation.shards import Shard, make_engine
 from minima_volume.provenance import threads
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.mass import GaussianMass

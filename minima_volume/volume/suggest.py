@@ -13,7 +13,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.perturbation.work import make_engine
+from minima_volume.perturbation.shards import make_engine
 from minima_volume.provenance import threads
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.arguments import check_samples, condition_of, on_device

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -29,6 +31,7 @@ CLASSES = {
 }
 DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
 CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
+ASK_SECONDS = 1.0  # between questions to the scheduler how many workers it has
 
 
 class ClusterError(MinimaVolumeError):
@@ -132,12 +135,13 @@ def cluster_tasks(call: Callable[[Task], Result], todo: Sequence[Task], address:
     under_way: set[Any] = set()
     try:
         waiting = as_completed(loop=client.loop)
-        more = True
+        more, room, asked = True, 0, -math.inf
         while more or under_way:
-            try:
-                room = 2 * num_slots(address) if more else 0
-            except OSError as error:
-                raise _gone(address, error) from error
+            if more and time.monotonic() - asked > ASK_SECONDS:
+                try:
+                    room, asked = 2 * num_slots(address), time.monotonic()
+                except OSError as error:
+                    raise _gone(address, error) from error
             while more and len(under_way) < room:
                 try:
                     future = client.submit(call, next(rest), pure=False)
