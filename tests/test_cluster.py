@@ -140,6 +140,17 @@ def test_a_sweep_on_a_cluster_is_the_same_bit_for_bit(address, digits_run, copie
     same_sweeps(digits_run, run)
 
 
+def test_training_on_a_cluster_is_the_same_bit_for_bit(address, digits_run, copied):
+    """A piece of work for each level."""
+    for level in copied.config.minima:
+        copied.model_file(level).unlink()
+    run = edit_config(copied.folder, {"perturbation.workers": 2, "execution.scheduler": address})
+    records = mv.train_models(run, progress=False).records
+    for level, record in mv.load_models_and_data(digits_run).records.items():
+        assert records[level]["weights_hash"] == record["weights_hash"]
+        assert records[level]["test_loss"] == record["test_loss"]
+
+
 def test_a_scheduler_that_goes_away_in_the_middle(tmp_path, impatient):
     """An error that says what to do, soon; what was handed over before stays."""
     with cluster(tmp_path, workers=1) as (address, scheduler):

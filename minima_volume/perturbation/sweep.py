@@ -28,7 +28,7 @@ from minima_volume.perturbation.sweep_files import (
 )
 from minima_volume.provenance import provenance, threads
 from minima_volume.training import Trained, load_models_and_data
-from minima_volume.training.train import weights
+from minima_volume.training.minimum import weights
 
 EXPECTED_SHARE = 0.4  # of the coefficients, before directions stop early: what the templates' sweeps need
 

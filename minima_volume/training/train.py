@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from minima_volume.config import Config, Training
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
-from minima_volume.files import hash_arrays, read_pt, write_pt
+from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files import hash_arrays, read_pt
 from minima_volume.layout import MODEL_PREFIXES, Run, read_run
 from minima_volume.models import build_model
-from minima_volume.provenance import provenance, require_same, threads, usable_device
-from minima_volume.training.loop import History, make_optimizer, train_model
-from minima_volume.training.second_moments import adam_second_moments
+from minima_volume.provenance import require_same, threads, usable_device
+from minima_volume.training.loop import History
+from minima_volume.training.minimum import TrainTask, num_outputs, train_minimum, train_settings, training_seconds
 
 SERIES = {"level": "data.levels", "epoch": "training.checkpoints", "batch_size": "training.batch_sizes"}
 WAY_OUT = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
@@ -37,19 +38,6 @@ class Trained(NamedTuple):
     models: dict[int, nn.Module]
     dataset: Dataset
     records: dict[int, dict[str, Any]]
-
-
-def train_settings(run: Run) -> dict[str, Any]:
-    """The settings that decide the weights of a run's models."""
-    config = run.config
-    return {
-        "seeds": {"model": config.model_seed, "data": config.data_seed},
-        "data": config.data.model_dump(exclude={"store"}),
-        "model": config.model.model_dump(),
-        "training": config.training.model_dump(),
-        "checkpoint": config.checkpoint.model_dump(),
-        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
-    }
 
 
 def check_trained_settings(run: Run) -> None:
@@ -106,114 +94,52 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
         StaleError: models or samples in the folder were made with other settings.
     """
     dataset = prepare_data(run)
-    device = usable_device(run.config)
-    config = run.config
-    missing = [minimum for minimum in config.minima if not run.model_file(minimum).is_file()]
-    trainings = missing[-1:] if config.variation == "epoch" else missing
-    epochs = sum(settings_of(config, minimum).epochs for minimum in trainings)
-    with threads(config.experiment.threads), tqdm(total=epochs, unit="epoch", disable=not progress) as bar:
-        for minimum in trainings:
-            bar.set_description(f"training {config.variation.replace('_', ' ')} {minimum}")
-            _train(run, dataset, minimum, missing, device, bar)
+    usable_device(run.config)  # one that is absent is said here, not by a worker
+    tasks = _trainings(run, dataset)
+    workers = min(len(tasks), usable_workers(run.config, math.inf))
+    if workers > 1:
+        workers = min(workers, usable_workers(run.config, training_seconds(tasks, dataset)))
+    with tqdm(total=sum(task.settings.epochs for task in tasks), unit="epoch", disable=not progress) as bar:
+        notes = _train_here(tasks, dataset, bar) if workers <= 1 else _train_on(tasks, workers, bar)
+        for note in notes:
+            print(note)
     return load_models_and_data(run)
 
 
-def settings_of(config: Config, minimum: int) -> Training:
-    """The training settings of one minimum: its batch size, or the epochs up to it."""
-    if config.variation == "batch_size":
-        return config.training.model_copy(update={"batch_size": minimum})
-    return config.training.model_copy(update={"epochs": minimum} if config.variation == "epoch" else {})
+def _trainings(run: Run, dataset: Dataset) -> list[TrainTask]:
+    """What is missing: a training for each minimum, or one for all of a series over epochs."""
+    config = run.config
+    missing = [minimum for minimum in config.minima if not run.model_file(minimum).is_file()]
+    groups = [(minimum,) for minimum in missing] if config.variation != "epoch" else [tuple(missing)] if missing else []
+    sizes = {minimum: dataset.base_size + config.level_of(minimum) for minimum in missing}
+    return [TrainTask(run.folder, config, group[-1], group, sizes[group[-1]]) for group in groups]
 
 
-def _train(run: Run, dataset: Dataset, minimum: int, missing: list[int], device: torch.device, bar: Any) -> None:
-    """Train one minimum and save it; in a series over epochs the missing ones before it, too."""
-    config, settings = run.config, settings_of(run.config, minimum)
-    size = dataset.base_size + config.level_of(minimum)
-    train = dataset.x_train[:size].to(device), dataset.y_train[:size].to(device)
-    test = dataset.x_test.to(device), dataset.y_test.to(device)
-    model = build_model(config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder).to(device)
-    optimizer = make_optimizer(model, settings)
-    strategy = config.checkpoint.save_strategy
-    best: tuple[float, int, State] | None = None
+def _train_here(tasks: Sequence[TrainTask], dataset: Dataset, bar: tqdm[Any]) -> Iterator[str]:
+    """One after the other, in this process; gives what the user should know of each."""
 
-    def on_epoch(epoch: int, history: History) -> None:
-        nonlocal best
+    def each_epoch(epoch: int, history: History) -> None:
         bar.update()
         bar.set_postfix_str(f"test loss {history.test_loss[-1]:.3g}", refresh=False)
-        if strategy == "best" and (best is None or history.test_loss[-1] < best[0]):
-            best = history.test_loss[-1], epoch, State.of(model, optimizer)
-        if strategy == "all":
-            write_pt(run.epoch_file(minimum, epoch), {"state_dict": weights(model), "epoch": epoch})
-        if config.variation == "epoch" and epoch in missing:
-            _save(run, dataset, epoch, model, State.of(model, optimizer), epoch, history)
 
-    history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer)
-    if config.variation == "epoch":
-        return
-    last = len(history.test_loss)
-    bar.update(settings.epochs - last)
-    state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
-    target = settings.target_loss
-    if target is not None and history.train_loss[-1] > target:
-        print(
-            f"{config.variation.replace('_', ' ')} {minimum}: after {last} epochs the training loss is "
-            f"{history.train_loss[-1]:.3g}, above training.target_loss {target:g}; raise training.epochs"
-        )
-    _save(run, dataset, minimum, model, state, epoch, history)
+    end = bar.n
+    for task in tasks:
+        bar.set_description(f"training {task.name}")
+        with threads(task.config.experiment.threads):
+            note = train_minimum(task, dataset, each_epoch)
+        end += task.settings.epochs
+        bar.update(end - bar.n)  # of epochs that target_loss made needless
+        if note is not None:
+            yield note
 
 
-def _save(
-    run: Run, dataset: Dataset, minimum: int, model: nn.Module, state: State, epoch: int, history: History
-) -> None:
-    """Write one model's file: weights after `epoch`, and what is known of their training."""
-    config, level = run.config, run.config.level_of(minimum)
-    write_pt(
-        run.model_file(minimum),
-        {
-            "state_dict": state.weights,
-            "exp_avg_sq": state.second_moments,
-            "train_loss": list(history.train_loss),
-            "test_loss": list(history.test_loss),
-            "train_accs": list(history.train_accs),
-            "test_accs": list(history.test_accs),
-            "additional_data": level,
-            "dataset_type": dataset.dataset_type,
-            "model_class": type(model).__name__,
-            "variation": config.variation,
-            "epoch": epoch,
-            "batch_size": settings_of(config, minimum).batch_size,
-            "train_size": dataset.base_size + level,
-            "model_seed": config.model_seed,
-            "data_seed": config.data_seed,
-            "weights_hash": hash_arrays(state.weights),
-            "data_hash": dataset.hash(),
-            "settings": train_settings(run),
-            "provenance": provenance(config),
-        },
-    )
-
-
-class State(NamedTuple):
-    """Weights, and Adam's second moments at the same step ({} with another optimiser)."""
-
-    weights: dict[str, Tensor]
-    second_moments: dict[str, Tensor]
-
-    @classmethod
-    def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """As they are now, copies on the CPU."""
-        return cls(weights(model), adam_second_moments(model, optimizer))
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state dict on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-
-
-def num_outputs(dataset: Dataset) -> int:
-    """Outputs a model needs: the width of vector targets, else the number of classes (or of tokens)."""
-    y = dataset.y_test
-    return y.shape[1] if y.ndim > 1 and y.is_floating_point() else dataset.num_classes
+def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> Iterator[str]:
+    """The same on other processes, the longest first: none should be left with it at the end."""
+    for task, note in run_tasks(train_minimum, sorted(tasks, key=lambda task: -task.size), workers):
+        bar.update(task.settings.epochs)
+        bar.set_description(f"trained {task.name}")
+        if note is not None:
+            yield note
 
 
 def load_models_and_data(run: Run | str | Path) -> Trained:
