@@ -240,8 +240,10 @@ def views(
 @app.command("suggest-sigma")
 def suggest(
     folder: Annotated[Path, typer.Argument(help="A run folder, or a condition folder, whose first run is taken.")],
+    quiet: Quiet = False,
 ) -> None:
-    """A sigma for the Gaussian local volumes: the native minimum of the smallest landscape has a log mass of about -1.5 there.
+    """A sigma for the Gaussian local volumes: the native minimum of the smallest landscape has a log mass of about -1.5 there, or
+    less where other minima would be out of reach.
 
     Write it into volume.gaussian.sigma of the condition's config.yaml, so that all seeds share it.
     """
@@ -252,7 +254,7 @@ def suggest(
     if not runs:
         raise MissingStageError(f"{folder} is not a run folder and holds none; make one with `minima-volume new`")
     run = read_run(runs[0])
-    found = suggest_run_sigma(run)
+    found = suggest_run_sigma(run, progress=not quiet)
     print(f"{run.folder.name}, landscape +{found.landscape}, threshold {found.threshold:g}: sigma {found.sigma:g}")
     for minimum, mass in found.masses.items():
         print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}")

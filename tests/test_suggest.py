@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
 from minima_volume.perturbation.shards import make_engine
-from minima_volume.volume.suggest import NATIVE_LOG_MASS, bisect, round_sigma
+from minima_volume.volume.suggest import NATIVE_LOG_MASS, QUICK, bisect, round_sigma
 
 
 def test_bisection_finds_the_crossing() -> None:
@@ -68,6 +70,27 @@ def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run
     found = mv.suggest_run_sigma(run)
     assert found.masses[1].log_mass is None and "outside" in str(found.masses[1].note)
     assert found.masses[30].log_mass == pytest.approx(-1.5, abs=0.4)
+
+
+def test_a_smaller_sigma_where_a_minimum_would_be_out_of_reach(
+    copied: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """+40 is made sharp: below -7 at the native sigma, where one stage and 100 particles reach -6."""
+    trained = mv.load_models_and_data(copied)
+    native = mv.suggest_run_sigma(copied, trained).sigma
+    sharp = copy.deepcopy(trained.models[40])
+    with torch.no_grad():
+        for parameter in sharp.parameters():
+            parameter *= 60  # the same decisions, but wrong ones cost 60 times as much
+    few = replace(QUICK, splitting=replace(QUICK.splitting, max_stages=1))
+    monkeypatch.setattr("minima_volume.volume.suggest.QUICK", few)
+    found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
+    assert found.sigma in (round_sigma(0.75 * native), round_sigma(0.75 * round_sigma(0.75 * native)))
+    assert list(found.masses) == [0, 20, 40]
+    masses = [mass.log_mass for mass in found.masses.values()]
+    assert None not in masses and masses[2] < masses[0] - 1
+    bars = capfd.readouterr().err
+    assert f"sigma {native:g}" in bars and f"sigma {found.sigma:g}" in bars
 
 
 def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:

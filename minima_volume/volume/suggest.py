@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
@@ -26,6 +27,10 @@ from minima_volume.volume.target import Target
 NATIVE_LOG_MASS = -1.5
 SAMPLES, STEPS = 400, 14
 SMALLEST, LARGEST = 1e-4, 10.0
+SHRINK, LEAST_SHARE = 0.75, 0.1  # of sigma, while some minimum is out of reach of a quick estimate
+QUICK = MassSettings(
+    num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=12)
+)
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,17 @@ def suggest_sigma(
     return fitting_sigma(engine, condition, len(x), seed)
 
 
-def suggest_run_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
-    """The sigma at which the native minimum of the smallest landscape has a log mass of about -1.5; in a series its first minimum.
+def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
+    """A sigma at which all minima of the smallest landscape can be measured and compared.
 
-    The other minima are then estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
+    It is the one at which the landscape's native minimum has a log mass of about -1.5 (in a series its first minimum), and where
+    others would lie deeper than about -16 there, which takes long to measure, the largest of 0.75, 0.75^2, ... of it at which
+    they do not. At that sigma all minima are estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
+
+    Args:
+        run: a run whose models are trained.
+        trained: its models and samples; loaded when None.
+        progress: show a progress bar.
 
     Raises:
         ConfigError: the native minimum is outside, or no sigma from 1e-4 to 10 does it.
@@ -91,18 +103,30 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None) -> Suggestion:
     config = run.config
     landscape, threshold = config.data.levels[0], config.volume.headline
     condition, size = Condition("loss", threshold), config.data.base_size + landscape
-    with threads(config.experiment.threads):
+    with (
+        threads(config.experiment.threads),
+        tqdm(total=len(config.minima), unit="minimum", disable=not progress) as bar,
+    ):
         engines = {minimum: make_engine(run, trained, minimum) for minimum in config.minima}
-        starts = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
+        outside = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
         # a series by epoch begins with models that are no minima yet
-        native = next((m for m in starts if starts[m] is None and config.variation != "level"), config.minima[0])
-        sigma = fitting_sigma(engines[native], condition, size, config.seeds.perturbation)
-        quick = MassSettings(num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10))
-        masses = {
-            minimum: gaussian_mass(Target(engine.particles(sigma, [size]), condition), config.seeds.perturbation, quick)
-            for minimum, engine in engines.items()
-        }
-    return Suggestion(sigma, landscape, threshold, masses)
+        inside = [minimum for minimum in config.minima if outside[minimum] is None]
+        native = inside[0] if inside and config.variation != "level" else config.minima[0]
+        bar.set_description("sigma of the native minimum")
+        sigma = largest = fitting_sigma(engines[native], condition, size, config.seeds.perturbation)
+        while True:
+            bar.reset()
+            bar.set_description(f"sigma {sigma:g}")
+            masses = {}
+            for minimum in reversed(config.minima):  # the deepest first, as a rule
+                event = Target(engines[minimum].particles(sigma, [size]), condition)
+                masses[minimum] = gaussian_mass(event, config.seeds.perturbation, QUICK)
+                bar.update()
+                if minimum in inside and masses[minimum].log_mass is None and sigma > LEAST_SHARE * largest:
+                    sigma = round_sigma(SHRINK * sigma)
+                    break
+            else:
+                return Suggestion(sigma, landscape, threshold, {minimum: masses[minimum] for minimum in config.minima})
 
 
 def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
