@@ -18,7 +18,7 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
 from minima_volume.perturbation.shards import make_engine
-from minima_volume.volume.suggest import NATIVE_LOG_MASS, QUICK, bisect, round_sigma
+from minima_volume.volume.suggest import NATIVE_LOG_MASS, PROBE, bisect, round_sigma
 
 
 def test_bisection_finds_the_crossing() -> None:
@@ -75,15 +75,14 @@ def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run
 def test_a_smaller_sigma_where_a_minimum_would_be_out_of_reach(
     copied: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """+40 is made sharp: below -7 at the native sigma, where one stage and 100 particles reach -6."""
+    """+40 is made sharp: below -7 at the native sigma, where two stages reach -4."""
     trained = mv.load_models_and_data(copied)
     native = mv.suggest_run_sigma(copied, trained).sigma
     sharp = copy.deepcopy(trained.models[40])
     with torch.no_grad():
         for parameter in sharp.parameters():
             parameter *= 60  # the same decisions, but wrong ones cost 60 times as much
-    few = replace(QUICK, splitting=replace(QUICK.splitting, max_stages=1))
-    monkeypatch.setattr("minima_volume.volume.suggest.QUICK", few)
+    monkeypatch.setattr("minima_volume.volume.suggest.PROBE", replace(PROBE, max_stages=2))
     found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
     assert found.sigma in (round_sigma(0.75 * native), round_sigma(0.75 * round_sigma(0.75 * native)))
     assert list(found.masses) == [0, 20, 40]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,16 +21,15 @@ from minima_volume.volume.arguments import check_samples, condition_of, on_devic
 from minima_volume.volume.crossings import Condition
 from minima_volume.volume.mass import GaussianMass
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
-from minima_volume.volume.splitting import Splitting
+from minima_volume.volume.splitting import Splitting, splitting
 from minima_volume.volume.target import Target
 
 NATIVE_LOG_MASS = -1.5
 SAMPLES, STEPS = 400, 14
 SMALLEST, LARGEST = 1e-4, 10.0
 SHRINK, LEAST_SHARE = 0.75, 0.1  # of sigma, while some minimum is out of reach of a quick estimate
-QUICK = MassSettings(
-    num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=12)
-)
+QUICK = MassSettings(num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10))
+PROBE = Splitting(num_particles=40, num_moves=5, max_stages=12)
 
 
 @dataclass(frozen=True)
@@ -113,20 +112,26 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
         inside = [minimum for minimum in config.minima if outside[minimum] is None]
         native = inside[0] if inside and config.variation != "level" else config.minima[0]
         bar.set_description("sigma of the native minimum")
-        sigma = largest = fitting_sigma(engines[native], condition, size, config.seeds.perturbation)
-        while True:
+        seed = config.seeds.perturbation
+        sigma = largest = fitting_sigma(engines[native], condition, size, seed)
+
+        def events(minima: Sequence[int]) -> Iterator[tuple[int, Target]]:
             bar.reset()
             bar.set_description(f"sigma {sigma:g}")
-            masses = {}
-            for minimum in reversed(config.minima):  # the deepest first, as a rule
-                event = Target(engines[minimum].particles(sigma, [size]), condition)
-                masses[minimum] = gaussian_mass(event, config.seeds.perturbation, QUICK)
+            for minimum in minima:
+                yield minimum, Target(engines[minimum].particles(sigma, [size]), condition)
                 bar.update()
-                if minimum in inside and masses[minimum].log_mass is None and sigma > LEAST_SHARE * largest:
-                    sigma = round_sigma(SHRINK * sigma)
-                    break
-            else:
-                return Suggestion(sigma, landscape, threshold, {minimum: masses[minimum] for minimum in config.minima})
+
+        # the deepest is the last, as a rule
+        while sigma > LEAST_SHARE * largest and not all(_in_reach(event, seed) for _, event in events(inside[::-1])):
+            sigma = round_sigma(SHRINK * sigma)
+        masses = {minimum: gaussian_mass(event, seed, QUICK) for minimum, event in events(config.minima)}
+    return Suggestion(sigma, landscape, threshold, masses)
+
+
+def _in_reach(event: Target, seed: int) -> bool:
+    """Whether a few particles come to the threshold within a few stages."""
+    return splitting(event, [seed], PROBE)[0].reason is None
 
 
 def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
