@@ -242,8 +242,8 @@ def suggest(
     folder: Annotated[Path, typer.Argument(help="A run folder, or a condition folder, whose first run is taken.")],
     quiet: Quiet = False,
 ) -> None:
-    """A sigma for the Gaussian local volumes: the native minimum of the smallest landscape has a log mass of about -1.5 there, or
-    less where other minima would be out of reach.
+    """A sigma for the Gaussian local volumes: the native minimum of the smallest landscape has a log mass of about -1.5 there;
+    where another would be out of reach, the median of the sigmas at which each has that.
 
     Write it into volume.gaussian.sigma of the condition's config.yaml, so that all seeds share it.
     """
@@ -257,7 +257,8 @@ def suggest(
     found = suggest_run_sigma(run, progress=not quiet)
     print(f"{run.folder.name}, landscape +{found.landscape}, threshold {found.threshold:g}: sigma {found.sigma:g}")
     for minimum, mass in found.masses.items():
-        print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}")
+        own = f"; log mass -1.5 at sigma {found.sigmas[minimum]:g}" if minimum in found.sigmas else ""
+        print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}{own}")
 
 
 @app.command()

@@ -54,6 +54,17 @@ def test_t_interval_is_that_of_scipy():
     assert math.isnan(mean_interval([]).value)
 
 
+def test_intervals_end_where_values_cannot_be(collected):
+    """A mass is a probability, so the interval of a mean log mass ends at 0, whatever Student's t says; a log-volume has no end."""
+    rows = select(collected).copy()
+    native = rows["level"] == 0
+    values = np.array([-0.1, -0.5, -3.0])
+    rows.loc[native, "log_mass"] = rows.loc[native, "log_volume"] = np.resize(values, native.sum())
+    mass, star = (mv.aggregate(rows, column).iloc[0] for column in ("log_mass", "log_volume"))
+    assert mass["upper"] == 0.0 and mass["mean"] == pytest.approx(-1.2)
+    assert star["upper"] > 2.0 and star["lower"] == mass["lower"]
+
+
 def test_bootstrap_interval_is_that_of_the_mean():
     """Percentiles of a mean of many values are those of its normal law; the same twice."""
     values = np.random.default_rng(2).exponential(1, 400)

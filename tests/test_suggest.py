@@ -72,24 +72,23 @@ def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run
     assert found.masses[30].log_mass == pytest.approx(-1.5, abs=0.4)
 
 
-def test_a_smaller_sigma_where_a_minimum_would_be_out_of_reach(
+def test_a_minimum_out_of_reach_at_the_native_sigma(
     copied: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """+40 is made sharp: below -7 at the native sigma, where two stages reach -4."""
+    """+40 is made sharp: below -7 at the native sigma, where two stages reach -4; the median of the three sigmas is suggested."""
     trained = mv.load_models_and_data(copied)
-    native = mv.suggest_run_sigma(copied, trained).sigma
+    before = mv.suggest_run_sigma(copied, trained)
     sharp = copy.deepcopy(trained.models[40])
     with torch.no_grad():
         for parameter in sharp.parameters():
             parameter *= 60  # the same decisions, but wrong ones cost 60 times as much
     monkeypatch.setattr("minima_volume.volume.suggest.PROBE", replace(PROBE, max_stages=2))
     found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
-    assert found.sigma in (round_sigma(0.75 * native), round_sigma(0.75 * round_sigma(0.75 * native)))
-    assert list(found.masses) == [0, 20, 40]
-    masses = [mass.log_mass for mass in found.masses.values()]
-    assert None not in masses and masses[2] < masses[0] - 1
-    bars = capfd.readouterr().err
-    assert f"sigma {native:g}" in bars and f"sigma {found.sigma:g}" in bars
+    assert before.sigmas == {} and list(found.sigmas) == list(found.masses) == [0, 20, 40]
+    assert found.sigmas[0] == before.sigma > found.sigmas[20] > found.sigmas[40]
+    assert found.sigma == found.sigmas[20]
+    assert found.masses[20].log_mass == pytest.approx(-1.5, abs=0.35)
+    assert "reach at sigma" in (bars := capfd.readouterr().err) and f"masses at sigma {found.sigma:g}" in bars
 
 
 def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:

@@ -30,13 +30,16 @@ class Mean:
     count: int
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, interval: str = "t") -> Mean:
+def mean_interval(
+    values: Sequence[float] | np.ndarray, interval: str = "t", possible: tuple[float, float] = (-math.inf, math.inf)
+) -> Mean:
     """The mean of independent values, one a seed, with a 95 % interval; undefined (NaN) values are left out.
 
     Args:
         values: one a seed.
         interval: `t`: mean +- t * s / sqrt(k), Student's t with k - 1 degrees of freedom, exact for normal values; `bootstrap`: percentiles
             of the means of 4,000 resamples (fixed seed), which needs no normal law but is too narrow below some ten seeds.
+        possible: values beyond which none can be: the interval ends there.
 
     Raises:
         ConfigError: no such interval.
@@ -44,6 +47,8 @@ def mean_interval(values: Sequence[float] | np.ndarray, interval: str = "t") -> 
     >>> found = mean_interval([1.0, 2.0, 3.0])
     >>> found.value, round(found.lower, 3), round(found.upper, 3), found.count
     (2.0, -0.484, 4.484, 3)
+    >>> mean_interval([1.0, 2.0, 3.0], possible=(0.0, 5.0)).lower
+    0.0
     """
     if interval not in ("t", "bootstrap"):
         raise ConfigError(f"interval {interval!r} is not known; allowed: t, bootstrap")
@@ -55,7 +60,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, interval: str = "t") -> 
     mean = float(known.mean())
     if interval == "t":
         half = student(count - 1) * float(known.std(ddof=1)) / math.sqrt(count)
-        return Mean(mean, mean - half, mean + half, count)
+        return Mean(mean, max(mean - half, possible[0]), min(mean + half, possible[1]), count)
     drawn = np.random.default_rng(0).choice(known, (DRAWS, count)).mean(axis=1)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Mean(mean, float(low), float(high), count)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import Quantity, measured
+from minima_volume.analysis.quantities import POSSIBLE, Quantity, measured
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.seeds import (
     marker_legend,
@@ -122,15 +124,16 @@ def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, ma
     sizes: list[float] = []
     means: list[Mean] = []
     for _, group in part.groupby("size"):
-        mean = mean_interval(group[quantity.column].to_numpy(dtype=float))
+        values = group[quantity.column].to_numpy(dtype=float)
+        mean = mean_interval(values, possible=POSSIBLE.get(quantity.column, (-math.inf, math.inf)))
         if mean.count:
             sizes.append(aside * float(group["size"].iloc[0]))
             means.append(mean)
-    half = [0.0 if np.isnan(mean.upper) else mean.upper - mean.value for mean in means]
+    bars = np.array([(mean.value - mean.lower, mean.upper - mean.value) for mean in means]).T
     axis.errorbar(
         sizes,
         [mean.value for mean in means],
-        yerr=half,
+        yerr=np.nan_to_num(bars),
         color=color,
         marker=marker,
         markersize=7,

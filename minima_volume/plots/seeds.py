@@ -163,16 +163,16 @@ def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> Non
 def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
     """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 where it has none).
 
-    Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be: at
-    `limits`, and accuracies at 0 and 1.
+    Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be, at
+    `limits`.
     """
     if column == "test_loss":
         positive = rows["test_loss"].astype(float).where(lambda losses: losses > 0)
-        table = aggregate(rows.assign(test_loss=np.log(positive)), column)
+        table = aggregate(rows.assign(log_test_loss=np.log(positive)), "log_test_loss")
         table[["mean", "lower", "upper"]] = np.exp(table[["mean", "lower", "upper"]].astype(float))
     else:
         table = aggregate(rows, column)
-        low, high = (0.0, 1.0) if column == "test_accuracy" else limits or (-np.inf, np.inf)
+        low, high = limits or (-np.inf, np.inf)
         table["lower"], table["upper"] = table["lower"].clip(low, high), table["upper"].clip(low, high)
     below, above = table["mean"] - table["lower"], table["upper"] - table["mean"]
     return table.assign(below=below.fillna(0.0).clip(lower=0), above=above.fillna(0.0).clip(lower=0))

@@ -27,9 +27,11 @@ from minima_volume.volume.target import Target
 NATIVE_LOG_MASS = -1.5
 SAMPLES, STEPS = 400, 14
 SMALLEST, LARGEST = 1e-4, 10.0
-SHRINK, LEAST_SHARE = 0.75, 0.1  # of sigma, while some minimum is out of reach of a quick estimate
-QUICK = MassSettings(num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10))
-PROBE = Splitting(num_particles=40, num_moves=5, max_stages=12)
+REACH = 12  # stages, each a factor of four
+QUICK = MassSettings(
+    num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=REACH)
+)
+PROBE = Splitting(num_particles=40, num_moves=5, max_stages=REACH)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Suggestion:
         sigma: two significant digits.
         landscape, threshold: the smallest landscape, the headline threshold.
         masses: minimum -> a quick estimate at that sigma.
+        sigmas: minimum -> the sigma at which it has a log mass of about -1.5; empty where all can be measured at the native one's.
     """
 
     sigma: float
     landscape: int
     threshold: float
     masses: dict[int, GaussianMass]
+    sigmas: dict[int, float]
 
 
 def suggest_sigma(
@@ -84,11 +88,11 @@ def suggest_sigma(
 
 
 def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
-    """A sigma at which all minima of the smallest landscape can be measured and compared.
+    """A sigma at which the minima of the smallest landscape can be measured and compared.
 
-    It is the one at which the landscape's native minimum has a log mass of about -1.5 (in a series its first minimum), and where
-    others would lie deeper than about -16 there, which takes long to measure, the largest of 0.75, 0.75^2, ... of it at which
-    they do not. At that sigma all minima are estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
+    It is the one at which the landscape's native minimum has a log mass of about -1.5 (in a series its first minimum). Where some
+    minimum is out of reach there (deeper than about -16, which takes long to measure), it is the median of the sigmas at which each
+    has -1.5. At that sigma all are estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
 
     Args:
         run: a run whose models are trained.
@@ -111,22 +115,26 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
         # a series by epoch begins with models that are no minima yet
         inside = [minimum for minimum in config.minima if outside[minimum] is None]
         native = inside[0] if inside and config.variation != "level" else config.minima[0]
-        bar.set_description("sigma of the native minimum")
-        seed = config.seeds.perturbation
-        sigma = largest = fitting_sigma(engines[native], condition, size, seed)
+        seed, sigmas = config.seeds.perturbation, {}
 
-        def events(minima: Sequence[int]) -> Iterator[tuple[int, Target]]:
-            bar.reset()
-            bar.set_description(f"sigma {sigma:g}")
+        def each(minima: Sequence[int], what: str) -> Iterator[int]:
+            bar.reset(len(minima))
+            bar.set_description(what)
             for minimum in minima:
-                yield minimum, Target(engines[minimum].particles(sigma, [size]), condition)
+                yield minimum
                 bar.update()
 
+        def event(minimum: int) -> Target:
+            return Target(engines[minimum].particles(sigma, [size]), condition)
+
+        for minimum in each([native], "sigma of the native minimum"):
+            sigma = fitting_sigma(engines[minimum], condition, size, seed)
         # the deepest is the last, as a rule
-        while sigma > LEAST_SHARE * largest and not all(_in_reach(event, seed) for _, event in events(inside[::-1])):
-            sigma = round_sigma(SHRINK * sigma)
-        masses = {minimum: gaussian_mass(event, seed, QUICK) for minimum, event in events(config.minima)}
-    return Suggestion(sigma, landscape, threshold, masses)
+        if not all(_in_reach(event(minimum), seed) for minimum in each(inside[::-1], f"reach at sigma {sigma:g}")):
+            sigmas = {m: fitting_sigma(engines[m], condition, size, seed) for m in each(inside, "a sigma for each")}
+            sigma = round_sigma(float(np.median(list(sigmas.values()))))
+        masses = {m: gaussian_mass(event(m), seed, QUICK) for m in each(config.minima, f"masses at sigma {sigma:g}")}
+    return Suggestion(sigma, landscape, threshold, masses, sigmas)
 
 
 def _in_reach(event: Target, seed: int) -> bool:
