@@ -194,9 +194,11 @@ class Execution(Section):
     """Where pieces of work are done: on this machine, unless a Dask cluster or a batch system is named."""
 
     scheduler: str | None = None  # tcp://host:8786: a Dask scheduler that is running
-    cluster: Literal["slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None  # through dask-jobqueue
+    # local: a Dask LocalCluster on this machine; the others through dask-jobqueue
+    cluster: Literal["local", "slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None
     jobs: Count = 1  # of the batch system
-    options: dict[str, Any] = {}  # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...
+    # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...; of a LocalCluster: n_workers, memory_limit, ...
+    options: dict[str, Any] = {}
 
     @field_validator("scheduler")
     @classmethod

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from helpers import edit_config, make_run, same_arrays, same_sweeps, tiny
@@ -175,6 +177,29 @@ def test_a_cluster_that_is_not_there(impatient):
         assert words in str(error.value)
 
 
+def test_a_cluster_on_this_machine(tmp_path, capfd):
+    """Started by the pipeline: one-thread workers, a dashboard that answers, the same weights as without it."""
+    few = {"data.levels": [0], "volume.loss_thresholds": [0.5], "volume.accuracy_thresholds": None}
+    local = {"execution": {"cluster": "local", "options": {"n_workers": 1}}}
+    write_yaml(tmp_path / "config.yaml", tiny(few) | local)
+    run = mv.new_runs(tmp_path, mv.seed_pairs(1))[0]
+    outcomes = run_pipeline(tmp_path, stages=["train"], progress=True)
+    assert [o.outcome for o in outcomes] == ["done"], outcomes
+    said = capfd.readouterr().out
+    link = re.search(r"work goes to the 1 workers of tcp://\S+; dashboard: (http://\S+/status)", said)
+    assert link, said
+    with urlopen(link[1], timeout=20) as page:
+        assert page.status == 200 and b"Dask" in page.read()
+    alone = mv.train_models(make_run(tmp_path / "alone" / "model_0_data_10", few), progress=False)
+    assert mv.load_models_and_data(run).records[0]["weights_hash"] == alone.records[0]["weights_hash"]
+
+
+def test_wrong_options_of_a_local_cluster():
+    """Named."""
+    with pytest.raises(ConfigError, match=r"execution.options \{'workers_n': 4\}"):
+        connect(Execution(cluster="local", options={"workers_n": 4}))
+
+
 @pytest.mark.parametrize(
     ("system", "options", "lines"),
     [
@@ -186,7 +211,6 @@ def test_a_cluster_that_is_not_there(impatient):
 )
 def test_job_scripts(system, options, lines):
     """What would be submitted, read without the batch system: one-thread processes by default."""
-    pytest.importorskip("dask_jobqueue")
     jobs = make_jobqueue(Execution(cluster=system, options={"interface": "lo", **options}))
     try:
         script = jobs.job_script()
@@ -197,6 +221,5 @@ def test_job_scripts(system, options, lines):
 
 def test_wrong_options_of_a_batch_system():
     """Named."""
-    pytest.importorskip("dask_jobqueue")
     with pytest.raises(ConfigError, match=r"execution.options \{'coers': 4\}"):
         make_jobqueue(Execution(cluster="slurm", options={"coers": 4}))

@@ -1,18 +1,21 @@
-"""Work on a Dask cluster: one that is running, or one made of a batch system's jobs (Slurm, PBS, ...)."""
+"""Work on a Dask cluster: one that is running, one on this machine, or one made of a batch system's jobs (Slurm, PBS, ...)."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 from minima_volume.config import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError
+from minima_volume.execution.cores import usable_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -65,7 +68,7 @@ def connect(execution: Execution, *, show: bool = False) -> str:
             f"the Dask scheduler at {address} has no workers; start some with `dask worker {address} --nthreads 1`"
         ) from error
     if show:
-        print(f"work goes to the {num_slots(address)} workers of {address}; dashboard: {client.dashboard_link}")
+        print(f"work goes to the {num_slots(address)} workers of {address}; dashboard: {_dashboard(client)}")
     return address
 
 
@@ -88,11 +91,44 @@ def _client(address: str) -> Any:
         ) from error
 
 
+def _dashboard(client: Any) -> str:
+    """Its link, or what it needs."""
+    if importlib.util.find_spec("bokeh") is None:
+        return "none without bokeh (`pip install minima_volume[dashboard]`)"
+    return str(client.dashboard_link)
+
+
 @cache
 def _started(execution: str) -> Any:
-    cluster = make_jobqueue(Execution.model_validate_json(execution))
-    cluster.scale(jobs=Execution.model_validate_json(execution).jobs)
+    section = Execution.model_validate_json(execution)
+    if section.cluster == "local":
+        return make_local(section)
+    cluster = make_jobqueue(section)
+    cluster.scale(jobs=section.jobs)
     return cluster
+
+
+def make_local(execution: Execution) -> Any:
+    """A Dask LocalCluster: a one-thread process for each core this process may use, or as `execution.options` say.
+
+    Raises:
+        ConfigError: LocalCluster does not take the options.
+    """
+    from distributed import LocalCluster
+
+    options = {
+        "n_workers": usable_cores(),
+        "threads_per_worker": 1,
+        "silence_logs": logging.CRITICAL,
+        **execution.options,
+    }
+    try:
+        with warnings.catch_warnings():  # of a port that is taken: the link says the one in use
+            warnings.filterwarnings("ignore", message="Port")
+            return LocalCluster(**options)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: what a worker says of its options
+        reason = error.__cause__ or error
+        raise ConfigError(f"execution.options {execution.options}: {reason}") from error
 
 
 def make_jobqueue(execution: Execution) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -12,12 +11,12 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from minima_volume.config import Config
 from minima_volume.execution.cluster import ClusterError, cluster_tasks, connect, num_slots, wanted_cluster
+from minima_volume.execution.cores import usable_cores
 from minima_volume.provenance import threads
 
 Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 
-CORES_VARIABLE = "MINIMA_VOLUME_CORES"
 MAX_DEATHS = 3  # of worker processes, before a piece of work is given up
 STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
 
@@ -32,13 +31,6 @@ def usable_workers(config: Config, seconds: float) -> int:
     if config.experiment.device != "cpu" or seconds < STARTUP_SECONDS:
         return 1
     return usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its share where the pipeline runs several notebooks at once, else all it is bound to."""
-    if share := os.environ.get(CORES_VARIABLE):
-        return max(1, int(share))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Task(Protocol):

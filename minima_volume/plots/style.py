@@ -150,6 +150,8 @@ def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
             figure.dpi = shown
             with mpl.rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
                 figure.set_layout_engine(None)  # "none" would leave a placeholder, which is drawn twice as well
-        options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}  # a third quicker, 4 % larger
+        options: dict[str, Any] = (
+            {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
+        )  # a third quicker, 4 % larger
         figure.savefig(buffer, format=kind, dpi=dpi, **options)
     return buffer.getvalue()

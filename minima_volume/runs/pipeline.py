@@ -16,7 +16,7 @@ import pandas as pd
 from minima_volume.config import Execution, load_config
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
-from minima_volume.execution.tasks import CORES_VARIABLE, usable_cores
+from minima_volume.execution.cores import CORES_VARIABLE, usable_cores
 from minima_volume.layout import CONFIG_NAME, STAGES, find_runs
 from minima_volume.lock import OWNER_VARIABLE, locked, owner
 from minima_volume.runs.execute import Outcome, execute_stage, stop_kernels
