@@ -96,11 +96,11 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
     dataset = prepare_data(run)
     usable_device(run.config)  # one that is absent is said here, not by a worker
     tasks = _trainings(run, dataset)
-    workers = min(len(tasks), usable_workers(run.config, math.inf))
+    workers = usable_workers(run.config, math.inf) if len(tasks) > 1 else 1
     if workers > 1:
-        workers = min(workers, usable_workers(run.config, training_seconds(tasks, dataset)))
+        workers = min(len(tasks), usable_workers(run.config, training_seconds(tasks, dataset)))
     with tqdm(total=sum(task.settings.epochs for task in tasks), unit="epoch", disable=not progress) as bar:
-        notes = _train_here(tasks, dataset, bar) if workers <= 1 else _train_on(tasks, workers, bar)
+        notes = _train_here(tasks, dataset, bar) if workers == 1 else _train_on(tasks, workers, bar)
         for note in notes:
             print(note)
     return load_models_and_data(run)
