@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +30,20 @@ app = typer.Typer(
 Condition = Annotated[
     Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
 ]
+INTERRUPTED = 130  # what Ctrl-C ends with
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit code 1."""
+    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is taken as Ctrl-C is."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        raise
     except MinimaVolumeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -152,11 +161,7 @@ def pipeline(
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
-    try:
-        outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
-    except KeyboardInterrupt:
-        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
-        raise typer.Exit(130) from None
+    outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)
     if not stage:
@@ -250,7 +255,9 @@ def suggest(
     from minima_volume.layout import find_runs, minimum_name, read_run, seeds_of
     from minima_volume.volume import suggest_run_sigma
 
-    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise MissingStageError(f"{folder} does not exist")
+    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
         raise MissingStageError(f"{folder} is not a run folder and holds none; make one with `minima-volume new`")
     run = read_run(runs[0])
@@ -259,6 +266,9 @@ def suggest(
     for minimum, mass in found.masses.items():
         own = f"; log mass -1.5 at sigma {found.sigmas[minimum]:g}" if minimum in found.sigmas else ""
         print(f"  {minimum_name(minimum, run.config.variation)}: {mass.verdict}{own}")
+    print(
+        f"to measure all seeds with it: volume: gaussian: sigma: {found.sigma:g} in config.yaml of the condition and its runs"
+    )
 
 
 @app.command()

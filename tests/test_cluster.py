@@ -194,10 +194,18 @@ def test_a_cluster_on_this_machine(tmp_path, capfd):
     assert mv.load_models_and_data(run).records[0]["weights_hash"] == alone.records[0]["weights_hash"]
 
 
-def test_wrong_options_of_a_local_cluster():
-    """Named."""
-    with pytest.raises(ConfigError, match=r"execution.options \{'workers_n': 4\}"):
-        connect(Execution(cluster="local", options={"workers_n": 4}))
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers_n": 4}, "workers_n: not known with cluster: local; allowed: n_workers, "),
+        ({"n_workers": 0}, "n_workers 0 is not allowed: it must be a whole number, 1 or more"),
+        ({"n_workers": "two"}, "n_workers 'two' is not allowed"),
+    ],
+)
+def test_wrong_options_of_a_local_cluster(options, words):
+    """Named, before anything is started."""
+    with pytest.raises(ConfigError, match=words):
+        connect(Execution(cluster="local", options=options))
 
 
 @pytest.mark.parametrize(

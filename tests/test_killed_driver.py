@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+import pytest
 import torch
 from helpers import numbers, same_arrays, tiny
 
@@ -116,3 +121,59 @@ def test_killed_in_every_stage_and_run_again(tmp_path):
 
 def same_json(first: Path, second: Path) -> None:
     assert numbers(first) == numbers(second), first.name
+
+
+# a driver whose workers leave their process numbers and then have hours to do
+BUSY = """
+import os, sys, time
+from dataclasses import dataclass
+from pathlib import Path
+from minima_volume.config import Config, load_config
+from minima_volume.execution.tasks import run_tasks
+
+@dataclass(frozen=True)
+class Piece:
+    config: Config
+
+def work(piece):
+    (Path(sys.argv[1]) / str(os.getpid())).touch()
+    time.sleep(3600)
+
+list(run_tasks(work, [Piece(load_config(Path(sys.argv[2])))] * 2, 2))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_when_their_driver_is_killed(how, tmp_path):
+    """They hold memory and cores that nobody would give back."""
+    (tmp_path / "pids").mkdir()
+    write_yaml(tmp_path / "config.yaml", tiny())
+    driver = subprocess.Popen([sys.executable, "-c", BUSY, str(tmp_path / "pids"), str(tmp_path / "config.yaml")])
+    try:
+        until(lambda: len(list((tmp_path / "pids").iterdir())) == 2, 120)
+        workers = [psutil.Process(int(path.name)) for path in (tmp_path / "pids").iterdir()]
+    finally:
+        driver.send_signal(how)
+        driver.wait(30)
+    until(lambda: not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers), 30)
+
+
+def test_the_command_line_takes_sigterm_as_ctrl_c(tmp_path):
+    """As a batch system sends it: exit code 130, one line, no lock left, nothing that is finished lost."""
+    write_yaml(tmp_path / "config.yaml", tiny({"training.epochs": 1_000_000}))
+    (run,) = mv.new_runs(tmp_path, mv.seed_pairs(1))
+    command = [sys.executable, "-m", "minima_volume.cli", "run", str(run), "-q"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    until((run / "models_and_data" / "dataset.pt").is_file, 120)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said == "interrupted; what is finished is kept, run again to go on\n"
+    assert (run / "models_and_data" / "dataset.pt").is_file() and not list(run.glob(".lock"))
+
+
+def until(true: Callable[[], bool], seconds: float) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)

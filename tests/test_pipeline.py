@@ -24,10 +24,10 @@ from minima_volume.config import write_yaml
 from minima_volume.layout import PERTURB, RUN_NOTEBOOKS, STAGES, TRAIN
 from minima_volume.lock import LOCK_NAME, Lock
 from minima_volume.runs.create import notebook_source
-from minima_volume.runs.execute import Outcome
+from minima_volume.runs.execute import Outcome, execute_stage
 from minima_volume.runs.pipeline import PipelineError, raise_failures, run_pipeline
 from minima_volume.runs.progress import Progress
-from minima_volume.runs.stages import run_stage
+from minima_volume.runs.stages import run_stage, stage_states
 from minima_volume.runs.status import describe_status, executed, status
 
 QUICK = {
@@ -191,6 +191,24 @@ def test_shards_of_an_unfinished_sweep_are_counted(condition, in_process):
     (run.shards / "level_0").mkdir(parents=True)
     (run.shards / "level_0" / "directions_1_1.npz").write_bytes(b"")
     assert mv.status_table(folder).loc["model_0_data_10", "done"] == "1 of 2 directions"
+
+
+def test_shards_of_a_finished_minimum_are_not_counted(copied):
+    """A process killed between writing a minimum's files and removing its shards leaves both."""
+    copied.sweep_file(0, 40).unlink()
+    for minimum in (0, 40):
+        (copied.shards / f"level_{minimum}").mkdir(parents=True)
+        (copied.shards / f"level_{minimum}" / "directions_1_5.npz").write_bytes(b"")
+    assert stage_states(copied.folder)["perturb"].reason == "29 of 36 directions"
+
+
+def test_a_notebook_that_a_killed_pipeline_left_half_executed(copied, monkeypatch):
+    """Its files are there, but the record is not: it is executed again."""
+    executed = []
+    monkeypatch.setattr("minima_volume.runs.execute._execute", lambda *arguments: executed.append(arguments[1]) or "")
+    assert execute_stage(copied.folder, "cutoff").outcome == "skipped"
+    (copied.folder / ".cutoff.executing.ipynb").write_text("{}")
+    assert execute_stage(copied.folder, "cutoff").outcome == "done" and executed == ["cutoff"]
 
 
 def test_the_time_left_comes_from_what_was_executed():

@@ -32,6 +32,7 @@ CLASSES = {
     "moab": "MoabCluster",
     "htcondor": "HTCondorCluster",
 }
+LOCAL_OPTIONS = ("n_workers", "memory_limit", "local_directory", "dashboard_address")
 DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
 CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
 ASK_SECONDS = 1.0  # between questions to the scheduler how many workers it has
@@ -62,7 +63,7 @@ def connect(execution: Execution, *, show: bool = False) -> str:
     address = execution.scheduler or _started(execution.model_dump_json()).scheduler_address
     client = _client(address)
     try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS if execution.scheduler else WORKER_SECONDS)
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS if execution.cluster in (None, "local") else WORKER_SECONDS)
     except TimeoutError as error:
         raise ClusterError(
             f"the Dask scheduler at {address} has no workers; start some with `dask worker {address} --nthreads 1`"
@@ -116,8 +117,17 @@ def make_local(execution: Execution) -> Any:
     """
     from distributed import LocalCluster
 
+    if wrong := sorted(set(execution.options) - set(LOCAL_OPTIONS)):
+        raise ConfigError(
+            f"execution.options: {', '.join(wrong)}: not known with cluster: local; allowed: {', '.join(LOCAL_OPTIONS)}"
+        )
+    workers = execution.options.get("n_workers", usable_cores())
+    if not isinstance(workers, int) or workers < 1:
+        raise ConfigError(
+            f"execution.options: n_workers {workers!r} is not allowed: it must be a whole number, 1 or more"
+        )
     options = {
-        "n_workers": usable_cores(),
+        "n_workers": workers,
         "threads_per_worker": 1,
         "silence_logs": logging.CRITICAL,
         **execution.options,

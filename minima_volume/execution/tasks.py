@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Protocol, TypeVar
 
 import joblib
@@ -18,6 +21,7 @@ Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 
 MAX_DEATHS = 3  # of worker processes, before a piece of work is given up
+WATCH_SECONDS = 1.0
 STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
 
 
@@ -66,7 +70,7 @@ def _process_tasks(
 ) -> Iterator[tuple[AnyTask, Result]]:
     left, deaths = dict(enumerate(todo)), 0
     while left:
-        jobs = (joblib.delayed(_numbered)(work, number, task) for number, task in list(left.items()))
+        jobs = (joblib.delayed(_numbered)(work, number, task, os.getpid()) for number, task in list(left.items()))
         parallel = joblib.Parallel(
             n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs"
         )
@@ -82,8 +86,21 @@ def _process_tasks(
                 ) from error
 
 
-def _numbered(work: Callable[[AnyTask], Result], number: int, task: AnyTask) -> tuple[int, Result]:
+def _numbered(work: Callable[[AnyTask], Result], number: int, task: AnyTask, driver: int) -> tuple[int, Result]:
+    _end_with(driver)
     return number, _with_threads(work, task)[1]
+
+
+@cache
+def _end_with(driver: int) -> None:
+    """Let this worker process end when the one that started it has ended, however it did: a killed one cannot tell."""
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _with_threads(work: Callable[[AnyTask], Result], task: AnyTask) -> tuple[AnyTask, Result]:

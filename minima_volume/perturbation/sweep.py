@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,9 +172,10 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
     return [run.sweep_file(landscape, level) for landscape, level in run.pairs()]
 
 
-def walked(run: Run) -> int:
-    """Directions in the shards of an unfinished sweep, over all minima."""
-    spans = [path.stem.split("_")[1:] for path in run.shards.glob("level_*/directions_*.npz")]
+def walked(run: Run, minima: Iterable[int]) -> int:
+    """Directions in the shards of some minima, whose files are not whole yet."""
+    files = (path for minimum in minima for path in (run.shards / f"level_{minimum}").glob("directions_*.npz"))
+    spans = [path.stem.split("_")[1:] for path in files]
     return sum(int(last) - int(first) + 1 for first, last in spans)
 
 
@@ -232,6 +234,7 @@ def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
                 state_dict=weights(trained.models[level]),
             ),
         )
+    shutil.rmtree(run.shards / f"level_{level}", ignore_errors=True)
 
 
 def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int, level: int) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     start = time.perf_counter()
     environment = dict(environment or {})
     try:
-        if stage_states(folder)[stage].complete:
+        # a copy that was being executed: a killed pipeline has the files, but not the notebook that is their record
+        if stage_states(folder)[stage].complete and not _temporary(folder, stage).is_file():
             return Outcome(folder.name, stage, "skipped")
         with locked(folder, environment.get(OWNER_VARIABLE)):
             error = _execute(folder, stage, environment)
@@ -74,7 +75,7 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
     if not (folder / name).is_file():
         return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    temporary = folder / f".{stage}.executing.ipynb"
+    temporary = _temporary(folder, stage)
     temporary.unlink(missing_ok=True)
     error = ""
     try:
@@ -99,6 +100,10 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         if temporary.is_file():
             temporary.replace(folder / name)
     return error
+
+
+def _temporary(folder: Path, stage: str) -> Path:
+    return folder / f".{stage}.executing.ipynb"
 
 
 def _line(kind: str, failure: object) -> str:

@@ -100,13 +100,14 @@ def _guarded(check: Any, run: Run, trained: Trained) -> State:
 
 
 def _sweep_state(run: Run, trained: Trained) -> State:
-    missing = sum(map(len, missing_seeds(run, trained).values()))
+    seeds = missing_seeds(run, trained)
+    missing = sum(map(len, seeds.values()))
     wanted = run.config.perturbation.num_directions * len(trained.models)
     if not missing:
         return COMPLETE
     return State(
         "missing" if missing == wanted and not run.shards.exists() else "partial",
-        f"{min(wanted, wanted - missing + walked(run))} of {wanted} directions",
+        f"{min(wanted, wanted - missing + walked(run, [minimum for minimum in seeds if seeds[minimum]]))} of {wanted} directions",
     )
 
 
