@@ -100,8 +100,8 @@ def test_command(copied: Run, cli: Callable[..., tuple[int, str, str]]) -> None:
         assert code == 0 and lines[0] == f"model_0_data_10, landscape +0, threshold 0.5: sigma {expected:g}"
         assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["+0", "+20", "+40"]
         assert f"sigma: {expected:g} in config.yaml" in lines[-1]
+        assert all("measured: -" in line for line in lines[1:-1])
     assert "does not exist" in cli("suggest-sigma", copied.folder / "typo")[2]
-        assert all("measured: -" in line for line in lines[1:])
     code, _, error = cli("suggest-sigma", copied.folder / "data_0")
     assert code != 0 and "is not a run folder and holds none" in error
 
