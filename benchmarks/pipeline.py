@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 import minima_volume as mv
-from minima_volume.config import load_config, plain, read_yaml, set_dotted, write_yaml
+from minima_volume.config import load_config
 from minima_volume.fork_server import SERVER
 from minima_volume.runs.smoke import smoke_overrides
+from minima_volume.yaml_files import read_yaml, set_dotted, write_yaml
 
 SOURCE = Path(__file__).parent.parent / "experiments" / "digits" / "low_data" / "base" / "config.yaml"
 
@@ -25,7 +26,7 @@ SOURCE = Path(__file__).parent.parent / "experiments" / "digits" / "low_data" / 
 def measure(runs: int, jobs: int) -> tuple[float, float]:
     """Wall-clock and CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        content = plain(read_yaml(SOURCE))
+        content = read_yaml(SOURCE)
         set_dotted(content, smoke_overrides(load_config(SOURCE)))
         write_yaml(Path(folder) / "config.yaml", content)
         mv.new_runs(folder, mv.seed_pairs(runs))

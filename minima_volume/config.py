@@ -11,9 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from minima_volume.config_errors import explain
 from minima_volume.errors import ConfigError
-from minima_volume.yaml_files import plain, read_yaml
-from minima_volume.yaml_files import set_dotted as set_dotted  # all about config.yaml is at hand here
-from minima_volume.yaml_files import write_yaml as write_yaml
+from minima_volume.yaml_files import read_yaml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -373,4 +371,4 @@ def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
 
 def load_config(path: Path) -> Config:
     """Read and check one config.yaml."""
-    return parse_config(plain(read_yaml(path)), str(path))
+    return parse_config(read_yaml(path), str(path))

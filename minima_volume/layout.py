@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minima_volume.config import Config, parse_config, plain, read_yaml
+from minima_volume.config import Config, parse_config
 from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.yaml_files import read_yaml
 
 CONFIG_NAME = "config.yaml"
 
@@ -138,7 +139,7 @@ def read_run(run_folder: str | Path) -> Run:
     folder = run_path(run_folder)
     content = read_yaml(folder / CONFIG_NAME)
     resolve_seeds(content, folder)
-    return Run(folder, parse_config(plain(content), str(folder / CONFIG_NAME)))
+    return Run(folder, parse_config(content, str(folder / CONFIG_NAME)))
 
 
 def run_path(run_folder: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Reading and writing config.yaml: YAML 1.2, comments kept."""
+"""Reading and writing config.yaml: YAML 1.2, comments kept where it is written again."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import write_text
 
 
-def read_yaml(path: Path) -> Any:
-    """Read YAML 1.2 (`1e-3` is a number), keeping comments for a later write.
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The values of a YAML 1.2 file (`1e-3` is a number), by libyaml.
 
     Raises:
         MissingStageError: there is no such file.
         ConfigError: it is not YAML, or not a mapping of sections.
     """
+    return plain(_read(path, YAML(typ="safe")))
+
+
+def read_commented_yaml(path: Path) -> Any:
+    """As `read_yaml`, with the comments, which `write_yaml` writes again."""
+    return _read(path, _round_trip())
+
+
+def _read(path: Path, yaml: YAML) -> Any:
     try:
-        content = _yaml().load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist: copy a template/ folder, which holds one") from error
     except (YAMLError, UnicodeDecodeError) as error:
@@ -33,9 +42,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def write_yaml(path: Path, content: Any) -> Path:
-    """Write YAML 1.2 atomically, with the comments that `read_yaml` found."""
+    """Write YAML 1.2 atomically, with the comments that `read_commented_yaml` found."""
     buffer = io.StringIO()
-    _yaml().dump(content, buffer)
+    _round_trip().dump(content, buffer)
     return write_text(path, buffer.getvalue())
 
 
@@ -51,8 +60,8 @@ def plain(content: Any) -> Any:
     return content
 
 
-def _yaml() -> YAML:
-    yaml = YAML()  # round-trip, YAML 1.2
+def _round_trip() -> YAML:
+    yaml = YAML()  # YAML 1.2
     yaml.width = 120
     yaml.preserve_quotes = True
     yaml.representer.add_representer(

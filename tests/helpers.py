@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minima_volume.config import set_dotted, write_yaml
 from minima_volume.files import read_json
 from minima_volume.layout import STAGES, Run, read_run
 from minima_volume.perturbation.directions import draw_gaussian
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.runs import open_run
 from minima_volume.runs.stages import run_stage
+from minima_volume.yaml_files import read_commented_yaml, set_dotted, write_yaml
 
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},
@@ -62,9 +62,7 @@ def make_run(folder: Path, overrides: dict[str, Any] | None = None, stages: tupl
 
 def edit_config(folder: Path, overrides: dict[str, Any]) -> Run:
     """Change settings in a folder's config.yaml as a user with an editor does."""
-    from minima_volume.config import read_yaml
-
-    content = read_yaml(folder / "config.yaml")
+    content = read_commented_yaml(folder / "config.yaml")
     set_dotted(content, overrides)
     write_yaml(folder / "config.yaml", content)
     return read_run(folder)

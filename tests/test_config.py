@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minima_volume as mv
-from minima_volume.config import load_config, parse_config, plain, read_yaml, write_yaml
+from minima_volume.config import load_config, parse_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.layout import read_run
 from minima_volume.runs.folder import parse_override
+from minima_volume.yaml_files import read_yaml, write_yaml
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -77,7 +78,7 @@ def test_numbers_are_yaml_1_2(tmp_path):
     """`1e-3` and `1E5` are numbers; a quoted "10" stays text and is refused where a number belongs."""
     text = (tmp_path / "a.yaml").with_suffix(".yaml")
     text.write_text("a: 1e-3\nb: 1E5\nc: '10'\nd: no\n", encoding="utf-8")
-    assert plain(read_yaml(text)) == {"a": 1e-3, "b": 1e5, "c": "10", "d": "no"}
+    assert read_yaml(text) == {"a": 1e-3, "b": 1e5, "c": "10", "d": "no"}
     assert parse_config(tiny({"training.learning_rate": 1})).training.learning_rate == 1
 
 
@@ -116,7 +117,7 @@ def test_every_committed_config_is_complete_and_allowed():
         config = load_config(path)
         fixed = 10 if path.parent.name == "fixed_data" else None  # one data seed for many model seeds
         assert config.seeds.model is None and config.seeds.data == fixed, path
-        listed = {name: sorted(section) for name, section in plain(read_yaml(path)).items()}
+        listed = {name: sorted(section) for name, section in read_yaml(path).items()}
         assert listed == {name: sorted(section) for name, section in config.model_dump().items()}, path
 
 

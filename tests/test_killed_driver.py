@@ -18,7 +18,7 @@ import torch
 from helpers import numbers, same_arrays, tiny
 
 import minima_volume as mv
-from minima_volume.config import write_yaml
+from minima_volume.yaml_files import write_yaml
 
 SMALL = {
     "data.levels": [0, 20],

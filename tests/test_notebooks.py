@@ -13,10 +13,10 @@ import pytest
 from helpers import SWISS, tiny, tree
 
 import minima_volume as mv
-from minima_volume.config import write_yaml
 from minima_volume.layout import RUN_NOTEBOOKS, STAGES, seeds_of
 from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_notebooks
 from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
+from minima_volume.yaml_files import write_yaml
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 ALL = (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)

@@ -20,7 +20,6 @@ import pytest
 from helpers import tiny, tree
 
 import minima_volume as mv
-from minima_volume.config import write_yaml
 from minima_volume.layout import PERTURB, RUN_NOTEBOOKS, STAGES, TRAIN
 from minima_volume.lock import LOCK_NAME, Lock
 from minima_volume.runs.create import notebook_source
@@ -29,6 +28,7 @@ from minima_volume.runs.pipeline import PipelineError, raise_failures, run_pipel
 from minima_volume.runs.progress import Progress
 from minima_volume.runs.stages import run_stage, stage_states
 from minima_volume.runs.status import describe_status, executed, status
+from minima_volume.yaml_files import write_yaml
 
 QUICK = {
     "data.levels": [0],

@@ -205,11 +205,12 @@ def test_a_file_is_that_of_savefig(tmp_path):
     plain, ours = mv.plots.mass_against_data(rows), mv.plots.mass_against_data(rows)
     with style():
         plain.savefig(tmp_path / "plain.png", dpi=150)
-    draws = []
+    draws, layouts, engine = [], [], ours.get_layout_engine()
     ours.draw = lambda renderer, draw=ours.draw: (draws.append(1), draw(renderer))[1]
+    engine.execute = lambda figure, execute=engine.execute: (layouts.append(1), execute(figure))[1]
     for ending in ("png", "svg"):
         save_figure(ours, tmp_path / f"ours.{ending}")
-    assert len(draws) == 2
+    assert len(draws) == 2 and len(layouts) == 1 and ours.get_layout_engine() is None
     np.testing.assert_array_equal(plt.imread(tmp_path / "ours.png"), plt.imread(tmp_path / "plain.png"))
 
 

@@ -9,10 +9,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from minima_volume.config import parse_config, plain, read_yaml, set_dotted, write_yaml
+from minima_volume.config import parse_config
 from minima_volume.errors import ConfigError
 from minima_volume.layout import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
 from minima_volume.training.train import check_trained_settings
+from minima_volume.yaml_files import plain, read_commented_yaml, set_dotted, write_yaml
 
 OVERRIDABLE: dict[str, set[str] | None] = {
     "train": None,
@@ -40,7 +41,7 @@ def open_run(run_folder: str | Path = ".", stage: str | None = None, overrides: 
         return read_run(run_folder)
     folder = run_path(run_folder)
     path = folder / CONFIG_NAME
-    content = read_yaml(path)
+    content = read_commented_yaml(path)
     before = plain(content)
     _check_overrides(stage, overrides or {})
     set_dotted(content, overrides or {})

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minima_volume.config import Config, load_config, plain, read_yaml, set_dotted, write_yaml
+from minima_volume.config import Config, load_config
 from minima_volume.errors import MissingStageError
 from minima_volume.layout import CONFIG_NAME, STAGES
 from minima_volume.runs.create import BATCH_NOTEBOOKS, new_runs, notebook_source, seed_pairs
 from minima_volume.runs.folder import open_run
 from minima_volume.runs.stages import run_stage
+from minima_volume.yaml_files import read_yaml, set_dotted, write_yaml
 
 # what makes the built-in models and sources small; lists of widths keep their length, so that depth is kept
 WIDTHS = {"hidden": 16, "channels": 4, "fc": 16}
@@ -98,7 +99,7 @@ def smoke(
             shutil.copy(file, copy)
     for name in BATCH_NOTEBOOKS:
         (copy / name).write_text(notebook_source(name), encoding="utf-8")
-    content = plain(read_yaml(source / CONFIG_NAME))
+    content = read_yaml(source / CONFIG_NAME)
     set_dotted(content, {**smoke_overrides(config), **(overrides or {})})
     write_yaml(copy / CONFIG_NAME, content)
     (run,) = new_runs(copy, seed_pairs(1, copy))
