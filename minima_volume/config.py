@@ -195,7 +195,8 @@ class Execution(Section):
     # local: a Dask LocalCluster on this machine; the others through dask-jobqueue
     cluster: Literal["local", "slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None
     jobs: Count = 1  # of the batch system
-    # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...; of a LocalCluster: n_workers, memory_limit, local_directory
+    # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...; of a LocalCluster: n_workers,
+    # memory_limit, local_directory
     options: dict[str, Any] = {}
 
     @field_validator("scheduler")

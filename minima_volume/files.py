@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 
 from minima_volume.errors import DamagedFileError, MissingStageError
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomic calls files that are not whole yet
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
@@ -46,6 +49,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed writers left below a folder; nobody may be writing there."""
+    for path in folder.rglob(".*.tmp"):
+        if TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def write_text(path: Path, text: str) -> Path:

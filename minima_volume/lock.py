@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from minima_volume.errors import MinimaVolumeError, MissingStageError
+from minima_volume.files import remove_temporaries
 
 try:
     import fcntl
@@ -83,7 +84,7 @@ def age(seconds: float) -> str:
 def locked(folder: Path, owner: str | None = None) -> Iterator[None]:
     """Hold the lock of a run folder; a kernel of the pipeline that holds it is let in, too.
 
-    The lock of a process that died on this host is taken over.
+    The lock of a process that died on this host is taken over. Half-written files of killed writers are removed.
 
     Args:
         folder: the run folder.
@@ -101,6 +102,8 @@ def locked(folder: Path, owner: str | None = None) -> Iterator[None]:
         raise MissingStageError(
             f"{folder} cannot be written to: {error.strerror or error}. Check that it exists and is writable; nothing was changed."
         ) from error
+    if taken:
+        remove_temporaries(folder)
     try:
         yield
     finally:

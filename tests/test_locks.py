@@ -49,6 +49,25 @@ def test_a_live_process_keeps_others_out_and_a_killed_one_does_not(tmp_path):
     assert not (tmp_path / LOCK_NAME).exists()
 
 
+def test_half_written_files_of_killed_writers_go(tmp_path):
+    """With the next one who takes the lock; a user's own files stay, and nothing goes while the lock is held."""
+    killed = (
+        "import os, signal, sys; from pathlib import Path; from minima_volume.files import write_atomic\n"
+        "write_atomic(Path(sys.argv[1]), lambda file: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(tmp_path / "data_0" / "data_0.npz")], check=False)
+    own = [tmp_path / name for name in (".notes.tmp", "x.0123abcd.tmp", ".a.0123abcd.txt")]
+    for path in own:
+        path.write_text("mine", encoding="utf-8")
+    (left,) = (tmp_path / "data_0").iterdir()
+    with locked(tmp_path):
+        assert not left.exists()
+        left.touch()
+        with locked(tmp_path):  # a stage within a pipeline
+            assert left.exists()
+    assert all(path.exists() for path in own)
+
+
 def test_a_process_with_the_same_id_is_another_one(tmp_path):
     """The start of the process tells them apart."""
     me = _process(os.getpid())

@@ -77,14 +77,6 @@ def test_a_model_does_not_depend_on_what_was_trained_before_it(tmp_path):
         assert again.records[minimum]["weights_hash"] == before.records[minimum]["weights_hash"]
 
 
-def test_what_workers_have_to_say_is_printed_here(tmp_path, capsys):
-    """A loss above target_loss, a line for each minimum."""
-    run = new_run(tmp_path / "model_0_data_10", DROPOUT | {"training.target_loss": 1e-6, "perturbation.workers": 2})
-    mv.train_models(run, progress=False)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "above training.target_loss 1e-06" in line]
-    assert sorted(line.split(":")[0] for line in lines) == ["level 0", "level 20", "level 40"]
-
-
 def test_an_error_in_a_worker_is_the_same_message(tmp_path):
     """Training that diverges; models that were finished stay."""
     run = make_run(tmp_path / "model_0_data_10", {"training.learning_rate": 1e30, "perturbation.workers": 2})

@@ -18,6 +18,7 @@ from minima_volume.errors import ConfigError, StaleError
 from minima_volume.layout import read_run
 from minima_volume.runs.clean import clean
 from minima_volume.runs.stages import run_stage, stage_states
+from minima_volume.runs.status import describe_status, status
 from minima_volume.training.loop import train_model
 from minima_volume.training.sam import ascended, ascent
 from minima_volume.yaml_files import write_yaml
@@ -143,11 +144,14 @@ def test_training_stops_at_the_target_loss(batch_size, tmp_path):
 
 
 def test_a_target_that_is_not_reached_is_said(tmp_path, capsys):
-    """The model is kept, with all its epochs."""
+    """By notebook 1, each time it is run, and by status; the model is kept, with all its epochs."""
     overrides = {"training.target_loss": 1e-6, "data.levels": [0]}
     run = make_run(tmp_path / "model_0_data_10", overrides, stages=("train",))
-    assert "level 0: after 30 epochs the training loss is" in capsys.readouterr().out
-    assert mv.load_models_and_data(run).records[0]["epoch"] == 30
+    missed = "+0: after 30 epochs the training loss is"
+    assert missed in capsys.readouterr().out
+    assert mv.train_models(run, progress=False).records[0]["epoch"] == 30
+    assert missed in capsys.readouterr().out
+    assert f"model_0_data_10, train: {missed}" in describe_status(status(run.folder))
 
 
 # ---- series on one data set

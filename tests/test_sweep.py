@@ -168,6 +168,8 @@ def test_unfinished_shards_are_used_and_bad_ones_are_not(damage, digits_run, tmp
     assert run.sweep_file(20, 20).is_file() and not run.sweep_file(0, 40).is_file()
     assert mv.stage_states(run.folder)["perturb"].name == "partial"
     (shard,) = (run.shards / "level_40").glob("*.npz")
+    walked = len(read_npz(shard)["seeds"])
+    assert mv.estimate_sweep(run).directions == 12 - walked
     if damage == "missing":
         shard.unlink()
     elif damage == "truncated":
@@ -175,6 +177,7 @@ def test_unfinished_shards_are_used_and_bad_ones_are_not(damage, digits_run, tmp
     else:
         content = read_npz(shard)
         write_npz(shard, content | {"loss": content["loss"] + 1, "key": "of something else"})
+    assert mv.estimate_sweep(run).directions == 12
     mv.sweep(run, progress=False)
     same_sweeps(digits_run, run)
     assert not run.shards.exists()

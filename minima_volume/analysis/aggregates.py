@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from minima_volume.analysis.quantities import POSSIBLE, x_of
+from minima_volume.analysis.quantities import possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
 from minima_volume.volume.ordering import discordant_pairs, ordering_violations
 
@@ -23,12 +23,13 @@ def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFr
 
     Returns:
         Columns `x` (what figures draw on the axis), `level`, `seeds` (with a known value), `runs`, `mean`, `lower` and `upper` (95 %
-        interval of the mean over seeds, within possible values), `sd`, `median`, `lower_quartile`, `upper_quartile`; one row an x, ascending as numbers.
+        interval of the mean over seeds, within possible values), `sd`, `median`, `lower_quartile`, `upper_quartile`; one row an x,
+        ascending as numbers.
     """
     found = []
     for (x, level), part in rows.assign(x=x_of(rows)).groupby(["x", "level"], sort=True):
         values = part[column].to_numpy(dtype=float)
-        mean = mean_interval(values, interval, POSSIBLE.get(column, (-math.inf, math.inf)))
+        mean = mean_interval(values, interval, possible(column))
         low, middle, high = quartiles(values)
         found.append(
             {

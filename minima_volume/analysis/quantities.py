@@ -28,8 +28,12 @@ class Quantity:
 MASS = Quantity("log_mass", "Gaussian local volume", "log mass (nats)", "log mass")
 STAR = Quantity("log_volume", "published-style number", "log volume of the star region (nats)", "log volume")
 QUANTITIES = (MASS, STAR)
-# a mass is a probability; its logarithm is at most 0
-POSSIBLE = {"log_mass": (-math.inf, 0.0), "test_accuracy": (0.0, 1.0), "test_loss": (0.0, math.inf)}
+
+
+def possible(column: str) -> tuple[float, float]:
+    """The smallest and the largest value that a column can have; a mass is a probability, its logarithm at most 0."""
+    bounds = {"log_mass": (-math.inf, 0.0), "test_accuracy": (0.0, 1.0), "test_loss": (0.0, math.inf)}
+    return bounds.get(column, (-math.inf, math.inf))
 
 
 def measured(rows: pd.DataFrame) -> list[Quantity]:

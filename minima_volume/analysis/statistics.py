@@ -39,7 +39,7 @@ def mean_interval(
         values: one a seed.
         interval: `t`: mean +- t * s / sqrt(k), Student's t with k - 1 degrees of freedom, exact for normal values; `bootstrap`: percentiles
             of the means of 4,000 resamples (fixed seed), which needs no normal law but is too narrow below some ten seeds.
-        possible: values beyond which none can be: the interval ends there.
+        possible: values beyond which none can be: the interval ends there (a bootstrapped one stays within the given values).
 
     Raises:
         ConfigError: no such interval.

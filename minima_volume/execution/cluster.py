@@ -126,12 +126,7 @@ def make_local(execution: Execution) -> Any:
         raise ConfigError(
             f"execution.options: n_workers {workers!r} is not allowed: it must be a whole number, 1 or more"
         )
-    options = {
-        "n_workers": workers,
-        "threads_per_worker": 1,
-        "silence_logs": logging.CRITICAL,
-        **execution.options,
-    }
+    options = {**execution.options, "n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     try:
         with warnings.catch_warnings():  # of a port that is taken: the link says the one in use
             warnings.filterwarnings("ignore", message="Port")

@@ -84,7 +84,7 @@ def make_engine(run: Run, trained: Trained, level: int, workers: int = 1) -> Los
     return engine
 
 
-def shards(run: Run, trained: Trained, level: int, seeds: Sequence[int], workers: int) -> list[Shard]:
+def shards(run: Run, trained: Trained, level: int, seeds: Sequence[int], workers: int = 1) -> list[Shard]:
     """Cut the directions of one model into shards."""
     size = run.config.perturbation.shard_size
     hashes = trained.records[level]["weights_hash"], trained.dataset.hash()

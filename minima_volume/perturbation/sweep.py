@@ -39,7 +39,7 @@ class SweepEstimate:
     """What a sweep will take.
 
     Attributes:
-        directions: still to be walked, over all models.
+        directions: still to be walked, over all models; those in shards of an interrupted sweep are not.
         seconds: on one process.
         workers: processes that will be used.
         megabytes: on disk, at most.
@@ -96,14 +96,17 @@ def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
     trained = load_models_and_data(run) if trained is None else trained
     missing = missing_seeds(run, trained)
     count = run.config.perturbation.coefficients.count
-    seconds = sum(
-        len(seeds) * _seconds_per_direction(run, trained, level, count) for level, seeds in missing.items() if seeds
-    )
+    left = {
+        level: sum(len(shard.seeds) for shard in _unwalked(run, shards(run, trained, level, seeds)))
+        for level, seeds in missing.items()
+        if seeds
+    }
+    seconds = sum(left[level] * _seconds_per_direction(run, trained, level, count) for level in left if left[level])
     numbers = sum(2 * len(seeds) * count * len(landscapes_of(run, level)) for level, seeds in missing.items())
     state = sum(tensor.nbytes for tensor in trained.models[run.config.minima[0]].state_dict().values())
-    pairs = sum(len(landscapes_of(run, level)) for level, seeds in missing.items() if seeds)
+    pairs = sum(len(landscapes_of(run, level)) for level in left)
     workers = usable_workers(run.config, seconds)
-    return SweepEstimate(sum(map(len, missing.values())), seconds, workers, (8 * numbers + pairs * state) / 1e6)
+    return SweepEstimate(sum(left.values()), seconds, workers, (8 * numbers + pairs * state) / 1e6)
 
 
 def _seconds_per_direction(run: Run, trained: Trained, level: int, count: int) -> float:
@@ -153,7 +156,7 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
     missing = missing_seeds(run, trained)
     workers = estimate_sweep(run, trained).workers if any(missing.values()) else 1
     todo = {level: shards(run, trained, level, seeds, workers) for level, seeds in missing.items() if seeds}
-    pending = [shard for level in todo for shard in todo[level] if _read_shard(run, shard) is None]
+    pending = [shard for level in todo for shard in _unwalked(run, todo[level])]
     left = {level: sum(shard.level == level for shard in pending) for level in todo}
     total = sum(len(shard.seeds) for group in todo.values() for shard in group)
     finished = total - sum(len(shard.seeds) for shard in pending)
@@ -186,6 +189,10 @@ def _shard_file(run: Run, shard: Shard) -> Path:
 def _write_shard(run: Run, shard: Shard, curves: Curves) -> None:
     arrays: dict[str, Any] = dict(vars(curves))
     write_npz(_shard_file(run, shard), arrays | {"key": _shard_key(run, shard)})
+
+
+def _unwalked(run: Run, group: Iterable[Shard]) -> list[Shard]:
+    return [shard for shard in group if _read_shard(run, shard) is None]
 
 
 def _read_shard(run: Run, shard: Shard) -> Curves | None:

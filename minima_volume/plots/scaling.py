@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import POSSIBLE, Quantity, measured
+from minima_volume.analysis.quantities import Quantity, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.seeds import (
     marker_legend,
@@ -125,7 +123,7 @@ def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, ma
     means: list[Mean] = []
     for _, group in part.groupby("size"):
         values = group[quantity.column].to_numpy(dtype=float)
-        mean = mean_interval(values, possible=POSSIBLE.get(quantity.column, (-math.inf, math.inf)))
+        mean = mean_interval(values, possible=possible(quantity.column))
         if mean.count:
             sizes.append(aside * float(group["size"].iloc[0]))
             means.append(mean)

@@ -142,9 +142,8 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:
     """A figure as the content of a file. It is laid out here: savefig draws all of a figure that has a layout engine twice."""
-    options: dict[str, Any] = (
-        {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
-    )  # a third quicker, 4 % larger
+    # a third quicker than matplotlib's level, files 4 % larger
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 3}} if kind == "png" else {}
     buffer = io.BytesIO()
     with style():
         engine, shown = figure.get_layout_engine(), figure.dpi

@@ -14,6 +14,7 @@ from minima_volume.layout import STAGES, Run, read_run
 from minima_volume.perturbation.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
+from minima_volume.training.train import missed_targets
 from minima_volume.volume.cutoffs import cutoffs
 from minima_volume.volume.estimate import estimate_volumes, is_current
 from minima_volume.volume.masses import masses_missing, measure_masses
@@ -27,7 +28,7 @@ class State:
 
     Attributes:
         name: complete, partial, missing, stale, damaged or invalid.
-        reason: why it is not complete.
+        reason: why it is not complete, or what to know of it.
     """
 
     name: str
@@ -85,7 +86,8 @@ def stage_states(folder: str | Path) -> dict[str, State]:
         "cutoff": _cutoff_state,
         "accuracy": _accuracy_state,
     }
-    return {"train": COMPLETE} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
+    train = State("complete", "; ".join(missed_targets(run, trained)))
+    return {"train": train} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
 
 
 def _guarded(check: Any, run: Run, trained: Trained) -> State:

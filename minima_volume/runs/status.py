@@ -26,7 +26,7 @@ class StageStatus:
         run: the run folder's name.
         stage: train, perturb, volume, cutoff or accuracy.
         state: complete, partial, missing, failed (its notebook ended in an error), stale, damaged or invalid.
-        done: what there is of a partial one, or why it is not complete.
+        done: what there is of a partial one, why it is not complete, or what to know of it.
         seconds: how long its executed notebook took, None where none was executed.
         error: the last line of the error that its notebook ended in.
         working: who works on the run now.
@@ -115,7 +115,7 @@ def _table(rows: Sequence[StageStatus]) -> pd.DataFrame:
 
 
 def describe_status(rows: Sequence[StageStatus]) -> str:
-    """The table in text: a line for each run; below it why the stages that are not complete are not."""
+    """The table in text: a line for each run; below it why stages are not complete, and what to know of them."""
     table = _table(rows)
     width = max(len(row.run) for row in rows)
     lines = [" ".join([" " * width, *(f"{stage:>9}" for stage in STAGES), f"{'time':>7}"])]
@@ -124,9 +124,5 @@ def describe_status(rows: Sequence[StageStatus]) -> str:
             " ".join([f"{run:<{width}}", *(f"{row[stage]:>9}" for stage in STAGES), f"{row['time']:>7}"]).rstrip()
         )
     working = dict.fromkeys(f"{row.run}: in use by {row.working}" for row in rows if row.working)
-    reasons = dict.fromkeys(
-        f"{row.run}, {row.stage}: {row.error or row.done}"
-        for row in rows
-        if row.state != "complete" and (row.error or row.done)
-    )
+    reasons = dict.fromkeys(f"{row.run}, {row.stage}: {row.error or row.done}" for row in rows if row.error or row.done)
     return "\n".join([*lines, *working, *reasons])

@@ -77,16 +77,13 @@ def settings_of(config: Config, minimum: int) -> Training:
 
 def train_minimum(
     task: TrainTask, dataset: Dataset | None = None, each_epoch: OnEpoch = lambda epoch, history: None
-) -> str | None:
+) -> None:
     """Train one minimum and write its file; in a series over epochs those before it, too.
 
     Args:
         task: what to train.
         dataset: the run's samples; read from its folder when None.
         each_epoch: called with the epoch and the history so far.
-
-    Returns:
-        What the user should know of it: that it ended above `target_loss`. None where there is nothing to say.
     """
     run, config, settings = task.run, task.config, task.settings
     dataset = load_dataset(run.dataset_file, config, run.folder) if dataset is None else dataset
@@ -108,18 +105,10 @@ def train_minimum(
 
     with own_randomness(config.model_seed, device):
         history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer)
-    if config.variation == "epoch":
-        return None
-    last = len(history.test_loss)
-    state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
-    _save(run, dataset, task.minimum, model, state, epoch, history)
-    target = settings.target_loss
-    if target is None or history.train_loss[-1] <= target:
-        return None
-    return (
-        f"{task.name}: after {last} epochs the training loss is {history.train_loss[-1]:.3g}, above training.target_loss "
-        f"{target:g}; raise training.epochs"
-    )
+    if config.variation != "epoch":
+        last = len(history.test_loss)
+        state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
+        _save(run, dataset, task.minimum, model, state, epoch, history)
 
 
 def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
-from minima_volume.layout import MODEL_PREFIXES, Run, read_run
+from minima_volume.layout import MODEL_PREFIXES, Run, minimum_name, read_run
 from minima_volume.models import build_model
 from minima_volume.provenance import require_same, threads, usable_device
 from minima_volume.training.loop import History
@@ -100,10 +100,28 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
     if workers > 1:
         workers = min(len(tasks), usable_workers(run.config, training_seconds(tasks, dataset)))
     with tqdm(total=sum(task.settings.epochs for task in tasks), unit="epoch", disable=not progress) as bar:
-        notes = _train_here(tasks, dataset, bar) if workers == 1 else _train_on(tasks, workers, bar)
-        for note in notes:
-            print(note)
-    return load_models_and_data(run)
+        if workers == 1:
+            _train_here(tasks, dataset, bar)
+        else:
+            _train_on(tasks, workers, bar)
+    trained = load_models_and_data(run)
+    for note in missed_targets(run, trained):
+        print(note)
+    return trained
+
+
+def missed_targets(run: Run, trained: Trained) -> list[str]:
+    """A line for each training that ended above `target_loss`: such minima are not compared at equal loss."""
+    target = run.config.training.target_loss
+    if target is None:
+        return []
+    losses = {minimum: record["train_loss"] for minimum, record in trained.records.items()}
+    return [
+        f"{minimum_name(minimum, run.config.variation)}: after {len(loss)} epochs the training loss is {loss[-1]:.3g}, above "
+        f"training.target_loss {target:g}; raise training.epochs"
+        for minimum, loss in losses.items()
+        if loss[-1] > target
+    ]
 
 
 def _trainings(run: Run, dataset: Dataset) -> list[TrainTask]:
@@ -115,8 +133,8 @@ def _trainings(run: Run, dataset: Dataset) -> list[TrainTask]:
     return [TrainTask(run.folder, config, group[-1], group, sizes[group[-1]]) for group in groups]
 
 
-def _train_here(tasks: Sequence[TrainTask], dataset: Dataset, bar: tqdm[Any]) -> Iterator[str]:
-    """One after the other, in this process; gives what the user should know of each."""
+def _train_here(tasks: Sequence[TrainTask], dataset: Dataset, bar: tqdm[Any]) -> None:
+    """One after the other, in this process."""
 
     def each_epoch(epoch: int, history: History) -> None:
         bar.update()
@@ -126,20 +144,16 @@ def _train_here(tasks: Sequence[TrainTask], dataset: Dataset, bar: tqdm[Any]) ->
     for task in tasks:
         bar.set_description(f"training {task.name}")
         with threads(task.config.experiment.threads):
-            note = train_minimum(task, dataset, each_epoch)
+            train_minimum(task, dataset, each_epoch)
         end += task.settings.epochs
         bar.update(end - bar.n)  # of epochs that target_loss made needless
-        if note is not None:
-            yield note
 
 
-def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> Iterator[str]:
+def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> None:
     """The same on other processes, the longest first: none should be left with it at the end."""
-    for task, note in run_tasks(train_minimum, sorted(tasks, key=lambda task: -task.size), workers):
+    for task, _ in run_tasks(train_minimum, sorted(tasks, key=lambda task: -task.size), workers):
         bar.update(task.settings.epochs)
         bar.set_description(f"trained {task.name}")
-        if note is not None:
-            yield note
 
 
 def load_models_and_data(run: Run | str | Path) -> Trained:
