@@ -90,6 +90,12 @@ def figures(digits_run, tmp_path_factory):
     }
 
 
+OTHER_KINDS = {
+    "poison": {"data.variant": "poison"},
+    "noise": {"data.variant": "noise"},
+    "epoch": {"data.levels": [0], "training.checkpoints": [5, 10, 30]},
+    "batch_size": {"data.levels": [0], "training.batch_sizes": [5, 10, 20]},
+}
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]
 SEVERAL_SERIES = [
     name for name in DRAWN if name not in ("samples", "predictions", "accuracies", "loss_curves", "differences")
@@ -139,7 +145,24 @@ def test_growth_is_drawn_beside_its_largest_direction(figures, digits_run):
 @pytest.mark.parametrize("name", [*OVER_SEEDS, "cliff", "planes", "log_masses"])
 def test_nothing_covers_anything_else(name, figures):
     """Once laid out, titles, legends and axes of a figure do not overlap, and nothing sticks out of it."""
-    figure = figures[name]
+    tidy(figures[name])
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_the_same_for_what_is_not_data(kind, tmp_path):
+    """Wrong labels, noise, epochs and batch sizes, whose words are longer; every marker is within its axis."""
+    found = collect(fake_condition(tmp_path / "base", overrides=OTHER_KINDS[kind]))
+    for name, one in draw(found, {"one": select(found), "two": select(found)}).items():
+        tidy(one.figure)
+        for axis in one.figure.axes:
+            drawn = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
+            x = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in drawn])
+            low, high = axis.get_xlim()
+            assert len(x) and np.nanmin(x) > low and np.nanmax(x) < high, name
+
+
+def tidy(figure):
+    """Nothing overlaps, nothing sticks out."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     texts = [figure._suptitle, figure._supxlabel, *(axis.title for axis in figure.axes)]
@@ -217,7 +240,9 @@ def test_a_file_is_that_of_savefig(tmp_path):
 def test_poisoned_samples_have_an_axis_of_their_own(tmp_path):
     """Their number, from 0, not the nearly equal numbers of training samples."""
     folder = fake_condition(tmp_path / "poison", overrides={"data.variant": "poison"})
-    axis = mv.plots.mass_against_data(select(collect(folder))).axes[0]
+    rows = select(collect(folder))
+    axis = mv.plots.mass_against_data(rows).axes[0]
+    assert mv.plots.differences(rows).axes[0].get_xlim()[0] < 20  # its first point, without the 0, is not on the edge
     assert axis.get_xlabel() == "wrongly labelled training samples" and axis.get_xscale() == "symlog"
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0", "20", "40"]
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from minima_volume.analysis.quantities import possible, x_of
+from minima_volume.analysis.quantities import kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
 from minima_volume.volume.ordering import discordant_pairs, ordering_violations
 
@@ -167,9 +167,12 @@ def scaling_law(table: pd.DataFrame, threshold: float, column: str) -> Line | No
         column: `log_mass` or `log_volume`.
 
     Returns:
-        The line (slope a, intercept b, natural logarithms), or None where fewer than two landscapes have a value.
+        The line (slope a, intercept b, natural logarithms), or None where fewer than two landscapes have a value, or where what was
+        added is wrong labels or noise, not data.
     """
     native = native_minima(table, threshold)
+    if native.empty or kind_of(native) != "level":
+        return None
     size, value = np.log(native["train_size"].to_numpy(dtype=float)), native[column].to_numpy(dtype=float)
     return fit_line(size, value, native["run"].tolist())
 

@@ -118,7 +118,8 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
     if native["landscape"].nunique() > 1:
         found["scaling_law"] = Drawn(
             plots.scaling(table, threshold),
-            "Volume of native minima against the number of training samples, with the line log V = a log N + b.",
+            f"Volume of native minima against {x}"
+            + (", with the line log V = a log N + b." if kind_of(rows) == "level" else "."),
             native[SHOWN + volumes],
         )
         found["minima_across_landscapes"] = Drawn(

@@ -115,7 +115,7 @@ def estimators(rows: pd.DataFrame) -> Figure:
         ylabel=f"published-style number,\n{STAR.label}",
     )
     figure.suptitle(
-        f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}: "
+        f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n"
         f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
         fontsize=10,
     )

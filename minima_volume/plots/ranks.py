@@ -41,7 +41,7 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     axis.set(ylabel="average rank by volume (1 = largest)", ylim=(len(x) + 0.5, 0.5))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
-    shared_legend(figure, [axis], title_of(rows))
+    shared_legend(figure, [axis], title_of(rows), ncols=2)
     if rows["run"].nunique() > 1:
         figure.supxlabel("means over seeds with their 95 % intervals", color=GREY, fontsize=8.5)
     return figure

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import Quantity, measured, possible
+from minima_volume.analysis.quantities import Quantity, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.seeds import (
+    data_axis,
     marker_legend,
     over_seeds,
     panel_title,
@@ -34,33 +35,42 @@ from minima_volume.plots.style import (
 
 @styled
 def scaling(table: pd.DataFrame, threshold: float) -> Figure:
-    """Volume of the native minimum of every landscape against the number of training samples, with the line log V = a log N + b.
+    """Volume of the native minimum of every landscape against what it was trained on; of data, with the line log V = a log N + b.
 
     Args:
         table: the tidy table of all landscapes, from `analysis.collect`.
         threshold: of the loss.
     """
     native = native_minima(table, threshold).assign(native=False)  # all are: none is marked
-    laws = {q: scaling_law(table, threshold, q.column) for q in measured(native)}
-    laws = {q: law for q, law in laws.items() if law is not None} or laws
-    figure, axes = volume_panels(list(laws))
-    for axis, (quantity, law) in zip(axes, laws.items(), strict=True):
+    quantities = in_several_landscapes(native)
+    laws = [scaling_law(table, threshold, q.column) for q in quantities]
+    figure, axes = volume_panels(quantities)
+    for axis, quantity, law in zip(axes, quantities, laws, strict=True):
         over_seeds(axis, native, quantity)
-        sizes = np.array(sorted(native["train_size"].unique()), dtype=float)
         if law is not None:
+            sizes = np.array(sorted(native["train_size"].unique()), dtype=float)
             axis.plot(
                 sizes, law.slope * np.log(sizes) + law.intercept, "--", color="black", label="log V = a log N + b"
             )
-        axis.set(ylabel=quantity.label, title=f"{panel_title(native, quantity)}\n{law_text(law)}")
-        size_axis(axis, sizes, "training samples N")
+        line = f"\n{law_text(law)}" if kind_of(native) == "level" else ""
+        axis.set(ylabel=quantity.label, title=f"{panel_title(native, quantity)}{line}")
+        data_axis(axis, native)
+        if law is not None:
+            axis.set_xlabel("training samples N")
     count = native["run"].nunique()
     shared_legend(
         figure, axes, f"native minima of all landscapes, loss threshold {threshold:g}, {count} seed{'s' * (count > 1)}"
     )
-    if any(law is not None for law in laws.values()):
-        source = next(law.interval_from for law in laws.values() if law is not None)
+    if any(law is not None for law in laws):
+        source = next(law.interval_from for law in laws if law is not None)
         figure.supxlabel(f"in brackets: the slope's 95 % interval, from {source}", color=GREY, fontsize=8.5)
     return figure
+
+
+def in_several_landscapes(rows: pd.DataFrame) -> list[Quantity]:
+    """The quantities with values in two landscapes or more, or all that were measured where none has."""
+    quantities = measured(rows)
+    return [q for q in quantities if rows.loc[rows[q.column].notna(), "landscape"].nunique() > 1] or quantities
 
 
 def law_text(law: Line | None) -> str:
@@ -90,8 +100,7 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
     """
     rows = table[table["threshold"] == threshold]
     rows = rows.assign(size=rows["train_size"] - rows["level"] + rows["landscape"])
-    several = [q for q in measured(rows) if rows.loc[rows[q.column].notna(), "landscape"].nunique() > 1]
-    quantities = several or measured(rows)  # what was measured in one landscape alone is not followed
+    quantities = in_several_landscapes(rows)
     figure, axes = volume_panels(quantities)
     levels = sorted(rows["level"].unique())
     for axis, quantity in zip(axes, quantities, strict=True):

@@ -236,7 +236,7 @@ def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
     (added_axis if kind in ("poison", "noise") else size_axis)(axis, x_of(rows), AXIS_LABELS[kind])
 
 
-def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
+def shared_legend(figure: Figure, axes: Sequence[Axes], title: str, ncols: int = 3) -> None:
     """One legend above the panels, under the figure's title, where it hides no data.
 
     Entries that several panels share are grey, since each panel has its own colour.
@@ -247,7 +247,7 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str) -> None:
             if label in entries and isinstance(handle, ErrorbarContainer):
                 handle = Line2D([], [], color=GREY, marker="o", linewidth=2)
             entries[label] = handle
-    legend = figure.legend(list(entries.values()), list(entries), title=title, loc="outside upper center", ncols=3)
+    legend = figure.legend(list(entries.values()), list(entries), title=title, loc="outside upper center", ncols=ncols)
     legend.get_title().set_fontsize(10.5)
 
 

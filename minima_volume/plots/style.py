@@ -105,7 +105,7 @@ def added_axis(axis: Axes, counts: Iterable[float], label: str) -> None:
     positive = [tick for tick in ticks if tick > 0]
     if positive:
         axis.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
-        axis.set_xlim(ticks[0] - 0.3 * positive[0] * (ticks[0] == 0), positive[-1] * 1.3)
+        axis.set_xlim(ticks[0] - 0.3 * positive[0], positive[-1] * 1.3)
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axis.set_xticks([], minor=True)
 
