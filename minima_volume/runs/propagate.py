@@ -70,7 +70,7 @@ def plan_propagation(source: str | Path, folder: str | Path, *, keep_outputs: bo
         )
     runs = all_runs(folder)
     if not runs:
-        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new`")
+        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
     return [_plan(source, run / source.name, keep_outputs) for run in runs if run / source.name != source.resolve()]
 
 

@@ -89,7 +89,7 @@ def train_model(
         newest = history.train_loss[-1:] + history.test_loss[-1:]
         if not all(map(math.isfinite, newest)):
             raise DataError(
-                f"training diverged: the loss was {newest[0]} (test loss {newest[-1]}) by epoch {epoch}; "
+                f"training diverged: the loss was {newest[0]:.3g} (test loss {newest[-1]:.3g}) by epoch {epoch}; "
                 f"lower training.learning_rate ({settings.learning_rate:g}) or look at the data"
             )
         on_epoch(epoch, history)
