@@ -93,7 +93,11 @@ def figures(digits_run, tmp_path_factory):
 OTHER_KINDS = {
     "poison": {"data.variant": "poison"},
     "noise": {"data.variant": "noise"},
-    "epoch": {"data.levels": [0], "training.checkpoints": [5, 10, 30]},
+    "epoch": {
+        "data.levels": [0],
+        "training.epochs": 5000,
+        "training.checkpoints": [200, 400, 600, 800, 1000, 1500, 2000, 3000, 5000],
+    },
     "batch_size": {"data.levels": [0], "training.batch_sizes": [5, 10, 20]},
 }
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
 from minima_volume.perturbation import Curves, Sweep
 from minima_volume.plots.style import (
-    AXIS_LABELS,
     GREY,
     MARKERS,
     RED,

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
 from minima_volume.plots.landscape import LEGEND_TITLES
 from minima_volume.plots.style import (
-    AXIS_LABELS,
     MARKERS,
     level_colors,
     new_figure,

@@ -11,10 +11,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
 from minima_volume.losses import get_loss, prepare_targets
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
-from minima_volume.plots.style import AXIS_LABELS, new_figure, styled
+from minima_volume.plots.style import new_figure, styled
 from minima_volume.training import Trained
 from minima_volume.training.loop import accuracy, sample_margins
 

@@ -99,7 +99,7 @@ def differences(rows: pd.DataFrame) -> Figure:
             table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=3, elinewidth=1.2, markersize=7
         )
         axis.axhline(0, color=RED, linewidth=1)
-        thousands(axis.yaxis, table["mean"])
+        thousands(axis.yaxis, pd.Series([*minus, *table["lower"], *table["upper"]], dtype=float))
         axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)

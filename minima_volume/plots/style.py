@@ -32,8 +32,8 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#56B4E9",
     "#777777",
 )
-MARKERS = "os^DvPX*<>"
-AXIS_LABELS = {"level": "training samples", "epoch": "epoch", "batch_size": "batch size"}  # of the run's variation
+MARKERS = "os^DvPXp<>"
+LETTER = 0.085  # inches, of a digit on an axis
 QUANTITY_COLORS = {"log_mass": BLUE, "log_volume": ORANGE}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -87,7 +87,10 @@ def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples
     span = ticks[-1] / ticks[0]
     pad = max(span**0.085, 1.02) if span > 1 else 1.3
     axis.set_xlim(ticks[0] / pad, ticks[-1] * pad)
-    gap = math.log(span * pad**2) / 14  # a label is about this wide
+    figure = axis.get_figure()
+    assert figure is not None
+    width = axis.bbox.width / figure.dpi  # inches
+    gap = math.log(span * pad**2) * LETTER * (len(f"{ticks[-1]:,.0f}") + 1) / width
     labelled: list[float] = []
     for tick in [ticks[0], *reversed(ticks[1:])] if span > 1 else ticks[:1]:  # both ends first
         if all(abs(math.log(tick / other)) > gap for other in labelled):
