@@ -25,7 +25,8 @@ from minima_volume.volume.splitting import Splitting, splitting
 from minima_volume.volume.target import Target
 
 NATIVE_LOG_MASS = -1.5
-SAMPLES, STEPS = 400, 14
+SAMPLES, STEPS = 400, 10
+FIRST = 100  # particles that decide where their share is far from the wanted one
 SMALLEST, LARGEST = 1e-4, 10.0
 REACH = 12  # stages, each a factor of four
 QUICK = MassSettings(
@@ -143,7 +144,7 @@ def _in_reach(event: Target, seed: int) -> bool:
 
 
 def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
-    """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same 400 particles at every sigma."""
+    """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same particles at every sigma."""
 
     def target(sigma: float) -> Target:
         return Target(engine.particles(sigma, [size]), condition)
@@ -154,9 +155,13 @@ def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int
     def share(sigma: float) -> float:
         event = target(sigma)
         z = event.empty(SAMPLES).normal_(generator=event.generator(seed))
-        return float(np.mean(event.scores(z) <= event.threshold))
+        inside = event.scores(z[:FIRST]) <= event.threshold
+        if abs(inside.mean() - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / FIRST):
+            inside = np.append(inside, event.scores(z[FIRST:]) <= event.threshold)
+        return float(inside.mean())
 
-    return round_sigma(bisect(share, math.exp(NATIVE_LOG_MASS)))
+    wanted = math.exp(NATIVE_LOG_MASS)
+    return round_sigma(bisect(share, wanted))
 
 
 def bisect(share: Callable[[float], float], wanted: float) -> float:
