@@ -148,7 +148,7 @@ def test_a_killed_run_resumes_at_the_cell(run: Run, measured: Run, monkeypatch: 
     kept = cell_files(run)
     assert len(kept) == 2 and "log_mass_values" not in results(run)
     state = mv.stage_states(run.folder)["volume"]
-    assert (state.name, state.reason) == ("partial", "6 Gaussian local volumes to measure")
+    assert (state.name, state.reason) == ("partial", "4 Gaussian local volumes to measure")
     assert "4 to measure" in mv.estimate_masses(run)
     monkeypatch.setattr(masses, "write_mass", real)
     mv.measure_masses(run, progress=False)
@@ -176,7 +176,7 @@ def test_a_killed_run_that_measured_all_still_writes_the_keys(run: Run, monkeypa
     monkeypatch.undo()
     assert results(changed) == old
     state = mv.stage_states(changed.folder)["volume"]
-    assert state.name == "partial" and "Gaussian local volumes to measure" in state.reason
+    assert state.name == "partial" and "measured Gaussian local volumes to write into results.json" in state.reason
     monkeypatch.setattr(masses, "do_job", None)
     mv.measure_masses(changed, progress=False)
     assert results(changed)["log_mass_values"] != old["log_mass_values"]
@@ -265,7 +265,7 @@ def test_a_remade_results_file_gets_its_masses_back(run: Run, monkeypatch: pytes
     fewer = edit_config(run.folder, {"perturbation.num_directions": 8})
     mv.estimate_volumes(fewer, progress=False)
     assert "log_mass_values" not in results(fewer)
-    assert mv.stage_states(fewer.folder)["volume"].reason == "6 Gaussian local volumes to measure"
+    assert mv.stage_states(fewer.folder)["volume"].reason == "6 measured Gaussian local volumes to write into results.json"
     monkeypatch.setattr(masses, "do_job", None)
     run_stage(fewer, "volume", progress=False)
     for landscape, old in before.items():

@@ -118,8 +118,11 @@ def _volume_state(run: Run, trained: Trained) -> State:
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
-    if missing := masses_missing(run, trained):
+    missing, unwritten = masses_missing(run, trained)
+    if missing:
         return State("partial", f"{missing} Gaussian local volumes to measure")
+    if unwritten:
+        return State("partial", f"{unwritten} measured Gaussian local volumes to write into results.json")
     figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
     undrawn = sum(not figure.is_file() for figure in figures)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE

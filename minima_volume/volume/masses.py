@@ -119,9 +119,9 @@ def wanted_cells(
     return list(cells_of(run, landscapes, [t for t in volume.loss_thresholds if t in own], sigmas))
 
 
-def masses_missing(run: Run, trained: Trained) -> int:
-    """How many of the cells that config.yaml asks for are not there or not in results.json."""
-    count = 0
+def masses_missing(run: Run, trained: Trained) -> tuple[int, int]:
+    """How many of the cells that config.yaml asks for are to be measured, and how many are measured but not in results.json."""
+    missing = unwritten = 0
     contents: dict[Path, dict[str, Any]] = {}
     for cell in wanted_cells(run):
         mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
@@ -131,8 +131,9 @@ def masses_missing(run: Run, trained: Trained) -> int:
                 contents[path] = read_json(path)
             except MissingStageError:
                 contents[path] = {}
-        count += mass is None or written(contents[path], cell) != (mass.log_mass, mass.verdict)
-    return count
+        missing += mass is None
+        unwritten += mass is not None and written(contents[path], cell) != (mass.log_mass, mass.verdict)
+    return missing, unwritten
 
 
 def estimate_masses(
