@@ -89,11 +89,11 @@ def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples
     axis.set_xlim(ticks[0] / pad, ticks[-1] * pad)
     figure = axis.get_figure()
     assert figure is not None
-    width = axis.bbox.width / figure.dpi  # inches
-    gap = math.log(span * pad**2) * LETTER * (len(f"{ticks[-1]:,.0f}") + 1) / width
+    inch = math.log(span * pad**2) / axis.bbox.width * figure.dpi
+    half = {tick: LETTER * (len(f"{tick:,.0f}") + 1) / 2 * inch for tick in ticks}  # of a label's width
     labelled: list[float] = []
     for tick in [ticks[0], *reversed(ticks[1:])] if span > 1 else ticks[:1]:  # both ends first
-        if all(abs(math.log(tick / other)) > gap for other in labelled):
+        if all(abs(math.log(tick / other)) > half[tick] + half[other] for other in labelled):
             labelled.append(tick)
     labelled.sort()
     axis.set_xticks(labelled, [f"{tick:,.0f}" for tick in labelled])
