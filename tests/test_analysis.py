@@ -11,6 +11,7 @@ from helpers import edit_config, make_run, tiny
 
 import minima_volume as mv
 from minima_volume.analysis import collect, select, summary
+from minima_volume.analysis.aggregates import paired_differences
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import read_json, read_pt, write_json, write_pt
 from minima_volume.yaml_files import write_yaml
@@ -32,7 +33,7 @@ def compared(first, second, lower):
 
 def fake_results(run, landscape, threshold, volumes, losses, accuracies, effective):
     """A results.json with chosen numbers."""
-    levels = [q for q in LEVELS if q >= landscape]
+    levels = [q for q in run.config.data.levels if q >= landscape]
     count = len(levels)
     content = {
         "model_data_levels": levels,
@@ -151,6 +152,19 @@ def test_runs_without_results_are_named(two_runs):
     assert set(analysis.collected.table["run"]) == {"model_0_data_10", "model_1_data_11"}
 
 
+def test_runs_with_other_levels_are_named(two_runs):
+    """They are analyzed, each with what it has, and said to be not like the others."""
+    run = make_run(two_runs / "model_3_data_13", {"data.levels": [0, 20]})
+    for threshold in (0.5, 0.2):
+        for landscape in (0, 20):
+            fake_results(run, landscape, threshold, [-1.0, -2.0], [2.0, 1.0], [0.6, 0.7], [1.0, 2.0])
+    analysis = mv.analyze(two_runs)
+    assert "it has the minima 0, 20, other runs 0, 20, 40" in analysis.collected.partial["model_3_data_13"]
+    assert "note on model_3_data_13: " in mv.describe(analysis)
+    assert "Not like the others, or incomplete: " in analysis.words and "model_3_data_13" in analysis.words
+    assert analysis.table["seeds"].tolist() == [3, 3, 2]
+
+
 def test_files_of_the_analysis(two_runs):
     """CSV files that read back, and figures; the description says mean and spread."""
     analysis = mv.analyze(two_runs)
@@ -161,9 +175,16 @@ def test_files_of_the_analysis(two_runs):
     for path in analysis.figures:
         assert path.read_bytes()[:4] == {".png": b"\x89PNG", ".svg": b"<?xm"}[path.suffix]
         assert len(pd.read_csv(path.with_suffix(".csv"))) == len(analysis.drawn[path.stem].data)
+    differences = paired_differences(select(analysis.collected), "log_volume")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(folder / "differences.csv").drop(columns="quantity"), differences, check_dtype=False
+    )
+    assert pd.read_csv(folder / "ranks_against_data.csv")["rank_by_log_volume"].dropna().tolist() == [1, 2, 3, 1, 2]
     assert (folder / "summary.txt").read_text(encoding="utf-8") == analysis.words + "\n"
     text = mv.describe(analysis)
-    assert "-8 ± 3" in text and "-14 ± 8" in text and "-30" in text and "landscape +0 (20 samples)" in text
+    assert (
+        "-8 (-33 to 17)" in text and "-14 (-90 to 62)" in text and "-30" in text and "landscape +0 (20 samples)" in text
+    )
     assert "3 of 5 log-volumes are lower bounds" in text
     lines = text.splitlines()[2:5]
     assert [line.endswith("estimate") for line in lines] == [False, True, False] and "lower bound" in lines[0]

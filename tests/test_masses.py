@@ -265,7 +265,9 @@ def test_a_remade_results_file_gets_its_masses_back(run: Run, monkeypatch: pytes
     fewer = edit_config(run.folder, {"perturbation.num_directions": 8})
     mv.estimate_volumes(fewer, progress=False)
     assert "log_mass_values" not in results(fewer)
-    assert mv.stage_states(fewer.folder)["volume"].reason == "6 measured Gaussian local volumes to write into results.json"
+    assert (
+        mv.stage_states(fewer.folder)["volume"].reason == "6 measured Gaussian local volumes to write into results.json"
+    )
     monkeypatch.setattr(masses, "do_job", None)
     run_stage(fewer, "volume", progress=False)
     for landscape, old in before.items():

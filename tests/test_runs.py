@@ -189,6 +189,7 @@ def test_a_removed_file_is_seen(file, stage, name, copied):
         ("models_and_data/model_additional_20.pt", "train"),
         ("models_and_data/dataset.pt", "train"),
         ("data_0/data_20.npz", "perturb"),
+        ("data_0/loss_0.5/results.json", "volume"),
         ("cutoffs/cutoffs.json", "cutoff"),
         ("test_accuracies.npz", "accuracy"),
     ],

@@ -95,11 +95,12 @@ def analyze(
         "orders": pd.concat([order_table(rows, c).assign(quantity=c) for c in quantities]),
         "differences": pd.concat([paired_differences(rows, c, interval).assign(quantity=c) for c in quantities]),
     }
-    for name, content in tables.items():
+    drawn = draw(collected, {collected.config.experiment.name: rows} | others)
+    figures = _save(drawn, folder, formats)
+    for name, content in tables.items():  # after the figures: differences.csv has the interval that was asked for
         write_text(folder / f"{name}.csv", content.to_csv(index=False))
     write_text(folder / "summary.txt", words + "\n")
-    drawn = draw(collected, {collected.config.experiment.name: rows} | others)
-    return Analysis(condition, collected, table, words, drawn, _save(drawn, folder, formats))
+    return Analysis(condition, collected, table, words, drawn, figures)
 
 
 def _save(drawn: Mapping[str, Drawn], folder: Path, formats: Sequence[str]) -> list[Path]:

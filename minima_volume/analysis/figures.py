@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.aggregates import native_minima
+from minima_volume.analysis.aggregates import add_ranks, native_minima, paired_differences
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of, measured
 from minima_volume.analysis.tables import Collected, select
 
@@ -62,10 +62,12 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
     found: dict[str, Drawn] = {}
     x, volumes = AXIS_LABELS[kind_of(rows)], MASS_COLUMNS * (MASS in measured(rows)) + STAR_COLUMNS
 
-    def add(name: str, function: Callable[..., Figure], caption: str, *arguments: object, columns: list[str]) -> None:
-        data = rows[SHOWN + columns] if not arguments else arguments[0]
-        assert isinstance(data, pd.DataFrame)
-        found[name] = Drawn(function(*(arguments or (rows,))), caption, data)
+    def add(
+        name: str, function: Callable[[pd.DataFrame], Figure], caption: str, columns: list[str], **ranks: pd.Series
+    ) -> None:
+        found[name] = Drawn(function(rows), caption, rows[SHOWN + columns].assign(**ranks))
+
+    ranks = {f"rank_by_{quantity.column}": add_ranks(rows, quantity.column) for quantity in measured(rows)}
 
     more = MORE[kind_of(rows)]
     if MASS in measured(rows):
@@ -83,11 +85,10 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
     )
     several = rows["level"].nunique() > 1
     if several:
-        add(
-            "differences",
-            plots.differences,
+        found["differences"] = Drawn(
+            plots.differences(rows),
             "The reference minimum minus every other one, within seeds: above 0 the reference is the larger.",
-            columns=volumes,
+            pd.concat([paired_differences(rows, q.column).assign(quantity=q.column) for q in measured(rows)]),
         )
     add(
         "test_loss_against_log_volume",
@@ -107,12 +108,15 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
             plots.ranks_against_data,
             f"Average rank by volume against {x}; the dotted line is the order in which more {more} always means a smaller volume.",
             columns=volumes,
+            **ranks,
         )
         add(
             "loss_ranks_against_volume_ranks",
             plots.loss_ranks_against_volume_ranks,
             "Average rank by test loss against average rank by volume.",
             columns=[*volumes, "test_loss"],
+            **ranks,
+            rank_by_test_loss=add_ranks(rows, "test_loss"),
         )
     native = native_minima(table, threshold)
     if native["landscape"].nunique() > 1:

@@ -98,7 +98,7 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 def _missing(collected: Collected) -> str:
     lines = [f"not analyzed: {run}: {reason}" for run, reason in collected.missing.items()]
-    lines += [f"incomplete: {run}: {reason}" for run, reason in collected.partial.items()]
+    lines += [f"note on {run}: {reason}" for run, reason in collected.partial.items()]
     return f"<div class=warn>{'<br>'.join(map(_escape, lines))}</div>" if lines else ""
 
 

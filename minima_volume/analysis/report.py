@@ -13,12 +13,12 @@ def describe(analysis: Analysis) -> str:
     collected, table = analysis.collected, analysis.table
     landscape, threshold = min(collected.table["landscape"]), collected.config.volume.headline
     lines = [
-        f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds",
+        f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds (95 % intervals)",
         format_table(table, collected.config.variation),
         trust(table),
         told_apart(analysis),
         *(f"not analyzed: {run}: {reason}" for run, reason in collected.missing.items()),
-        *(f"incomplete: {run}: {reason}" for run, reason in collected.partial.items()),
+        *(f"note on {run}: {reason}" for run, reason in collected.partial.items()),
         *(f"figure: {path}" for path in analysis.figures if path.suffix == analysis.figures[0].suffix),
     ]
     return "\n".join(line for line in lines if line)
@@ -37,8 +37,12 @@ def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
             "seeds": table["seeds"],
             **mass_column(table),
             "log-volume": [
-                "outside" if pd.isna(mean) else f"{mean:.0f}" if pd.isna(sd) else f"{mean:.0f} ± {sd:.0f}"
-                for mean, sd in zip(table["log_volume"], table["log_volume_sd"], strict=True)
+                "outside"
+                if pd.isna(mean)
+                else f"{mean:,.0f}" + ("" if pd.isna(low) else f" ({low:,.0f} to {high:,.0f})")
+                for mean, low, high in zip(
+                    *(table[f"log_volume{end}"] for end in ("", "_lower", "_upper")), strict=True
+                )
             ],
             "test accuracy": table["test_accuracy"].map("{:.3f}".format),
             "test loss": table["test_loss"].map("{:.3f}".format),

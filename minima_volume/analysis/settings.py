@@ -39,6 +39,24 @@ def odd_ones_out(configs: Mapping[str, Config]) -> dict[str, str]:
     return found
 
 
+def other_minima(configs: Mapping[str, Config]) -> dict[str, str]:
+    """Runs whose minima are not those of most runs (of the first, where it is a draw): means at some of them rest on fewer seeds."""
+    minima = {run: tuple(sorted(config.minima)) for run, config in configs.items()}
+    if not minima:
+        return {}
+    usual = Counter(minima.values()).most_common(1)[0][0]
+    return {
+        run: f"it has the minima {_listed(own)}, other runs {_listed(usual)}: means rest on the seeds that have them, ranks are among "
+        "each run's own"
+        for run, own in minima.items()
+        if own != usual
+    }
+
+
+def _listed(minima: tuple[int, ...]) -> str:
+    return ", ".join(f"{minimum:,}" for minimum in minima)
+
+
 def _deciding(config: Config) -> dict[str, Any]:
     """Dotted keys of the settings that a mean over seeds needs to be alike."""
     content = config.model_dump(include={"data", "model", "training", "checkpoint", "perturbation"})

@@ -9,7 +9,7 @@ import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate
 from minima_volume.analysis.run_results import CUTOFF_COLUMNS, RunResults, read_results
-from minima_volume.analysis.settings import odd_ones_out
+from minima_volume.analysis.settings import odd_ones_out, other_minima
 from minima_volume.config import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 from minima_volume.layout import CONFIG_NAME, find_runs
@@ -41,7 +41,7 @@ class Collected:
         comparisons: one row a (run, landscape, threshold, quantity, pair of levels); quantity is `log_mass` or `log_volume`.
         cutoffs: one row a (run, level, threshold): `samples` at which the minimum leaves, NaN where it never does (`inside_all`).
         missing: what could not be read or is not comparable: run folder -> reason.
-        partial: what else a run that is in the tables lacks: run folder -> reason.
+        partial: what else a run that is in the tables lacks, or has otherwise than most: run folder -> reason.
         config: the condition's configuration (of the first run where the condition has none).
     """
 
@@ -89,13 +89,15 @@ def collect(condition: str | Path) -> Collected:
             reasons += f"; and {len(missing) - NAMED} more runs"
         raise MissingStageError(f"{condition} has no results to analyze ({reasons})")
     runs = list(kept.values())
+    others = other_minima({name: run.config for name, run in kept.items()})
+    partial = {name: "; ".join(filter(None, (run.partial, others.get(name)))) for name, run in kept.items()}
     cutoffs = pd.DataFrame([row for run in runs for row in run.cutoffs], columns=list(CUTOFF_COLUMNS))
     return Collected(
         pd.DataFrame([row for run in runs for row in run.rows]).astype(dict.fromkeys(NUMBERS, float)),
         pd.DataFrame([pair for run in runs for pair in run.pairs], columns=list(PAIR_COLUMNS)),
         cutoffs.astype({"samples": float}),
         missing,
-        {name: run.partial for name, run in kept.items() if run.partial},
+        {name: reason for name, reason in partial.items() if reason},
         (own or [runs[0].config])[0],
     )
 

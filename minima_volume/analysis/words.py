@@ -35,10 +35,15 @@ def paragraph(collected: Collected, landscape: int | None = None, threshold: flo
         lines.append(
             f"{_count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} few: intervals over seeds are {'missing' if seeds == 1 else 'wide'}."
         )
+    if collected.partial:
+        lines.append(f"Not like the others, or incomplete: {_named(list(collected.partial))}.")
     if missing := list(collected.missing):
-        named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
-        lines.append(f"Not analyzed: {named}.")
+        lines.append(f"Not analyzed: {_named(missing)}.")
     return " ".join(line for line in lines if line)
+
+
+def _named(runs: list[str]) -> str:
+    return ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
 
 
 def _trend(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:

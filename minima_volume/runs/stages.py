@@ -115,6 +115,9 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
+    for path in (run.results_file(*pair) for pair in pairs):
+        if path.is_file():
+            read_json(path)  # a damaged one is named
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
