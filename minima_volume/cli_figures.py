@@ -41,12 +41,12 @@ def video(
         Path, typer.Option("--output", "-o", help="The file, .gif or .mp4 (needs the extra `video`).")
     ] = Path("video.gif"),
     frames: Annotated[int, typer.Option(min=2, help="How many pictures.")] = 40,
-    fps: Annotated[float, typer.Option(min=0.5, help="Pictures a second.")] = 8.0,
+    fps: Annotated[float, typer.Option(min=0.5, max=50, help="Pictures a second.")] = 8.0,
     minimum: Annotated[
         int | None,
         typer.Option(help="Which model is perturbed: its level, epoch or batch size; the smallest by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the direction.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Of the direction; 1 by default.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw a video from a run's saved models.
@@ -58,7 +58,9 @@ def video(
 
     if what not in VIDEOS:
         raise ConfigError(f"video {what!r} is not known; allowed: {', '.join(VIDEOS)}")
+    if what == "landscape" and (minimum, seed) != (None, None):
+        raise ConfigError("video landscape has three minima and no direction: leave --minimum and --seed out")
     run = open_run(run_folder)
-    options = {} if what == "landscape" else {"minimum": minimum, "seed": seed}
+    options = {} if what == "landscape" else {"minimum": minimum, "seed": 1 if seed is None else seed}
     pictures = VIDEOS[what](run, frames, progress=not quiet, **options)
     print(save_video(pictures, output, fps=fps, total=frames, progress=not quiet))

@@ -13,8 +13,9 @@ from fake_results import fake_condition
 from helpers import SWISS, make_run
 from PIL import Image
 
+import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.plots.videos import boundary_frames, landscape_frames, ray_frames, save_video
+from minima_volume.plots.videos import Walk, boundary_frames, landscape_frames, ray_frames, save_video
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -105,6 +106,12 @@ def test_the_landscape_as_data_is_added(digits_run, tmp_path):
     count, size, duration = frames_of(path)
     assert count == 3 and size[0] > 400 and duration == 250
     assert [p.name for p in path.parent.iterdir()] == ["landscape.gif"]
+    with Image.open(path) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+        corner = image.convert("RGB").getpixel((0, 0))
+    assert corner == (255, 255, 255) and any(
+        r > 230 and g > 200 and b < 90 for r, g, b in colours
+    )  # the colour bar's top
 
 
 def test_a_ray_is_walked_to_beyond_its_crossing(digits_run):
@@ -114,6 +121,8 @@ def test_a_ray_is_walked_to_beyond_its_crossing(digits_run):
     heights = [bar.get_height() for bar in last.axes[1].patches]
     assert sum(heights) / len(heights) == pytest.approx(last.axes[0].lines[1].get_ydata()[-1], rel=1e-6)
     assert heights == sorted(heights, reverse=True) and len(heights) == 20
+    walk = Walk(digits_run, mv.load_models_and_data(digits_run), 0, 2)
+    assert walk.loss(walk.crossing(0.5)) == pytest.approx(0.5, rel=1e-3)
 
 
 def test_the_decision_boundary_of_points_in_the_plane(tmp_path, digits_run):
@@ -130,6 +139,8 @@ def test_files_that_are_no_videos(tmp_path, cli, digits_run):
     """The ending is checked before anything is drawn; an unknown video is named."""
     with pytest.raises(ConfigError, match=r"videos are \.gif or \.mp4"):
         save_video(iter(()), tmp_path / "a.avi", progress=False)
+    code, _, err = cli("video", "landscape", digits_run.folder, "--seed", "3")
+    assert code == 1 and "video landscape has three minima and no direction: leave --minimum and --seed out" in err
     code, _, err = cli("video", "walk", digits_run.folder)
     assert code == 1 and "video 'walk' is not known; allowed: landscape, boundary, ray" in err
 

@@ -20,7 +20,7 @@ MARKERS, CMAP = "o^s", "cividis"
 
 @styled
 def planes(plane: Plane, names: Sequence[str], threshold: float) -> Figure:
-    """The plane through three minima, a panel a landscape: colour is the loss, the red line the threshold.
+    """The plane through three minima, a panel a landscape: colour is the loss, the line the threshold.
 
     Args:
         plane: from `run_plane`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, style
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.training.loop import per_sample
 
-GRID, DPI, COLOURS = 120, 80, 96
+GRID, DPI, COLOURS = 120, 80, 192
 
 
 def landscape_frames(run: Run, frames: int = 40, *, resolution: int = 31, progress: bool = True) -> Iterator[Figure]:
@@ -54,7 +54,7 @@ def landscape_frames(run: Run, frames: int = 40, *, resolution: int = 31, progre
             axis.set(
                 xlabel=f"distance (radius); minima {names}: circle, triangle, square",
                 ylabel="distance across (radius)",
-                title=f"landscape of {size:,} samples; red: loss {threshold:g}; hollow: outside",
+                title=f"landscape of {size:,} samples; line: loss {threshold:g}; hollow: outside",
             )
             figure.colorbar(ScalarMappable(norm, CMAP), ax=axis, label="mean loss", extend="max")
         yield figure
@@ -72,7 +72,7 @@ def boundary_frames(
     data, size = trained.dataset, trained.records[minimum]["train_size"]
     if tuple(data.x_train.shape[1:]) != (2,):
         raise ConfigError(
-            f"{run.folder.name} has samples of shape {tuple(data.x_train.shape[1:])}, not points in the plane"
+            f"{run.folder.name} has samples of shape {tuple(data.x_train.shape[1:])}, not points in the plane, which swiss_roll has"
         )
     low, high = data.x_train.amin(0), data.x_train.amax(0)
     first, second = (torch.linspace(float(a) * 1.1, float(b) * 1.1, GRID) for a, b in zip(low, high, strict=True))
@@ -90,6 +90,7 @@ def boundary_frames(
             scatter(axis, data.x_train[:size], data.y_train[:size])
             axis.grid(False)
             axis.set_aspect("equal")
+            axis.set(xlabel="first coordinate", ylabel="second coordinate")
             inside = loss <= run.config.volume.headline
             axis.set_title(
                 f"radius {c * walk.norm:.2f}: loss {loss:.3f}, {'inside' if inside else 'outside'} the minimum "
@@ -108,7 +109,7 @@ def ray_frames(
     crossing = walk.crossing(threshold)
     steps = np.linspace(0, 1.6 * crossing, frames)
     losses = np.array([walk.loss(c) for c in steps])
-    top = max(float(losses.max()), 2 * threshold)
+    top, highest = max(float(losses.max()), 2 * threshold), float(walk.sample_losses(steps[-1]).max())
     name = minimum_name(minimum, run.config.variation)
     for i, c in enumerate(steps):
         each = np.sort(walk.sample_losses(c))[::-1]
@@ -125,13 +126,14 @@ def ray_frames(
                 ylabel="mean loss",
                 yscale="log",
                 ylim=(max(losses.min() / 2, 1e-5), 1.5 * top),
-                title=f"minimum {name}, direction {seed}; red: threshold, crossing",
+                title=f"minimum {name}, direction {seed}; dashed: threshold, dotted: crossing",
             )
             right.bar(np.arange(1, len(each) + 1), each, width=1.0, color=GREEN if losses[i] <= threshold else RED)
             right.set(
                 xlabel=f"the {len(each)} samples of the landscape, sorted",
                 ylabel="loss of one sample",
-                ylim=(0, 12 * threshold),
+                yscale="log",
+                ylim=(threshold / 1000, 2 * highest),
                 title="inside the minimum" if losses[i] <= threshold else "outside",
             )
         yield figure
@@ -167,14 +169,18 @@ class Walk:
         return float(self.sample_losses(c).mean())
 
     def crossing(self, threshold: float) -> float:
-        """The first coefficient, to a hundredth of its size, at which the loss passes the threshold."""
+        """The first coefficient at which the loss passes the threshold: steps of a fiftieth of it, then halved."""
         c, step = 0.0, 0.002
         while self.loss(c + step) <= threshold:
             c += step
             step = max(step, 0.02 * c)
             if c > 1e3:
                 raise ConfigError("the loss does not pass the threshold along this direction; take another seed")
-        return c + step
+        end = c + step
+        for _ in range(10):
+            middle = (c + end) / 2
+            c, end = (c, middle) if self.loss(middle) > threshold else (middle, end)
+        return end
 
 
 def _prepare(run: Run, minimum: int | None, seed: int) -> tuple[Trained, int, Walk]:
@@ -208,15 +214,16 @@ def save_video(
         ConfigError: another ending, or no ffmpeg.
     """
     path = Path(path)
-    if path.suffix not in (".gif", ".mp4"):
+    kind = path.suffix.lower()
+    if kind not in (".gif", ".mp4"):
         raise ConfigError(f"{path}: videos are .gif or .mp4")
-    if path.suffix == ".mp4":
+    if kind == ".mp4":
         _ffmpeg()  # before anything is drawn
     images = [_image(figure) for figure in tqdm(frames, total=total, unit=" frames", disable=not progress)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".mp4":
+    if kind == ".mp4":
         return _write_mp4(images, path, fps)
-    colours = _palette(images[len(images) // 2])
+    colours = _palette([images[0], images[len(images) // 2], images[-1]])
     reduced = [image.quantize(palette=colours, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
     options: dict[str, Any] = {"save_all": True, "append_images": reduced[1:], "loop": 0, "optimize": True}
@@ -224,13 +231,14 @@ def save_video(
     return write_atomic(path, lambda file: file.write(buffer.getvalue()))
 
 
-def _palette(image: Image.Image) -> Image.Image:
-    """One palette for all frames, so that colours do not flicker; thin lines keep their colours in it."""
-    found = (image.quantize(COLOURS).getpalette() or [])[: 3 * COLOURS]
-    for colour in ("black", "white", RED, BLUE, GREEN):
-        found += [round(255 * part) for part in to_rgb(colour)]
+def _palette(images: Sequence[Image.Image]) -> Image.Image:
+    """One palette for all frames, so that colours do not flicker; thin lines keep their colours in it, and rare ones are not merged."""
+    joined = Image.fromarray(np.concatenate([np.asarray(image) for image in images]))
+    fixed = np.array([[255 * part for part in to_rgb(colour)] for colour in ("black", "white", RED, BLUE, GREEN)])
+    found = np.array(joined.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).getpalette()[: 3 * COLOURS]).reshape(-1, 3)  # type: ignore[index]
+    near = np.linalg.norm(found[:, None] - fixed, axis=2).min(axis=1) < 10  # Pillow may take them for the fixed ones
     palette = Image.new("P", (1, 1))
-    palette.putpalette(found)
+    palette.putpalette(np.concatenate([fixed, found[~near]]).round().astype(int).ravel().tolist())
     return palette
 
 
