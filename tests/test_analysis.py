@@ -111,7 +111,6 @@ def test_comparisons_and_limits_are_collected(two_runs):
     assert pairs[["first", "second"]].drop_duplicates().values.tolist() == [[0, 20], [0, 40]]
     text = mv.describe(mv.analyze(two_runs))
     assert "2 of 4 compared pairs of minima can be told apart" in text
-    assert "of each of the others: these two minima cannot be told apart" in text
     assert len(pd.read_csv(two_runs / "analysis" / "comparisons.csv")) == 8
 
 

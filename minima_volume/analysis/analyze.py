@@ -73,8 +73,14 @@ def analyze(
         MissingStageError: no run has results.
         ConfigError: no such format or interval.
     """
-    if not formats or set(formats) - set(FORMATS):
-        raise ConfigError(f"formats {list(formats)} are not known; allowed: {', '.join(FORMATS)}, one or more")
+    if isinstance(formats, str) or not formats or set(formats) - set(FORMATS):
+        raise ConfigError(
+            f"formats {formats!r} is not allowed: it must be a list of one or more of {', '.join(FORMATS)}"
+        )
+    if compare_with is not None and not isinstance(compare_with, Mapping):
+        raise ConfigError(
+            f"compare_with {compare_with!r} is not allowed: it must name folders, such as {{'SAM': 'experiments/sam/MNIST'}}"
+        )
     condition = Path(condition)
     folder = condition / "analysis"
     collected = collect(condition)

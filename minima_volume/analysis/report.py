@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from minima_volume.analysis.analyze import Analysis
-from minima_volume.volume.comparison import CANNOT_TELL
 
 
 def describe(analysis: Analysis) -> str:
@@ -115,5 +114,4 @@ def _told_apart(analysis: Analysis, quantity: str, name: str) -> str:
     if pairs.empty:
         return ""
     count = int(pairs["told_apart"].sum())
-    sentence = f"{count} of {len(pairs)} compared pairs of minima can be told apart by their {name}"
-    return sentence if count == len(pairs) else f"{sentence}; of each of the others: {CANNOT_TELL}"
+    return f"{count} of {len(pairs)} compared pairs of minima can be told apart by their {name}"

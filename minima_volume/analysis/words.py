@@ -9,7 +9,6 @@ import pandas as pd
 from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
 from minima_volume.analysis.quantities import MORE, STAR, Quantity, kind_of, measured, place
 from minima_volume.analysis.tables import NAMED, Collected, select
-from minima_volume.volume.comparison import CANNOT_TELL
 
 
 def paragraph(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> str:
@@ -104,8 +103,7 @@ def _pairs(collected: Collected, rows: pd.DataFrame, quantity: Quantity) -> str:
     if pairs.empty:
         return ""
     told = int(pairs["told_apart"].sum())
-    text = f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number"
-    return f"{text}." if told == len(pairs) else f"{text}; of each of the others: {CANNOT_TELL}."
+    return f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number."
 
 
 def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:

@@ -75,11 +75,16 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
     plain_log(axes[-1].yaxis)
     titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
     shared_legend(figure, axes[:1], " | ".join(titles))
-    figure.supxlabel(
-        "means over seeds (of test loss: geometric) with their 95 % intervals; faint: single seeds",
-        color=GREY,
-        fontsize=8.5,
-    )
+    lines = ["means over seeds (of test loss: geometric) with their 95 % intervals; faint: single seeds"]
+    sigmas = {
+        name: f"{rows['sigma'].dropna().iloc[0]:g}" for name, rows in conditions.items() if rows["sigma"].notna().any()
+    }
+    if len(set(sigmas.values())) > 1:
+        lines.append(
+            "Gaussian local volumes of different sigmas cannot be compared: "
+            + ", ".join(f"{n} {s}" for n, s in sigmas.items())
+        )
+    figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)
     return figure
 
 

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import Quantity, kind_of, measured, possible
+from minima_volume.analysis.quantities import STAR, Quantity, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.seeds import (
     data_axis,
     marker_legend,
+    notes,
     over_seeds,
     panel_title,
     set_aside,
@@ -63,7 +64,8 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
     )
     if any(law is not None for law in laws):
         source = next(law.interval_from for law in laws if law is not None)
-        figure.supxlabel(f"in brackets: the slope's 95 % interval, from {source}", color=GREY, fontsize=8.5)
+        explained = [f"in brackets: the slope's 95 % interval, from {source}", *notes(native, [STAR])]
+        figure.supxlabel("\n".join(explained), color=GREY, fontsize=8.5)
     return figure
 
 

@@ -283,7 +283,8 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
     """How far to trust the numbers, under the figure."""
     lines = []
     if MASS in (measured(rows) if quantities is None else quantities):
-        lines.append("faint lines: single seeds; faint bars: the 95 % interval of one measured Gaussian local volume")
+        several = "faint lines: single seeds; intervals over seeds end at 0; " if rows["run"].nunique() > 1 else ""
+        lines.append(f"{several}faint bars: the 95 % interval of one measured Gaussian local volume")
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
     if inside:
