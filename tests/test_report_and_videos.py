@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from typing import ClassVar
 
+import imageio_ffmpeg
 import pytest
 from fake_results import fake_condition
 from helpers import SWISS, make_run
@@ -145,14 +147,11 @@ def test_files_that_are_no_videos(tmp_path, cli, digits_run):
     assert code == 1 and "video 'walk' is not known; allowed: landscape, boundary, ray" in err
 
 
-def test_an_mp4(digits_run, tmp_path):
+def test_an_mp4(digits_run, tmp_path, monkeypatch):
     """Through imageio-ffmpeg where it is installed, else an error that names the extra."""
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        with pytest.raises(ConfigError, match=r"pip install minima_volume\[video\]"):
-            save_video(ray_frames(digits_run, 3), tmp_path / "a.mp4", progress=False)
-        return
     path = save_video(ray_frames(digits_run, 3), tmp_path / "a.mp4", fps=5, progress=False)
     found, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     assert found == 3 and [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"pip install minima_volume\[video\]"):
+        save_video(ray_frames(digits_run, 3), tmp_path / "b.mp4", progress=False)
