@@ -143,7 +143,7 @@ def read_run(run_folder: str | Path) -> Run:
 
 
 def run_path(run_folder: str | Path) -> Path:
-    """The folder, checked to exist and not to be a template."""
+    """The folder, checked to exist and to be neither a template nor a condition."""
     folder = Path(run_folder).resolve()
     if not folder.is_dir():
         raise MissingStageError(
@@ -154,6 +154,8 @@ def run_path(run_folder: str | Path) -> Path:
             f"{folder} is a template: copy it to model_<seed>_data_<seed> (for example `cp -r template model_0_data_10`) and run "
             "the notebooks there"
         )
+    if seeds_of(folder) is None and (runs := find_runs(folder)):
+        raise ConfigError(f"{folder} is a condition folder; a run folder is wanted, such as {runs[0]}")
     return folder
 
 

@@ -165,6 +165,16 @@ def test_the_same_for_what_is_not_data(kind, tmp_path):
             assert len(x) and np.nanmin(x) > low and np.nanmax(x) < high, name
 
 
+def test_one_seed_has_no_mean(tmp_path):
+    """Nothing is said of means, intervals over seeds or single seeds where there is one."""
+    found = collect(fake_condition(tmp_path / "base", seeds=1))
+    for name, one in draw(found).items():
+        tidy(one.figure)
+        said = [one.figure._suptitle, one.figure._supxlabel, *(axis.title for axis in one.figure.axes)]
+        text = " ".join([*legends(one.figure), *(part.get_text() for part in said if part is not None)])
+        assert not any(word in text for word in ("mean", "over seeds", "single seeds", "dots: seeds")), (name, text)
+
+
 def tidy(figure):
     """Nothing overlaps, nothing sticks out."""
     figure.draw_without_rendering()

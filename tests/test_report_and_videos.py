@@ -143,6 +143,8 @@ def test_files_that_are_no_videos(tmp_path, cli, digits_run):
         save_video(iter(()), tmp_path / "a.avi", progress=False)
     code, _, err = cli("video", "landscape", digits_run.folder, "--seed", "3")
     assert code == 1 and "video landscape has three minima and no direction: leave --minimum and --seed out" in err
+    code, _, err = cli("video", "ray", digits_run.folder.parent)
+    assert code == 1 and "is a condition folder; a run folder is wanted, such as" in err
     code, _, err = cli("video", "walk", digits_run.folder)
     assert code == 1 and "video 'walk' is not known; allowed: landscape, boundary, ray" in err
 

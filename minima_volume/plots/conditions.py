@@ -12,6 +12,7 @@ from minima_volume.analysis.aggregates import order_table
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, kind_of, measured, x_of
 from minima_volume.plots.seeds import (
     data_axis,
+    mean_of,
     mean_with_interval,
     panel_title,
     set_aside,
@@ -120,7 +121,7 @@ def estimators(rows: pd.DataFrame) -> Figure:
         ylabel=f"published-style number,\n{STAR.label}",
     )
     figure.suptitle(
-        f"{title_of(rows)}\nmean Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n"
+        f"{title_of(rows)}\n{mean_of(rows)}Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n"
         f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
         fontsize=10,
     )

@@ -11,6 +11,7 @@ from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table,
 from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, place, x_of
 from minima_volume.plots.seeds import (
     data_axis,
+    mean_of,
     mean_with_interval,
     panel_title,
     set_aside,
@@ -64,7 +65,7 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
         rho = order_table(rows, quantity.column)["spearman_loss"].mean()
         axis.set(
             xlabel=f"average rank by {quantity.noun}",
-            title=f"{quantity.name}\nmean Spearman correlation {rho:.2f}",
+            title=f"{quantity.name}\n{mean_of(rows)}Spearman correlation {rho:.2f}",
             xlim=(0.5, count + 0.5),
             ylim=(0.5, count + 0.5),
         )
@@ -103,8 +104,9 @@ def differences(rows: pd.DataFrame) -> Figure:
         axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
+    explained = "; dots: seeds; bars: 95 % interval of the mean" if rows["run"].nunique() > 1 else ""
     figure.suptitle(
-        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}; dots: seeds; bars: 95 % interval of the mean",
+        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}{explained}",
         fontsize=10,
     )
     return figure

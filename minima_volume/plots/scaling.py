@@ -121,10 +121,9 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
     figure.suptitle(
         f"minima across landscapes, loss threshold {threshold:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=10.5
     )
+    bars = "bars: 95 % interval over seeds; " if seeds > 1 else ""
     figure.supxlabel(
-        "points side by side are of one landscape; bars: 95 % interval over seeds; dotted: where a minimum leaves",
-        color=GREY,
-        fontsize=8.5,
+        f"points side by side are of one landscape; {bars}dotted: where a minimum leaves", color=GREY, fontsize=8.5
     )
     return figure
 

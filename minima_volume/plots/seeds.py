@@ -279,6 +279,11 @@ def title_of(rows: pd.DataFrame) -> str:
     return f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}, {seeds}"
 
 
+def mean_of(rows: pd.DataFrame) -> str:
+    """What is said before a number that is a mean over seeds."""
+    return "mean " if rows["run"].nunique() > 1 else ""
+
+
 def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> list[str]:
     """How far to trust the numbers, under the figure."""
     lines = []
