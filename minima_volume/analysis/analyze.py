@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, rank_table
+from minima_volume.analysis.aggregates import aggregate, order_table, rank_table
 from minima_volume.analysis.figures import WHEN_DRAWN, Drawn, draw
 from minima_volume.analysis.quantities import measured
 from minima_volume.analysis.tables import Collected, collect, select, summary
@@ -61,7 +61,7 @@ def analyze(
     """Write the tables, the summary in words and the multi-seed figures of a condition to its analysis/ folder.
 
     Tables: `all_minima.csv`, `comparisons.csv`, `summary.csv`, `aggregates.csv` (mean with 95 % interval, median and quartiles, ranks),
-    `orders.csv` (a row a seed) and `differences.csv`; words: `summary.txt`. Every figure `<name>` has the data it shows in `<name>.csv`.
+    `orders.csv` (a row a seed); words: `summary.txt`. Every figure `<name>` has the data it shows in `<name>.csv`.
 
     Args:
         condition: the condition folder.
@@ -99,14 +99,12 @@ def analyze(
             + [rank_table(rows, c, interval).assign(quantity=f"rank by {c}") for c in quantities]
         ),
         "orders": pd.concat([order_table(rows, c).assign(quantity=c) for c in quantities]),
-        "differences": pd.concat([paired_differences(rows, c, interval).assign(quantity=c) for c in quantities]),
     }
-    drawn = draw(collected, {collected.config.experiment.name: rows} | others)
-    figures = _save(drawn, folder, formats)
-    for name, content in tables.items():  # after the figures: differences.csv has the interval that was asked for
+    for name, content in tables.items():
         write_text(folder / f"{name}.csv", content.to_csv(index=False))
     write_text(folder / "summary.txt", words + "\n")
-    return Analysis(condition, collected, table, words, drawn, figures)
+    drawn = draw(collected, {collected.config.experiment.name: rows} | others, interval)
+    return Analysis(condition, collected, table, words, drawn, _save(drawn, folder, formats))
 
 
 def _save(drawn: Mapping[str, Drawn], folder: Path, formats: Sequence[str]) -> list[Path]:

@@ -47,7 +47,9 @@ class Drawn:
     data: pd.DataFrame
 
 
-def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Drawn]:
+def draw(
+    collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None, interval: str = "t"
+) -> dict[str, Drawn]:
     """All figures over the seeds of a condition, in its smallest landscape at the headline threshold.
 
     Figures that the results have nothing for (a scaling law of one landscape, an estimator that was not run) are left out.
@@ -55,6 +57,7 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
     Args:
         collected: the condition.
         conditions: name -> selected rows of conditions to set side by side; drawn where there are two or more.
+        interval: of the differences in their data: `t`, which the figure has, or `bootstrap`.
     """
     from minima_volume import plots  # plots stands on these tables
 
@@ -88,7 +91,7 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
         found["differences"] = Drawn(
             plots.differences(rows),
             "The reference minimum minus every other one, within seeds: above 0 the reference is the larger.",
-            pd.concat([paired_differences(rows, q.column).assign(quantity=q.column) for q in measured(rows)]),
+            pd.concat([paired_differences(rows, q.column, interval).assign(quantity=q.column) for q in measured(rows)]),
         )
     add(
         "test_loss_against_log_volume",

@@ -71,8 +71,8 @@ def read_results(folder: Path) -> RunResults:
             results = load_results(path)
             _require_current(run, settings, results, path, hashes)
             place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-            pairs += [place | _mass_pair(pair) for pair in results.get("log_mass_comparisons", [])]
-            pairs += [place | _pair_row(comparison) for comparison in results["comparisons"]]
+            pairs += [place | _pair(pair, "log_mass", "") for pair in results.get("log_mass_comparisons", [])]
+            pairs += [place | _pair(pair, "log_volume", "log_volume_") for pair in results["comparisons"]]
             for i, level in enumerate(results["model_data_levels"]):
                 lower, upper = results["log_volume_intervals"][i] or (None, None)
                 rows.append(
@@ -122,35 +122,21 @@ def _mass_columns(results: Mapping[str, Any], i: int) -> dict[str, Any]:
     return found | {column: results[key][i][k] for column, key in MASS_COLUMNS.items()}
 
 
-def _mass_pair(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    """One comparison, first minus second, of Gaussian local volumes."""
-    probability = comparison["probability"]
-    lower, upper = comparison["interval"] or (None, None)
+def _pair(comparison: Mapping[str, Any], quantity: str, prefix: str) -> dict[str, Any]:
+    """One comparison of two minima, first minus second; `prefix` is what its keys begin with in results.json."""
+    lower, upper = comparison[f"{prefix}interval"] or (None, None)
+    probability = comparison[f"{prefix}probability"]
     return {
-        "quantity": "log_mass",
+        "quantity": quantity,
         "first": comparison["levels"][0],
         "second": comparison["levels"][1],
-        "difference": comparison["difference"],
+        "difference": comparison[f"{prefix}difference"],
         "lower": lower,
         "upper": upper,
         "probability": probability,
-        "told_apart": probability is not None and max(probability, 1 - probability) >= CONFIDENT,
-        "verdict": comparison["verdict"],
-    }
-
-
-def _pair_row(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    """One comparison, first minus second, of log-volumes."""
-    lower, upper = comparison["log_volume_interval"]
-    return {
-        "quantity": "log_volume",
-        "first": comparison["levels"][0],
-        "second": comparison["levels"][1],
-        "difference": comparison["log_volume_difference"],
-        "lower": lower,
-        "upper": upper,
-        "probability": comparison["log_volume_probability"],
-        "told_apart": comparison["told_apart"],
+        "told_apart": comparison["told_apart"]
+        if "told_apart" in comparison
+        else probability is not None and max(probability, 1 - probability) >= CONFIDENT,
         "verdict": comparison["verdict"],
     }
 
