@@ -46,8 +46,8 @@ def dense(mean_loss: MeanLoss, z: Tensor, differentiate: Callable[..., Any]) -> 
             name: tensor + factor * piece.reshape(tensor.shape)
             for name, tensor, factor, piece in zip(parts.names, parts.minimum, parts.factors, pieces, strict=True)
         }
-        state |= {name: buffer.clone() for name, buffer in mean_loss.model.named_buffers()}
-        outputs = functional_call(mean_loss.model, state, (mean_loss.x.clone(),))
+        state |= {name: buffer.clone() for name, buffer in mean_loss.host.module.named_buffers()}
+        outputs = functional_call(mean_loss.host.module, state, (mean_loss.x.clone(),))
         return mean_loss.loss.per_sample(outputs, mean_loss.y).mean()
 
     with sdpa_kernel(SDPBackend.MATH):

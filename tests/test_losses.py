@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.losses import LOSSES, class_margins, cross_entropy_elements, get_loss, prepare_targets
+from minima_volume.losses import (
+    LOSSES,
+    class_margins,
+    cross_entropy_elements,
+    fit,
+    get_loss,
+    is_one_hot,
+    one_hot_margins,
+)
 from minima_volume.perturbation.engine import LossEngine
 
 
@@ -118,12 +126,14 @@ def test_a_tie_is_wrong_in_the_engine():
 
 
 def test_one_hot_margins():
-    """With mse, one-hot targets are right where their class has the largest output; a single output has no accuracy."""
-    loss = get_loss("mse")
-    assert loss.margins is not None
+    """With mse, one-hot targets are right where their class has the largest output; other targets have no accuracy."""
     outputs, targets = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.5, 0.0]]), torch.eye(3)[[1, 0]]
+    loss = fit(get_loss("mse"), outputs, 2, targets).loss
+    assert loss.margins is one_hot_margins
     torch.testing.assert_close(loss.margins(outputs, targets), torch.tensor([0.5, 0.0]))
-    assert loss.margins(outputs[:, :1], targets[:, :1]).isnan().all()
+    for other in (targets[:, :1], targets + 0.1, torch.tensor([0.0, 1.0]), torch.eye(3)[None].expand(2, 3, 3)):
+        assert not is_one_hot(other)
+        assert fit(get_loss("mse"), torch.zeros(other.shape), 2, other).loss.margins is None
 
 
 BAD_TARGETS = {
@@ -147,7 +157,7 @@ BAD_TARGETS = {
 def test_targets_that_do_not_fit_are_refused(loss: str, shape: tuple[int, ...], targets: torch.Tensor):
     """A ConfigError that names the loss, instead of broadcasting or an index error deep inside."""
     with pytest.raises(ConfigError, match=loss):
-        prepare_targets(get_loss(loss), torch.zeros(shape), targets)
+        fit(get_loss(loss), torch.zeros(shape), shape[0], targets)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +167,7 @@ def test_targets_that_do_not_fit_are_refused(loss: str, shape: tuple[int, ...], 
 def test_mse_targets_are_brought_to_the_outputs_shape(shape: tuple[int, ...], given: tuple[int, ...]):
     """Flattened and unflattened samples are the same numbers in the same order."""
     targets = normal(*given, dtype=torch.float64)
-    got = prepare_targets(get_loss("mse"), torch.zeros(shape, dtype=torch.float32), targets)
+    got = fit(get_loss("mse"), torch.zeros(shape, dtype=torch.float32), 6, targets).targets
     assert got.shape == shape
     assert got.dtype == torch.float32
     assert torch.equal(got.flatten(), targets.flatten().float())
@@ -165,11 +175,10 @@ def test_mse_targets_are_brought_to_the_outputs_shape(shape: tuple[int, ...], gi
 
 def test_small_integer_labels_become_indices():
     """uint8 labels, as image data sets store them, are usable as indices; boolean binary labels as numbers."""
-    labels = prepare_targets(
-        get_loss("cross_entropy"), torch.zeros(4, 3), torch.tensor([0, 1, 2, 1], dtype=torch.uint8)
-    )
+    small = torch.tensor([0, 1, 2, 1], dtype=torch.uint8)
+    labels = fit(get_loss("cross_entropy"), torch.zeros(4, 3), 4, small).targets
     assert labels.dtype == torch.int64
-    binary = prepare_targets(get_loss("bce_with_logits"), torch.zeros(2, 1), torch.tensor([[True], [False]]))
+    binary = fit(get_loss("bce_with_logits"), torch.zeros(2, 1), 2, torch.tensor([[True], [False]])).targets
     assert binary.tolist() == [1.0, 0.0]
 
 
@@ -192,12 +201,68 @@ def test_a_loss_of_ones_own_must_be_per_sample():
     def each(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(outputs, targets, reduction="none")
 
-    engine = LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), each)
-    with pytest.raises(ConfigError, match=r"one value a sample, shape \(4,\)"):
-        _ = engine.start
+    with pytest.raises(ConfigError, match=r"one value a sample, shape \(2,\), got \(2, 2\).*mean\(1\)"):
+        LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), each)
+    column = LossEngine(torch.nn.Linear(3, 1), torch.ones(4, 3), torch.zeros(4, 1), each)
+    assert column.start.loss.shape == (1, 1)
 
 
 def test_unknown_loss():
     """The message names what is allowed."""
     with pytest.raises(ConfigError, match=r"'nll'.*cross_entropy, bce_with_logits, mse"):
         get_loss("nll")
+
+
+SHAPES = {
+    "(N, C, L) as PyTorch has it": ((6, 5, 3), (6, 3), None, 1),
+    "(N, L, C), classes last": ((6, 3, 5), (6, 3), None, 2),
+    "(N, C, H, W)": ((6, 4, 3, 2), (6, 3, 2), None, 1),
+    "both fit: axis 1": ((6, 5, 5), (6, 5), None, 1),
+    "both fit, the last asked for": ((6, 5, 5), (6, 5), -1, 2),
+    "both fit, axis 1 asked for": ((6, 5, 5), (6, 5), 1, 1),
+}
+
+
+@pytest.mark.parametrize(("shape", "given", "class_axis", "axis"), SHAPES.values(), ids=SHAPES)
+def test_which_axis_counts_classes(shape: tuple[int, ...], given: tuple[int, ...], class_axis: int | None, axis: int):
+    """Loss and accuracy are those of the classes along the right axis; where two would fit, it is said which was taken."""
+    outputs = normal(*shape)
+    labels = torch.randint(shape[axis], given, generator=torch.Generator().manual_seed(1))
+    fitted = fit(get_loss("cross_entropy"), outputs, 6, labels, class_axis)
+    assert (fitted.note is not None) == (class_axis is None and shape[1] == shape[-1])
+    rows = outputs.movedim(axis, -1)
+    expected = F.cross_entropy(rows.flatten(0, -2), labels.flatten(), reduction="none").reshape(6, -1).mean(1)
+    torch.testing.assert_close(fitted.loss.per_sample(outputs, fitted.targets), expected)
+    margins = fitted.loss.margins(fitted.loss.read(outputs), fitted.targets)  # type: ignore[misc]
+    right = rows.argmax(-1) == labels
+    assert torch.equal(margins > 0, right)
+
+
+@pytest.mark.parametrize("axis", [0, 3, -3, 7])
+def test_a_class_axis_that_is_none(axis: int):
+    """Axis 0 counts samples; an axis that is not there is named."""
+    with pytest.raises(ConfigError, match=f"class_axis {axis}"):
+        fit(get_loss("cross_entropy"), torch.zeros(4, 3, 2), 4, torch.zeros(4, 2, dtype=torch.long), axis)
+    with pytest.raises(ConfigError, match="only to cross_entropy"):
+        fit(get_loss("mse"), torch.zeros(4, 3), 4, torch.zeros(4, 3), 1)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 3), (6, 2, 4), (6, 1, 3, 3)])
+@pytest.mark.parametrize("loss", ["mse", "bce_with_logits"])
+def test_outputs_of_any_shape(loss: str, shape: tuple[int, ...]):
+    """Targets of the outputs' shape: the mean over all entries of a sample, whatever their arrangement."""
+    outputs, targets = normal(*shape), (normal(*shape, seed=1) > 0).double()
+    fitted = fit(get_loss(loss), outputs, 6, targets)
+    plain = {"mse": F.mse_loss, "bce_with_logits": F.binary_cross_entropy_with_logits}[loss]
+    expected = plain(outputs, targets, reduction="none").reshape(6, -1).mean(1)
+    torch.testing.assert_close(fitted.loss.per_sample(outputs, fitted.targets), expected)
+
+
+def test_a_loss_that_draws_random_numbers_is_refused():
+    """The same outputs and targets must give the same value."""
+
+    def noisy(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.squeeze(-1) - targets).square() * torch.rand(len(targets))
+
+    with pytest.raises(ConfigError, match="'noisy' gives other values"):
+        LossEngine(torch.nn.Linear(3, 1), torch.ones(4, 3), torch.zeros(4), noisy)

@@ -26,12 +26,12 @@ class NoParameters(nn.Module):
 @pytest.mark.parametrize(
     ("model", "x", "y", "message"),
     [
-        (MODEL, np.zeros((6, 4)), Y, r"x is a numpy.ndarray; it must be a torch.Tensor: convert it with torch.as_tensor\(x\)"),
-        (MODEL, X, [0] * 6, r"y is a builtins.list; .* torch.as_tensor\(y\)"),
+        (MODEL, np.zeros((6, 4)), Y, r"x is a numpy.ndarray; convert it with torch.as_tensor\(x\)"),
+        (MODEL, X, [0] * 6, r"y is a list; give one tensor, e.g. torch.tensor\(y\)"),
         (MODEL, X, Y[:5], "x has 6 samples, y has 5"),
         (MODEL, X[:0], Y[:0], r"x has shape \(0, 4\); it must hold at least one sample"),
         (MODEL, torch.tensor(1.0), Y, r"x has shape \(\)"),
-        (MODEL, torch.zeros(6, 5), Y, r"cannot take samples of shape \(5,\) \(x has shape \(6, 5\).*0.weight \(3, 4\)"),
+        (MODEL, torch.zeros(6, 5), Y, r"cannot take samples of shape \(5,\) .*0.weight \(3, 4\)"),
         (MODEL, X.long(), Y, "cannot take samples .* torch.int64"),
         (MODEL, X.double(), Y, r"x is torch.float64, the model torch.float32; convert it with x.to\(torch.float32\)"),
         (MODEL.forward, X, Y, "model is a method; it must be a torch.nn.Module"),

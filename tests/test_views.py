@@ -64,11 +64,22 @@ def test_losses_of_ones_own():
     )
     for loss, words in (
         (lambda outputs, targets: (outputs > 0).double().squeeze(-1), "has no gradient"),
-        (lambda outputs, targets: (outputs - targets).square().mean(), "must return one value a sample"),
         (lambda outputs, targets: outputs.squeeze(-1) * math.nan, "the loss at the minimum is nan"),
     ):
         with pytest.raises(ConfigError, match=words):
             assert not other_views(model, x, y, loss).sam and sam_sharpness(MeanLoss.of(model, x, y, loss))
+
+
+def test_one_loss_of_all_samples():
+    """A loss that returns one number for all samples has the views of the same loss sample by sample, in one piece."""
+    model, x, y, exact = regression(np.geomspace(2, 0.5, 4), shift=0.1)
+    settings = ViewSettings(scaling="none", num_chains=2, num_draws=8, num_burn_in=8)
+    whole = other_views(model, x, y, lambda outputs, targets: (outputs - targets).square().mean(), settings=settings)
+    each = other_views(model, x, y, "mse", settings=settings)
+    assert whole.trace.value == pytest.approx(float(exact.trace()), rel=1e-9)
+    assert whole.start_loss == pytest.approx(each.start_loss, rel=1e-12)
+    assert whole.sam.value == pytest.approx(each.sam.value, rel=1e-9)
+    assert whole.learning_coefficient.value == pytest.approx(each.learning_coefficient.value, rel=1e-6)
 
 
 def test_the_views_agree_with_the_mean_loss_under_noise():

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
-from minima_volume.losses import LOSSES, Loss
+from minima_volume.losses import Loss
 from minima_volume.seeding import generator
 
 EXACT_PASSES = 4096
@@ -37,13 +37,18 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
 
     Source: Martens and Sutskever 2012, "Estimating the Hessian by Back-propagating Curvature", for the random estimate.
     """
-    parameters = [tensor.clone().requires_grad_() for tensor in mean_loss.directions.minimum]
-    sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in parameters]
-    at_once = max(1, BATCH_BYTES // sum(tensor.nbytes for tensor in parameters))
+    minimum = mean_loss.directions.minimum
+    sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in minimum]
+    at_once = max(1, BATCH_BYTES // sum(tensor.nbytes for tensor in minimum))
     random = generator(seed, "curvature signs")
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with mean_loss.at() as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         for x, y in mean_loss._tiles():
-            outputs = mean_loss.outputs(parameters, x)
+            outputs = mean_loss.outputs(x)
+            if not isinstance(outputs, Tensor):
+                raise ConfigError(
+                    f"the Gauss-Newton matrix needs a model that returns one tensor, not a {type(outputs).__name__}; take preconditioner "
+                    "'full' or 'adam'"
+                )
             root = _hessian_root(mean_loss.loss, outputs.detach(), y)
             exact = num_passes is None and mean_loss.num_samples * outputs[0].numel() <= EXACT_PASSES
             passes = outputs.numel() if exact else num_passes or RANDOM_PASSES
@@ -63,28 +68,27 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
                 for total, gradient in zip(sums, gradients, strict=True):
                     total += gradient.double().square().sum(0) / (1 if exact else passes)
     factors = zip(sums, mean_loss.directions.factors, strict=True)
-    return torch.cat([(total * factor.double().square()).reshape(-1).cpu() for total, factor in factors]) / len(
-        mean_loss.x
-    )
+    diagonal = torch.cat([(total * factor.double().square()).reshape(-1).cpu() for total, factor in factors])
+    return diagonal / mean_loss.num_samples
 
 
 def _hessian_root(loss: Loss, outputs: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
     """e -> S e, where S S' is the Hessian of each sample's loss with respect to its outputs.
 
     Args:
-        outputs: (T, ..., C); e is (B, T, ..., C).
+        outputs: (T, ..., C), as the loss reads them; e is (B, T, ..., C).
         y: (T, ...) targets.
     """
     per_sample = outputs[0].numel()
-    if loss is LOSSES["cross_entropy"]:
+    if loss.batched and loss.name == "cross_entropy":
         p = outputs.softmax(-1)
         root = p.sqrt()
         tokens = math.sqrt(per_sample // outputs.shape[-1])
         return lambda e: (root * e - p * (root * e).sum(-1, keepdim=True)) / tokens
-    if loss is LOSSES["bce_with_logits"]:
-        root = (outputs.sigmoid() * (-outputs).sigmoid()).sqrt()
+    if loss.batched and loss.name == "bce_with_logits":
+        root = (outputs.sigmoid() * (-outputs).sigmoid() / per_sample).sqrt()
         return lambda e: root * e
-    if loss.name == "mse" and loss.batched:
+    if loss.batched:  # mse
         return lambda e: e * math.sqrt(2 / per_sample)
     values, vectors = torch.linalg.eigh(_output_hessian(loss, outputs, y))
     roots = vectors * values.clamp(min=0).sqrt().unsqueeze(1)

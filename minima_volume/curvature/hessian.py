@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minima_volume.errors import ConfigError
-from minima_volume.losses import Loss, PerSample, get_loss, prepare_targets
-from minima_volume.perturbation.directions import Directions
+from minima_volume.hosts.host import Host
+from minima_volume.hosts.probe import fit_to, host_of
+from minima_volume.losses import Loss, PerSample, get_loss
+from minima_volume.perturbation.directions import Directions, perturbed_names
+from minima_volume.samples import Samples, count, part, tensors
 
 # what one tile's graph may take; a constant, so that tiles (and the last digits) depend on the model and data alone
 TILE_BYTES = 2**28
@@ -28,69 +31,75 @@ class MeanLoss:
     `none` they are the parameters' own coordinates; entries with F = 0 are kept, do not move, and have zero derivatives.
 
     Attributes:
-        model: a copy in evaluation mode; neither it nor the user's model is ever changed.
+        host: the module that is run; the user's model comes back unchanged.
         directions: names, theta* and F.
         x, y: the samples.
         loss: per-sample losses.
         tile: samples in one forward pass; memory grows with it, not with the number of samples.
+        notes: what a reader of a result must know about the model.
     """
 
-    model: nn.Module
+    host: Host
     directions: Directions
-    x: Tensor
-    y: Tensor
+    x: Samples
+    y: Any
     loss: Loss
     tile: int
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        model: nn.Module | Host,
+        x: Samples,
+        y: Any,
         loss: str | PerSample = "cross_entropy",
         *,
         scaling: str = "none",
         names: str | Sequence[str] = "weight_bias",
+        class_axis: int | None = None,
         tile: int | None = None,
     ) -> MeanLoss:
         """Check the samples against the model and cut them into tiles.
 
         Args:
-            model: a trained model; it comes back unchanged.
+            model: a trained model, which comes back unchanged, or a host of it.
             x: (T, ...) inputs, on the model's device.
             y: (T, ...) targets.
-            loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) differentiable losses.
+            loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) differentiable losses, or one
+                loss of all samples.
             scaling: F: `none`, `filter`, `layer` or `tensor_std`.
             names: parameters that move: `weight_bias`, `all`, or a list of names.
-            tile: samples in one forward pass; by default what fits 256 MiB, at most 2,048.
+            class_axis: which axis of the outputs counts classes, see `losses.fit`.
+            tile: samples in one forward pass; by default what fits 256 MiB, at most 2,048; all of them where they depend on each other.
 
         Raises:
             ConfigError: devices, types, targets or names do not fit.
         """
-        directions = Directions.of(model, scaling, names)
-        device, dtype = directions.minimum[0].device, directions.minimum[0].dtype
-        if wrong := {str(tensor.device) for tensor in (x, y) if tensor.device != device}:
+        module = model.module if isinstance(model, Host) else model
+        chosen = perturbed_names(module, names)
+        first = next(module.parameters())
+        device, dtype = first.device, first.dtype
+        given = [*tensors(x), *tensors(y)]
+        if wrong := {str(tensor.device) for tensor in given if tensor.device != device}:
             raise ConfigError(
                 f"the samples are on {', '.join(sorted(wrong))}, the model on {device}; move one of them, for example model.to(x.device)"
             )
-        if x.is_floating_point() and x.dtype != dtype:
-            raise ConfigError(f"the samples are {x.dtype}, the model {dtype}; convert one of them")
-        if len(x) != len(y) or not len(x):
-            raise ConfigError(f"x has {len(x)} samples, y has {len(y)}; they must be equally many, and at least one")
-        frozen = copy.deepcopy(model).eval().requires_grad_(False)
-        bare = cls(frozen, directions, x, y, get_loss(loss), tile or 1)
-        try:
-            with torch.no_grad():
-                one = bare.outputs(list(directions.minimum), x[:1])
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if wrong_types := {tensor.dtype for tensor in tensors(x) if tensor.is_floating_point()} - {dtype}:
+            raise ConfigError(f"the samples are {wrong_types.pop()}, the model {dtype}; convert one of them")
+        if count(x) != count(y) or not count(x):
             raise ConfigError(
-                f"{type(model).__name__} cannot take samples of shape {tuple(x.shape[1:])} and type {x.dtype}: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from error
-        targets = prepare_targets(bare.loss, one.expand(len(x), *one.shape[1:]), y)
-        ready = cls(frozen, directions, x, targets, bare.loss, tile or 1)
-        return ready if tile else cls(frozen, directions, x, targets, bare.loss, _tile(ready))
+                f"x has {count(x)} samples, y has {count(y)}; they must be equally many, and at least one"
+            )
+        host = model if isinstance(model, Host) else host_of(model, x, chosen)
+        with host.borrowed():
+            directions = Directions.of(host.module, scaling, names)
+            fitted = fit_to(host, x, y, get_loss(loss), class_axis)
+        notes = tuple(filter(None, (*host.notes, fitted.note)))
+        ready = cls(host, directions, x, fitted.targets, fitted.loss, tile or 1, notes)
+        if fitted.apart:
+            return replace(ready, tile=count(x))
+        return ready if tile else replace(ready, tile=_tile(ready))
 
     @property
     def num_entries(self) -> int:
@@ -99,30 +108,45 @@ class MeanLoss:
 
     @property
     def num_samples(self) -> int:
-        return len(self.x)
+        return count(self.x)
 
     def zeros(self) -> Tensor:
         """z of the minimum itself."""
         return self.directions.minimum[0].new_zeros(self.num_entries)
 
+    @contextlib.contextmanager
+    def at(self, z: Tensor | None = None) -> Iterator[list[nn.Parameter]]:
+        """The parameters at z (at the minimum by default), which passes in the meantime depend on, with gradients."""
+        with self.host.borrowed():
+            parameters = self.host.parameters(self.directions.names)
+            flags = [parameter.requires_grad for parameter in parameters]
+            try:
+                self._write(parameters, z)
+                for parameter in parameters:
+                    parameter.requires_grad_(True)
+                yield parameters
+            finally:
+                self._write(parameters, None)
+                for parameter, flag in zip(parameters, flags, strict=True):
+                    parameter.requires_grad_(flag)
+
     def value(self, z: Tensor | None = None) -> float:
         """The mean loss at z (the minimum by default), summed in float64."""
-        parameters, total = self._parameters(z), 0.0
-        with torch.no_grad():
+        total = 0.0
+        with self.at(z), torch.no_grad():
             for x, y in self._tiles():
-                total += float(self._losses(parameters, x, y).double().sum())
+                total += float(self._losses(x, y).double().sum())
         return total / self.num_samples
 
     def gradient(self, z: Tensor | None = None) -> tuple[float, Tensor]:
         """The mean loss at z and its gradient with respect to z, (n,)."""
-        parameters = self._parameters(z)
-        total, gradient = 0.0, [torch.zeros_like(tensor) for tensor in parameters]
-        with torch.enable_grad():
+        total, gradient = 0.0, [torch.zeros_like(tensor) for tensor in self.directions.minimum]
+        with self.at(z) as parameters, torch.enable_grad():
             for x, y in self._tiles():
-                losses = self._losses(parameters, x, y)
+                losses = self._losses(x, y)
                 total += float(losses.detach().double().sum())
-                for sum_, part in zip(gradient, self._first(losses, parameters, graph=False), strict=True):
-                    sum_ += part
+                for sum_, piece in zip(gradient, self._first(losses, parameters, graph=False), strict=True):
+                    sum_ += piece
         return total / self.num_samples, self._flat(gradient) / self.num_samples
 
     def hessian_product(self, vectors: Tensor, z: Tensor | None = None) -> Tensor:
@@ -134,54 +158,44 @@ class MeanLoss:
         Raises:
             ConfigError: the loss or a layer has no second derivative.
         """
-        parameters = self._parameters(z)
         rows = [self._split(row) for row in vectors.reshape(-1, self.num_entries)]
-        products = [[torch.zeros_like(tensor) for tensor in parameters] for _ in rows]
+        products = [[torch.zeros_like(tensor) for tensor in self.directions.minimum] for _ in rows]
         # fused attention kernels have no second derivative
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with self.at(z) as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             for x, y in self._tiles():
-                first = self._first(self._losses(parameters, x, y), parameters, graph=True)
+                first = self._first(self._losses(x, y), parameters, graph=True)
                 curved = [i for i, part in enumerate(first) if part.requires_grad]
                 if not curved:  # the loss is linear in the parameters here
                     continue
                 for row, product in zip(rows, products, strict=True):
                     given = [row[i].to(first[i].dtype) for i in curved]
-                    for sum_, part in zip(
+                    for sum_, piece in zip(
                         product, self._second([first[i] for i in curved], parameters, given), strict=True
                     ):
-                        sum_ += part
+                        sum_ += piece
         flat = torch.stack([self._flat(product) for product in products]) / self.num_samples
         return flat.reshape(vectors.shape)
 
-    def outputs(self, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
-        """A forward pass with other parameters; buffers are handed over as copies, since a model may write to them."""
-        state = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        state |= dict(zip(self.directions.names, parameters, strict=True))
-        return functional_call(self.model, state, (x.clone(),))
+    def outputs(self, x: Samples) -> Any:
+        """A forward pass with the parameters as they are now, see `at`; the loss has read its outputs."""
+        return self.loss.read(self.host.run(x))
 
-    def _parameters(self, z: Tensor | None) -> list[Tensor]:
-        with torch.no_grad():
-            if z is None:
-                return [tensor.clone().requires_grad_() for tensor in self.directions.minimum]
-            moved = zip(self.directions.minimum, self._split(z), strict=True)
-            return [(tensor + step).requires_grad_() for tensor, step in moved]
+    def _write(self, parameters: Sequence[nn.Parameter], z: Tensor | None) -> None:
+        steps = [None] * len(parameters) if z is None else self._split(z)
+        for parameter, minimum, step in zip(parameters, self.directions.minimum, steps, strict=True):
+            parameter.data.copy_(minimum if step is None else minimum + step)
 
-    def _losses(self, parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        losses = self.loss.per_sample(self.outputs(parameters, x), y)
-        if losses.shape != x.shape[:1]:
-            raise ConfigError(
-                f"loss {self.loss.name!r} must return one value a sample, shape ({len(x)},), got {tuple(losses.shape)}"
-            )
-        return losses
+    def _losses(self, x: Samples, y: Any) -> Tensor:
+        return self.loss.per_sample(self.host.run(x), y)
 
-    def _first(self, losses: Tensor, parameters: list[Tensor], graph: bool) -> tuple[Tensor, ...]:
+    def _first(self, losses: Tensor, parameters: Sequence[Tensor], graph: bool) -> tuple[Tensor, ...]:
         if not losses.requires_grad:
             raise ConfigError(
                 f"loss {self.loss.name!r} has no gradient with respect to the parameters; use a differentiable loss"
             )
         return torch.autograd.grad(losses.sum(), parameters, create_graph=graph, materialize_grads=True)
 
-    def _second(self, first: list[Tensor], parameters: list[Tensor], given: list[Tensor]) -> tuple[Tensor, ...]:
+    def _second(self, first: list[Tensor], parameters: Sequence[Tensor], given: list[Tensor]) -> tuple[Tensor, ...]:
         try:
             return torch.autograd.grad(first, parameters, grad_outputs=given, retain_graph=True, materialize_grads=True)
         except RuntimeError as error:
@@ -189,12 +203,12 @@ class MeanLoss:
                 raise
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(
-                f"no Hessian: loss {self.loss.name!r} or a layer of {type(self.model).__name__} has no second derivative ({reason})"
+                f"no Hessian: loss {self.loss.name!r} or a layer of {type(self.host.module).__name__} has no second derivative ({reason})"
             ) from error
 
-    def _tiles(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _tiles(self) -> Iterator[tuple[Samples, Any]]:
         for start in range(0, self.num_samples, self.tile):
-            yield self.x[start : start + self.tile], self.y[start : start + self.tile]
+            yield part(self.x, start, start + self.tile), part(self.y, start, start + self.tile)
 
     def _split(self, z: Tensor) -> list[Tensor]:
         """F z, parameter by parameter."""
@@ -212,12 +226,12 @@ def _tile(mean_loss: MeanLoss) -> int:
     """Samples whose graph for Hessian-vector products fits the budget: what a second sample adds to the first's."""
     if mean_loss.num_samples == 1:
         return 1
-    one, two = (_graph_bytes(mean_loss, count) for count in (1, 2))
+    one, two = (_graph_bytes(mean_loss, samples) for samples in (1, 2))
     return int(min(LARGEST_TILE, max(1, TILE_BYTES // max(1, two - one))))
 
 
-def _graph_bytes(mean_loss: MeanLoss, count: int) -> int:
-    """Bytes that the graph of a gradient keeps for `count` samples."""
+def _graph_bytes(mean_loss: MeanLoss, samples: int) -> int:
+    """Bytes that the graph of a gradient keeps for `samples` samples."""
     kept: dict[int, int] = {}
     alive = []  # else a freed address could be handed out twice
 
@@ -227,14 +241,14 @@ def _graph_bytes(mean_loss: MeanLoss, count: int) -> int:
         alive.append(tensor)
         return tensor
 
-    parameters = mean_loss._parameters(None)
     try:
         with (
+            mean_loss.at() as parameters,
             torch.enable_grad(),
             sdpa_kernel(SDPBackend.MATH),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
-            losses = mean_loss._losses(parameters, mean_loss.x[:count], mean_loss.y[:count])
+            losses = mean_loss._losses(part(mean_loss.x, 0, samples), part(mean_loss.y, 0, samples))
             mean_loss._first(losses, parameters, graph=True)
     except RuntimeError:  # no second derivative: gradients only, a few times less than the forward pass counted so far
         pass

@@ -64,7 +64,7 @@ def top_eigenvalues(
 
     def multiply(columns: np.ndarray) -> np.ndarray:
         nonlocal products
-        rows = torch.as_tensor(columns.T, dtype=mean_loss.zeros().dtype, device=mean_loss.x.device)
+        rows = torch.as_tensor(columns.T, dtype=mean_loss.zeros().dtype, device=mean_loss.zeros().device)
         products += 1 if rows.ndim == 1 else len(rows)
         product = mean_loss.hessian_product(rows, z).double().cpu().numpy().T
         if not np.isfinite(product).all():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
@@ -18,6 +18,8 @@ from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
 from minima_volume.losses import PerSample
+from minima_volume.perturbation.given import prepare
+from minima_volume.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class OtherViews:
         sigma_at_threshold: the sigma at which noise sigma F z raises the mean loss to the threshold, to second order:
             sqrt(2 (threshold - L*) / tr H). Where log_mass(sigma) falls off if the minimum is a quadratic; None without a threshold,
             and where the minimum is outside or the trace is not positive.
-        notes: view -> why it is None.
+        notes: view -> why it is None; `model` -> what a reader must know about the model, if anything.
         settings: how they were measured.
     """
 
@@ -87,12 +89,13 @@ class OtherViews:
 
 def other_views(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Samples | DataLoader[Any] | Dataset[Any],
+    y: Any = None,
     loss: str | PerSample = "cross_entropy",
     *,
     threshold: float | None = None,
     settings: ViewSettings | None = None,
+    class_axis: int | None = None,
     device: str | torch.device | None = None,
     on_part: Callable[[], object] | None = None,
 ) -> OtherViews:
@@ -100,12 +103,13 @@ def other_views(
 
     Args:
         model: a trained model; it comes back unchanged.
-        x: (T, ...) inputs, one landscape.
+        x: (T, ...) inputs, one landscape, or several inputs or a DataLoader as of `measure_volume`.
         y: (T, ...) targets.
-        loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) losses. One without a second
-            derivative has no Hessian: trace and eigenvalues are then None, with the reason.
+        loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) losses, or one loss of all samples.
+            One without a second derivative has no Hessian: trace and eigenvalues are then None, with the reason.
         threshold: the loss that ends the minimum, for `sigma_at_threshold`.
         settings: coordinates, seeds and sizes; `ViewSettings()` by default.
+        class_axis: of `cross_entropy`, see `measure_volume`.
         device: where to compute; the model's by default.
         on_part: called after each of `settings.num_parts` parts, for a progress bar.
 
@@ -121,11 +125,19 @@ def other_views(
     settings = ViewSettings() if settings is None else settings
     if threshold is not None and not 0 < threshold < math.inf:
         raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
-    if device is not None:
-        model = copy.deepcopy(model).to(device)
-    if (first := next(model.parameters(), None)) is not None:
-        x, y = x.to(first.device), y.to(first.device)
-    mean_loss = MeanLoss.of(model, x, y, loss, scaling=settings.scaling, names=settings.names)
+    host, x, y, read = prepare(model, x, y, settings.names, device)
+    with host.borrowed():
+        mean_loss = MeanLoss.of(host, x, y, loss, scaling=settings.scaling, names=settings.names, class_axis=class_axis)
+        return _views(mean_loss, threshold, settings, on_part, read)
+
+
+def _views(
+    mean_loss: MeanLoss,
+    threshold: float | None,
+    settings: ViewSettings,
+    on_part: Callable[[], object] | None,
+    read: str | None,
+) -> OtherViews:
     start = mean_loss.value()
     if not math.isfinite(start):
         raise ConfigError(f"the loss at the minimum is {start:g}; it must be finite")
@@ -170,6 +182,8 @@ def other_views(
         )
     else:
         notes["learning_coefficient"] = "left out: num_chains is 0"
+    if about := "; ".join(filter(None, (*mean_loss.notes, read))):
+        notes["model"] = about
     return OtherViews(
         start_loss=start,
         num_params=mean_loss.directions.num_params,

@@ -10,6 +10,7 @@ from torch import nn
 
 from minima_volume.config import Config
 from minima_volume.errors import ConfigError
+from minima_volume.hosts.host import BUILT_HERE
 from minima_volume.imports import load_object
 from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP
@@ -57,4 +58,6 @@ def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, fo
             raise ConfigError(f"model.options {options} do not fit model {name!r}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.name: {name!r} must build a torch.nn.Module, got {type(model).__name__}")
+    if name in MODELS:
+        setattr(model, BUILT_HERE, True)
     return model

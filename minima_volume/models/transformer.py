@@ -28,6 +28,7 @@ class Transformer(nn.Module):
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; Press and Wolf 2017 for tied embeddings.
     """
 
+    class_axis = -1  # of the logits
     mask: Tensor
 
     def __init__(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -12,24 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minima_volume.errors import ConfigError, MinimaVolumeError
-from minima_volume.losses import LOSSES, Loss, PerSample, get_loss, is_one_hot, one_hot_margins, prepare_targets
+from minima_volume.errors import ConfigError
+from minima_volume.hosts.host import Host
+from minima_volume.hosts.probe import fit_to, host_of
+from minima_volume.losses import PerSample, get_loss
 from minima_volume.perturbation.cnn_path import CNNPath
-from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.perturbation.general import GeneralPath
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.tiles import Tile, tiles_for
 from minima_volume.perturbation.trace import trace_stack
-from minima_volume.perturbation.values import Values, measure
+from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
+from minima_volume.samples import Samples, count, part, tensors
 
 MAX_GROUP = 512
 CHECKED_COEFFICIENTS = (0.01, 0.1, 1.0)
 CHECKED_SAMPLES = 256
-
-
-class EngineError(MinimaVolumeError):
-    """The fast path and the plain loop disagree."""
 
 
 class Path(Protocol):
@@ -49,15 +49,15 @@ class Path(Protocol):
 
     def stack(self, held: Any, rows: Tensor, coefficients: Tensor) -> Any: ...
 
-    def forward(self, stacked: Any, held: Any, tile: Tile) -> Tensor: ...
+    def forward(self, stacked: Any, held: Any, tile: Tile) -> Any: ...
 
 
 class LossEngine:
     """Losses of one model along directions, in nested landscapes.
 
     Args:
-        model: any `nn.Module`; it comes back unchanged.
-        x: (T, ...) inputs: base, then additional samples.
+        model: any `nn.Module`, which is looked at first (see `probe`) and comes back unchanged; or a host of it.
+        x: (T, ...) inputs: base, then additional samples; a tuple or dictionary of these where the model takes several.
         y: (T, ...) targets.
         loss: a name (`cross_entropy`, `bce_with_logits`, `mse`) or a callable (outputs, targets) -> per-sample losses,
             or one loss of all samples.
@@ -65,68 +65,99 @@ class LossEngine:
             tiled, so that results do not depend on which are asked for.
         scaling: see `directions.scaling_factor`.
         names: parameters to perturb, see `directions.perturbed_names`.
+        class_axis: which axis of the outputs counts classes, see `losses.fit`; by default what the model declares.
         memory_gib: budget for what the engine keeps beside the model and the samples: held directions, their first-layer
             products, and its own copy of the samples. One direction at a time is held whatever the budget.
         fast: use a fast path where the model allows; False always runs the general path.
 
+    Attributes:
+        notes: what a reader of a result must know about the model.
+        apart: whether each landscape is run in one piece, not as a prefix of the longest.
+
     Raises:
-        ConfigError: sizes, targets or names do not fit.
+        ConfigError: sizes, targets or names do not fit, or the model is no function of its parameters and samples.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        model: nn.Module | Host,
+        x: Samples,
+        y: Any,
         loss: str | PerSample = "cross_entropy",
         sizes: Sequence[int] | None = None,
         *,
         scaling: str = "filter",
         names: str | Sequence[str] = "weight_bias",
+        class_axis: int | None = None,
         memory_gib: float = 2.0,
         fast: bool = True,
     ) -> None:
-        self.sizes = tuple(sorted(set(sizes or (len(x),))))
-        if self.sizes[0] < 1 or self.sizes[-1] > len(x) or len(x) != len(y):
+        samples = count(x)
+        self.sizes = tuple(sorted(set(sizes or (samples,))))
+        if self.sizes[0] < 1 or self.sizes[-1] > samples or samples != count(y):
             raise ConfigError(
-                f"landscape sizes {self.sizes} need 1 to {len(x)} samples; x has {len(x)}, y has {len(y)}"
+                f"landscape sizes {self.sizes} need 1 to {samples} samples; x has {samples}, y has {count(y)}"
             )
-        x = x[: self.sizes[-1]]
-        self.dtype = next(model.parameters()).dtype
-        if x.is_floating_point() and x.dtype != self.dtype:
-            raise ConfigError(f"the samples are {x.dtype}, the model {self.dtype}; convert one of them")
-        self.loss: Loss = get_loss(loss)
-        self.directions = Directions.of(model, scaling, names)
+        x, y = (part(values, 0, self.sizes[-1]) for values in (x, y))
+        module = model.module if isinstance(model, Host) else model
+        self.dtype = next(module.parameters()).dtype
+        if wrong := {t.dtype for t in tensors(x) if t.is_floating_point()} - {self.dtype}:
+            raise ConfigError(f"the samples are {wrong.pop()}, the model {self.dtype}; convert one of them")
+        chosen = perturbed_names(module, names)
+        self.host = model if isinstance(model, Host) else host_of(model, x, chosen)
         self.memory = memory_gib * 2**30
-        general = GeneralPath(model, self.directions, x, self.sizes)
-        with torch.no_grad():
-            one = general.run(x[:1])
-        self.y = prepare_targets(self.loss, one.expand(len(x), *one.shape[1:]), y[: self.sizes[-1]])
-        if self.loss is LOSSES["mse"]:  # look at the targets once, not at every evaluation
-            self.loss = replace(self.loss, margins=one_hot_margins if is_one_hot(self.y) else None)
-        if not self.loss.batched:
-            with torch.no_grad():
-                found = self.loss.elements(general.run(x[:2]), self.y[:2])
-            if not isinstance(found, Tensor):
-                raise ConfigError(
-                    f"loss {self.loss.name!r} returns a {type(found).__name__}; it must return a tensor: one loss a sample, or one of all"
-                )
-            self.loss = replace(self.loss, whole=found.ndim == 0)
-        self.general = general
-        self.path: Path = self._choose(x) if fast and self.loss.batched else general
-        # margins of one sample: one, or one for each of its tokens
-        self.answers = 1 if self.loss.margins is None else self.loss.margins(one, self.y[:1]).numel()
+        with self.host.borrowed():
+            self.directions = Directions.of(self.host.module, scaling, names)
+            fitted = fit_to(self.host, x, y, get_loss(loss), class_axis)
+            self.loss, self.y, self.apart = fitted.loss, fitted.targets, fitted.apart
+            self.notes = tuple(filter(None, (*self.host.notes, fitted.note)))
+            general = GeneralPath(self.host, self.directions, x, self.sizes, self.loss)
+            self.general = general
+            self.path: Path = self._choose(x) if fast and self.loss.batched else general
+            # margins of one sample: one, or one for each of its tokens
+            self.answers = 1
+            if self.loss.margins is not None:
+                with torch.no_grad():
+                    one = self.loss.read(self.host.run(part(x, 0, 1)))
+                self.answers = self.loss.margins(one, part(self.y, 0, 1)).numel()
+        self.device = tensors(self.y)[0].device
         self._y = _features_first(self.y) if self.path.features_first else self.y
 
-    def _choose(self, x: Tensor) -> Path:
-        # a copy in evaluation mode: tracing runs the user's forward, which may change the model
-        model = copy.deepcopy(self.general.model)
+    def _choose(self, x: Samples) -> Path:
+        host = self.host
+        if host.own or self.apart or host.kept is not None or not isinstance(x, Tensor):
+            return self.general
+        # another copy: tracing runs the user's forward, which may change the model
+        model = copy.deepcopy(host.module)
         layers = trace_stack(model)
         if layers is not None and MLPPath.fits(layers, self.directions, x):
             return MLPPath(model, self.directions, x, self.sizes, layers)
         if layers is not None and CNNPath.fits(layers, self.directions, x):
             return CNNPath(model, self.directions, x, self.sizes, layers)
         return self.general
+
+    def measure(
+        self,
+        path: Path,
+        forward: Callable[[Tile], Any],
+        sizes: Sequence[int],
+        wrong_allowed: Sequence[int] | None,
+        accuracy: bool,
+    ) -> Columns:
+        """Losses, accuracies and scores (K, B) of the parameter vectors that `forward` runs."""
+        y = self._y if path is self.path else self.y
+        if self.apart:
+            return measure_apart(self.loss, y, forward, sizes, wrong_allowed, accuracy)
+        return measure(self.loss, y, tiles_for(path.tiles, sizes[-1]), forward, sizes, wrong_allowed, accuracy)
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The time in which the host's parameters are written to; afterwards they are at the minimum again."""
+        with self.host.borrowed():
+            try:
+                yield
+            finally:
+                self.general.put_back()
 
     @property
     def group_size(self) -> int:
@@ -168,26 +199,22 @@ class LossEngine:
         return Rays(self, self.path, (0,), np.zeros(1), self.path.hold([still])).evaluate(np.zeros(1, int), np.zeros(1))
 
     def check(self, seed: int = 1) -> None:
-        """Compare the fast path with the plain loop on one direction and three coefficients.
-
-        Raises:
-            EngineError: they differ by more than rounding explains.
-        """
+        """Compare the fast path with the plain loop on one direction and three coefficients; take the plain loop where they differ."""
         if self.path is self.general:
             return
         size = next((size for size in reversed(self.sizes) if size <= CHECKED_SAMPLES), self.sizes[0])
         direction, norm = self.directions.draw(seed)
         rows, coefficients = np.zeros(len(CHECKED_COEFFICIENTS), int), np.array(CHECKED_COEFFICIENTS)
-        values = []
-        for path in (self.path, self.general):
-            rays = Rays(self, path, (seed,), np.array([norm]), path.hold([direction]))
-            values.append(rays.evaluate(rows, coefficients, [size]).loss[0])
-        fast, plain = values
+        fast, plain = (
+            Rays(self, path, (seed,), np.array([norm]), path.hold([direction]))
+            .evaluate(rows, coefficients, [size])
+            .loss[0]
+            for path in (self.path, self.general)
+        )
         if not np.allclose(fast, plain, rtol=5e-3, atol=1e-6, equal_nan=True):
-            raise EngineError(
-                f"the fast engine ({self.path.name}) gives losses {fast.tolist()} at coefficients {CHECKED_COEFFICIENTS} of direction "
-                f"{seed}, the plain loop {plain.tolist()}; nothing was measured. Please report the model; fast=False runs the plain loop"
-            )
+            self.notes += (f"the fast path ({self.path.name}) disagreed with the plain loop, which was used instead",)
+            self.path, self._y = self.general, self.y
+            self.__dict__.pop("start", None)
 
 
 @dataclass(frozen=True)
@@ -229,18 +256,17 @@ class Rays:
         """
         engine, path = self.engine, self.path
         sizes = engine.sizes if sizes is None else tuple(sizes)
-        y = engine._y if path is engine.path else engine.y
-        tiles = tiles_for(path.tiles, sizes[-1])
         chunk, parts = path.chunk_for(sizes[-1]), []
-        for start in range(0, len(rows), chunk):
-            part = slice(start, start + chunk)
-            stacked = path.stack(
-                self.held,
-                torch.as_tensor(rows[part], device=y.device),
-                torch.as_tensor(coefficients[part], device=y.device),
-            )
-            forward = partial(path.forward, stacked, self.held)
-            parts.append(measure(engine.loss, y, tiles, forward, sizes, wrong_allowed, accuracy))
+        with engine.at_work():
+            for start in range(0, len(rows), chunk):
+                some = slice(start, start + chunk)
+                stacked = path.stack(
+                    self.held,
+                    torch.as_tensor(rows[some], device=engine.device),
+                    torch.as_tensor(coefficients[some], device=engine.device),
+                )
+                forward = partial(path.forward, stacked, self.held)
+                parts.append(engine.measure(path, forward, sizes, wrong_allowed, accuracy))
         return Values.join(parts)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from minima_volume.hosts.host import Host
+from minima_volume.losses import Loss
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.tiles import Tile, plan_tiles
+from minima_volume.samples import Samples, part
 
 TILE = 512
 
@@ -23,10 +26,17 @@ class HeldDirections:
 
 
 class GeneralPath:
-    """Writes theta* + c * direction into a copy of the model and runs it.
+    """Writes theta* + c * direction into the host's module and runs it.
 
-    The weights are written whole each time, never accumulated; the copy is in evaluation mode and its buffers are put back
-    whenever a forward pass changed them. The user's own model is not touched.
+    The weights are written whole each time, never accumulated; each pass starts from the same buffers and attributes. What is
+    written to is a copy, or the user's own model, which the engine borrows.
+
+    Args:
+        host: the module.
+        directions: of its parameters.
+        x: inputs of all samples.
+        sizes: samples of the landscapes.
+        loss: what reads the outputs; a user's own takes them as the model gives them.
     """
 
     chunk = 1
@@ -34,20 +44,13 @@ class GeneralPath:
     features_first = False
     block = 1
 
-    def __init__(self, model: nn.Module, directions: Directions, x: Tensor, sizes: Sequence[int]) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.base = directions
-        self.x = x
+    def __init__(self, host: Host, directions: Directions, x: Samples, sizes: Sequence[int], loss: Loss) -> None:
+        self.host, self.base, self.x, self.loss = host, directions, x, loss
+        self.parameters = host.parameters(directions.names)
         self.tiles = plan_tiles(sizes, TILE)
-        parameters = dict(self.model.named_parameters())
-        self.parameters = [parameters[name] for name in directions.names]
-        self.buffers = [
-            (owner, name, buffer, buffer.clone(), buffer._version)
-            for owner in self.model.modules()
-            for name, buffer in owner.named_buffers(recurse=False)
-        ]
         self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
         self.bytes_for_samples = 0
+        self.moved = False
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are run together, whatever the landscape."""
@@ -62,25 +65,26 @@ class GeneralPath:
         direction = held.directions[int(rows[0])]
         for parameter, minimum, step in zip(self.parameters, self.base.minimum, direction, strict=True):
             torch.add(minimum, step, alpha=float(coefficients[0]), out=parameter.data)
+        self.moved = True
 
-    def forward(self, stacked: None, held: HeldDirections, tile: Tile) -> Tensor:
-        """Outputs (1, samples, ...) of one tile at the parameters last written."""
-        return self.run(self.x[tile.start : tile.stop]).unsqueeze(0)
+    def put_back(self) -> None:
+        """Write the minimum, if anything else was written."""
+        if self.moved:
+            for parameter, minimum in zip(self.parameters, self.base.minimum, strict=True):
+                parameter.data.copy_(minimum)
+        self.moved = False
+
+    def forward(self, stacked: None, held: HeldDirections, tile: Tile) -> Any:
+        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a loss of one's own."""
+        outputs = self.host.run(part(self.x, tile.start, tile.stop))
+        return outputs.unsqueeze(0) if self.loss.batched else [outputs]
 
     def room_for(self, count: int) -> list[list[Tensor]]:
-        """Tensors to write parameter vectors into: the copy's own parameters, one vector at a time."""
+        """Tensors to write parameter vectors into: the module's parameters, one vector at a time."""
         assert count == 1
+        self.moved = True
         return [[parameter.data for parameter in self.parameters]]
 
-    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Tensor:
-        """Outputs (1, samples, ...) of one tile at the parameter vector last written."""
-        return self.run(self.x[tile.start : tile.stop]).unsqueeze(0)
-
-    def run(self, x: Tensor) -> Tensor:
-        """One forward pass that leaves the samples and the buffers as they were."""
-        outputs = self.model(x.clone())  # a model may work on its input in place
-        for owner, name, buffer, saved, version in self.buffers:
-            owner._buffers[name] = buffer
-            if buffer._version != version:
-                buffer.copy_(saved)
-        return outputs
+    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Any:
+        """Outputs of one tile at the parameter vector last written, see `forward`."""
+        return self.forward(None, HeldDirections([]), tile)

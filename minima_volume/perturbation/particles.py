@@ -18,8 +18,8 @@ from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.general import GeneralPath
 from minima_volume.perturbation.mlp_particles import MLPParticles
 from minima_volume.perturbation.mlp_path import MLPPath
-from minima_volume.perturbation.tiles import Tile, tiles_for
-from minima_volume.perturbation.values import Values, measure
+from minima_volume.perturbation.tiles import Tile
+from minima_volume.perturbation.values import Values
 
 if TYPE_CHECKING:
     from minima_volume.perturbation.engine import LossEngine
@@ -33,7 +33,7 @@ class Runner(Protocol):
 
     def stack(self, z: Tensor, sigma: float) -> Any: ...
 
-    def forward(self, stacked: Any, tile: Tile) -> Tensor: ...
+    def forward(self, stacked: Any, tile: Tile) -> Any: ...
 
 
 class WholeParticles:
@@ -53,7 +53,7 @@ class WholeParticles:
                 torch.addcmul(minimum, part.view(minimum.shape), factor, value=sigma, out=out)
         return vectors
 
-    def forward(self, stacked: list[list[Tensor]], tile: Tile) -> Tensor:
+    def forward(self, stacked: list[list[Tensor]], tile: Tile) -> Any:
         """Outputs (B, samples, ...) of one tile."""
         return self.path.forward_at(stacked, tile)
 
@@ -87,7 +87,7 @@ class Particles:
         assert isinstance(path, MLPPath | CNNPath | GeneralPath)
         self.runner: Runner = MLPParticles(path, self.sizes[-1]) if isinstance(path, MLPPath) else WholeParticles(path)
         self.dim, self.chunk = self.runner.dim, self.runner.chunk
-        self.device, self.dtype = engine.y.device, engine.dtype
+        self.device, self.dtype = engine.device, engine.dtype
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Standard normals (count, dim), drawn on the device of the generator and the model."""
@@ -108,10 +108,9 @@ class Particles:
         Returns:
             Values of shape (K, B).
         """
-        engine = self.engine
-        tiles = tiles_for(engine.path.tiles, self.sizes[-1])
-        parts = []
-        for chunk in z.split(self.chunk):
-            forward = partial(self.runner.forward, self.runner.stack(chunk, self.sigma))
-            parts.append(measure(engine.loss, engine._y, tiles, forward, self.sizes, wrong_allowed, accuracy))
+        engine, parts = self.engine, []
+        with engine.at_work():
+            for chunk in z.split(self.chunk):
+                forward = partial(self.runner.forward, self.runner.stack(chunk, self.sigma))
+                parts.append(engine.measure(engine.path, forward, self.sizes, wrong_allowed, accuracy))
         return Values.join(parts)

@@ -9,6 +9,8 @@ import torch.fx
 import torch.nn.functional as F
 from torch import nn
 
+from minima_volume.hosts.host import runs_as_its_class
+
 PARAMETRIC: dict[type, str] = {nn.Linear: "linear", nn.Conv2d: "conv"}
 ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus)
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -35,10 +37,10 @@ class Layer:
 def trace_stack(model: nn.Module) -> list[Layer] | None:
     """The layers of a model that is one chain of Linear, Conv2d, activations, pooling and flattening; else None.
 
-    Parametrised layers, layers with hooks, tied weights and anything the tracer does not understand give None, and the
-    general path runs the model.
+    Parametrised layers, layers with hooks or with a forward of their own, tied weights and anything the tracer does not understand
+    give None, and the general path runs the model.
     """
-    if any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()):
+    if isinstance(model, torch.jit.ScriptModule) or not all(runs_as_its_class(module) for module in model.modules()):
         return None
     if type(model) in PARAMETRIC:  # the tracer would look inside it
         return [_parametric(model, "")]
@@ -62,7 +64,8 @@ def trace_stack(model: nn.Module) -> list[Layer] | None:
         layer = _layer(node, modules)
         if layer is None:
             return None
-        if layer.kind != "identity":
+        flat = any(earlier.kind == "flatten" for earlier in layers)
+        if layer.kind != "identity" and not (layer.kind == "flatten" and flat):  # what is flat stays so
             layers.append(layer)
         previous = node
     return None

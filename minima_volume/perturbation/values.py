@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from minima_volume.errors import ConfigError
 from minima_volume.losses import Loss
 from minima_volume.perturbation.tiles import Tile
+from minima_volume.samples import part
 
 Columns = tuple[Tensor, Tensor, Tensor | None]
 
@@ -45,9 +46,9 @@ def _numpy(parts: Sequence[Tensor]) -> np.ndarray:
 
 def measure(
     loss: Loss,
-    y: Tensor,
+    y: Any,
     tiles: Iterable[Tile],
-    forward: Callable[[Tile], Tensor],
+    forward: Callable[[Tile], Any],
     sizes: Sequence[int],
     wrong_allowed: Sequence[int] | None = None,
     accuracy: bool = True,
@@ -63,15 +64,13 @@ def measure(
         wrong_allowed: (K,) for each landscape w: asks for the (w + 1)-th smallest margin.
         accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
     """
-    if loss.whole:
-        return _whole(loss, y, tiles, forward, sizes)
     look = loss.margins is not None and (accuracy or wrong_allowed is not None)
     total = right = torch.zeros(())
     answers = 1
     losses_at, right_at, margins = [], [], []
     for tile in tiles:
-        outputs = forward(tile)
-        targets = y[tile.start : tile.stop]
+        outputs = loss.read(forward(tile), 1)
+        targets = part(y, tile.start, tile.stop)
         if look:
             elements, margin = loss.with_margins(outputs, targets)
             losses, answers = _mean_over_tokens(elements), margin[0, 0].numel()
@@ -100,29 +99,30 @@ def measure(
     return mean, fractions, torch.stack(scores)
 
 
-def _whole(
-    loss: Loss, y: Tensor, tiles: Iterable[Tile], forward: Callable[[Tile], Tensor], sizes: Sequence[int]
+def measure_apart(
+    loss: Loss,
+    y: Any,
+    forward: Callable[[Tile], Any],
+    sizes: Sequence[int],
+    wrong_allowed: Sequence[int] | None = None,
+    accuracy: bool = True,
 ) -> Columns:
-    """A loss that is no mean over samples: one call for each landscape, on the outputs of all its samples."""
-    outputs = torch.cat([forward(tile)[0] for tile in tiles])
-    losses = torch.stack([loss.elements(outputs[:size], y[:size]).double() for size in sizes]).unsqueeze(1)
-    return losses, torch.full_like(losses, math.nan), None
+    """The same where a landscape must be run in one piece: a loss of all samples at once, or outputs that depend on the whole batch."""
+    found = []
+    for k, size in enumerate(sizes):
+        tile = Tile(0, size, (size,))
+        wrong = None if wrong_allowed is None else [wrong_allowed[k]]
+        found.append(measure(loss, y, [tile], forward, [size], wrong, accuracy))
+    losses, fractions, scores = zip(*found, strict=True)
+    joined = None if scores[0] is None else torch.cat([score for score in scores if score is not None])
+    return torch.cat(losses), torch.cat(fractions), joined
 
 
-def per_sample(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Losses (B, samples) of outputs (B, samples, ...).
-
-    Raises:
-        ConfigError: a user's loss returned something else than one value a sample.
-    """
+def per_sample(loss: Loss, outputs: Any, targets: Any) -> Tensor:
+    """Losses (B, samples) of outputs (B, samples, ...) that have been read, or of one's own loss of [outputs]."""
     if loss.batched:
         return _mean_over_tokens(loss.elements(outputs, targets))
-    losses = loss.elements(outputs[0], targets)
-    if losses.shape != outputs.shape[1:2]:
-        raise ConfigError(
-            f"loss {loss.name!r} must return one value a sample, shape ({outputs.shape[1]},), got {tuple(losses.shape)}"
-        )
-    return losses.unsqueeze(0)
+    return loss.per_sample(outputs[0], targets).unsqueeze(0)
 
 
 def _mean_over_tokens(values: Tensor) -> Tensor:

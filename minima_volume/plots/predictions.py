@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
-from minima_volume.losses import get_loss, prepare_targets
+from minima_volume.losses import get_loss
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
 from minima_volume.plots.style import new_figure, styled
 from minima_volume.training import Trained
-from minima_volume.training.loop import accuracy, sample_margins
+from minima_volume.training.loop import accuracy, per_sample
 
 CLASSES = LinearSegmentedColormap.from_list("classes", ["#9cc9e6", "#ffffff", "#f7d38b"])  # of the points, paler
-GRID, MAX_SAMPLES, BATCH = 160, 2000, 500
+GRID, MAX_SAMPLES = 160, 2000
 
 
 @styled
@@ -85,14 +85,9 @@ def _by_class(trained: Trained, loss: str) -> Figure:
     return figure
 
 
-@torch.no_grad()
 def class_accuracies(model: nn.Module, x: Tensor, y: Tensor, loss: str, num_classes: int) -> np.ndarray:
     """Share of right answers of each class, NaN for a class that does not occur; (num_classes,)."""
-    kind, margins = get_loss(loss), []
-    for part, targets in zip(x.split(BATCH), y.split(BATCH), strict=True):
-        outputs = model(part)
-        margins.append(sample_margins(kind, outputs, prepare_targets(kind, outputs, targets)))
-    joined = torch.cat(margins)
+    joined = per_sample(model, (x, y), get_loss(loss))[1]
     labels = (y.argmax(-1) if y.ndim > 1 and y.is_floating_point() else y.long()).reshape(joined.shape)
     chosen = [joined[labels == label] for label in range(num_classes)]
     return np.array([accuracy(part) if len(part) else math.nan for part in chosen])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from minima_volume.config import Training
-from minima_volume.errors import ConfigError, DataError
-from minima_volume.losses import Loss, get_loss, prepare_targets
+from minima_volume.errors import DataError
+from minima_volume.hosts.probe import evaluation_host, fit_to
+from minima_volume.losses import Loss, get_loss
 from minima_volume.seeding import generator
 from minima_volume.training.sam import ascended
 
@@ -61,7 +63,7 @@ def train_model(
     """
     loss = get_loss(settings.loss)
     x, y = train
-    y = ready_targets(model, train, loss)
+    loss, y = ready(model, train, loss)
     optimizer = make_optimizer(model, settings) if optimizer is None else optimizer
     order = generator(seed, "batches")
     history = History()
@@ -98,22 +100,28 @@ def train_model(
     return history
 
 
-@torch.no_grad()
-def ready_targets(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> Tensor:
-    """Targets in the type and shape the loss needs, checked against the model's output for one sample.
+def ready(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tuple[Loss, Tensor]:
+    """The loss, reading this model's outputs, and targets in the type and shape it needs.
 
     Raises:
-        ConfigError: the model's output is no tensor, or does not fit the loss.
+        ConfigError: the model's outputs do not fit the loss and the targets.
     """
+    host = evaluation_host(model, samples[0])
+    with evaluating(model):
+        fitted = fit_to(host, *samples, loss)
+    return fitted.loss, fitted.targets
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while, without gradients."""
     was_training = model.training
-    one = model.eval()(samples[0][:1])
-    model.train(was_training)
-    if not isinstance(one, Tensor) or one.shape[:1] != (1,):
-        got = f"a tensor of shape {tuple(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
-        raise ConfigError(
-            f"model {type(model).__name__} must return one tensor whose first dimension counts the samples; for one sample it gives {got}"
-        )
-    return prepare_targets(loss, one.expand(len(samples[0]), *one.shape[1:]), samples[1])
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def depends_on_mode(model: nn.Module) -> bool:
@@ -154,25 +162,23 @@ def evaluate(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tu
     return losses.double().mean().item(), accuracy(margins)
 
 
-@torch.no_grad()
 def per_sample(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tuple[Tensor, Tensor]:
     """Losses and margins of every sample, shapes (N,); margins are NaN where accuracy means nothing."""
-    was_training = model.training
-    model.eval()
-    try:
+    host = evaluation_host(model, samples[0])
+    with evaluating(model):
+        fitted = fit_to(host, *samples, loss)
+        size = len(samples[0]) if fitted.apart else EVALUATION_BATCH
         parts = []
-        for x, y in zip(*(part.split(EVALUATION_BATCH) for part in samples), strict=True):
-            outputs = model(x)
-            y = prepare_targets(loss, outputs, y)
-            parts.append((loss.per_sample(outputs, y), sample_margins(loss, outputs, y)))
-    finally:
-        model.train(was_training)
-    losses, margins = zip(*parts, strict=True)
-    return torch.cat(losses), torch.cat(margins)
+        for x, y in zip(samples[0].split(size), fitted.targets.split(size), strict=True):
+            outputs = fitted.loss.read(host.run(x))
+            losses = fitted.loss.elements(outputs, y)
+            losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+            parts.append((losses, sample_margins(fitted.loss, outputs, y)))
+    return torch.cat([losses for losses, _ in parts]), torch.cat([margins for _, margins in parts])
 
 
 def sample_margins(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Margins (N, ...) or NaN of that length."""
+    """Margins (N, ...) of outputs that the loss has read, or NaN of that length."""
     if loss.margins is None:
         return torch.full((len(outputs),), torch.nan, device=outputs.device)
     return loss.margins(outputs, targets)
@@ -184,7 +190,7 @@ def accuracy(margins: Tensor) -> float:
 
 
 def _append_train(history: History, loss: Loss, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-    pair = losses.double().mean().item(), accuracy(sample_margins(loss, outputs, targets))
+    pair = losses.double().mean().item(), accuracy(sample_margins(loss, loss.read(outputs), targets))
     _append(history.train_loss, history.train_accs, pair)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.given import prepare
+from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
-from minima_volume.volume.arguments import check_samples, condition_of, on_device
+from minima_volume.volume.arguments import condition_of
 from minima_volume.volume.importance import Damped, damped_preconditioner
 from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
 from minima_volume.volume.mass_plan import METHODS, MassSettings
@@ -33,8 +37,8 @@ MEASURES = {
 
 def measure_volume(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Samples | DataLoader[Any] | Dataset[Any],
+    y: Any = None,
     loss: str | PerSample = "cross_entropy",
     *,
     threshold: float | None = None,
@@ -50,6 +54,7 @@ def measure_volume(
     seed: int = 1,
     scaling: str = "filter",
     names: str | Sequence[str] = "weight_bias",
+    class_axis: int | None = None,
     coefficients: Sequence[float] | None = None,
     max_coefficient: float = 16.0,
     tolerance: float | None = None,
@@ -68,10 +73,11 @@ def measure_volume(
 
     Args:
         model: a trained model; it comes back unchanged.
-        x: (N, ...) inputs, one landscape.
-        y: (N, ...) targets.
+        x: (N, ...) inputs, one landscape; a tuple of tensors if the model takes several inputs, a dictionary if it takes them by name;
+            or a DataLoader or Dataset of pairs (inputs, targets), which is read once and held in memory.
+        y: (N, ...) targets; left out with a DataLoader or Dataset.
         loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses,
-            or one loss of all samples.
+            or one loss of all samples. The callable gets the outputs as the model returns them: a tensor, a tuple, a dictionary.
         threshold: the loss that ends the minimum.
         accuracy_threshold: instead of a loss: the fraction of samples that must stay right.
         measure: `gaussian`; `lebesgue`, the volume of the star region, an error where that is unbounded; `ball`, of its part within
@@ -86,6 +92,8 @@ def measure_volume(
         seed: of all that is drawn, or of the first direction.
         scaling: `filter`, `none`, `layer` or `tensor_std`.
         names: `weight_bias`, `all`, or a list of parameter names.
+        class_axis: of `cross_entropy`: the axis of the outputs that counts classes. By default axis 1, as PyTorch has it, (N, C) or
+            (N, C, d1, ...), and the last where only that fits the labels; what was taken is said where both fit.
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
         max_coefficient: past the grid the search doubles up to here; sets the radius of `ball`.
         tolerance: relative, of the radius; min(1e-4, 0.003 / n) by default, in float32 at least 2e-6.
@@ -102,10 +110,12 @@ def measure_volume(
         VolumeEstimate.
 
     The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with
-    requires_grad=False are perturbed like all others; leave them out with `names`.
+    requires_grad=False are perturbed like all others; leave them out with `names`. A few forward passes first make sure that the
+    model's outputs are a function of its parameters and inputs (see `hosts.probe`): what forward keeps between passes is put back
+    before each, and a model that mixes the samples of a batch gets each landscape as one batch.
 
     Raises:
-        ConfigError: an argument is not allowed.
+        ConfigError: an argument is not allowed, or the model cannot be measured rightly (its outputs are random, for example).
         UnboundedError: `lebesgue`, and some direction never crosses the threshold.
 
     >>> _ = torch.manual_seed(0)
@@ -125,47 +135,49 @@ def measure_volume(
     if not memory_gib > 0:
         raise ConfigError(f"memory_gib {memory_gib} is not allowed: it must be positive")
     condition = condition_of(threshold, accuracy_threshold)
-    check_samples(model, x, y)
+    host, x, y, read = prepare(model, x, y, names, device)
     if isinstance(second_moments, torch.optim.Optimizer):
         second_moments = adam_second_moments(model, second_moments)
-    model, x, y = on_device(model, x, y, device)
-    engine = LossEngine(model, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
-    if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
-        raise ConfigError(
-            f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
+    with host.borrowed():
+        engine = LossEngine(
+            host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
         )
-    engine.check(seed)
-    plateau = plateau_note(engine.loss, engine.y, condition)
-    # the one place where measures part
-    if measure == "gaussian":
-        assert sigma is not None
-        how = Splitting(num_particles=num_particles, num_moves=num_moves, memory=memory_gib * 2**30)
-        settings = MassSettings(estimator, num_repeats, precision, how)
-        local = measure_local(engine, condition, sigma, seed, settings, progress)
-        if isinstance(local, VolumeProfile):
-            return replace(local, volumes=tuple(_noted(volume, plateau) for volume in local.volumes))
-        return _noted(local, plateau)
-    chosen: Preconditioner | Damped | None = None
-    if estimator == "importance" and measurable(engine, condition):
-        mean_loss = MeanLoss.of(model, x, y, loss, scaling=scaling, names=names)
-        chosen = _preconditioner(mean_loss, preconditioner, damping, second_moments, seed)
-    estimate = measure_rays(
-        engine,
-        condition,
-        measure=measure,
-        preconditioner=chosen,
-        num_directions=num_directions,
-        seed=seed,
-        coefficients=coefficients,
-        max_coefficient=max_coefficient,
-        tolerance=tolerance,
-        progress=progress,
-    )
-    return replace(estimate, verdict=f"{estimate.verdict}; {plateau}") if plateau else estimate
+        if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
+            raise ConfigError(
+                f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
+            )
+        engine.check(seed)
+        notes = "; ".join(filter(None, (*engine.notes, read, plateau_note(engine.loss, engine.y, condition))))
+        # the one place where measures part
+        if measure == "gaussian":
+            assert sigma is not None
+            how = Splitting(num_particles=num_particles, num_moves=num_moves, memory=memory_gib * 2**30)
+            settings = MassSettings(estimator, num_repeats, precision, how)
+            local = measure_local(engine, condition, sigma, seed, settings, progress)
+            if isinstance(local, VolumeProfile):
+                return replace(local, volumes=tuple(_noted(volume, notes) for volume in local.volumes))
+            return _noted(local, notes)
+        chosen: Preconditioner | Damped | None = None
+        if estimator == "importance" and measurable(engine, condition):
+            mean_loss = MeanLoss.of(host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis)
+            chosen = _preconditioner(mean_loss, preconditioner, damping, second_moments, seed)
+        estimate = measure_rays(
+            engine,
+            condition,
+            measure=measure,
+            preconditioner=chosen,
+            num_directions=num_directions,
+            seed=seed,
+            coefficients=coefficients,
+            max_coefficient=max_coefficient,
+            tolerance=tolerance,
+            progress=progress,
+        )
+    return replace(estimate, verdict=f"{estimate.verdict}; {notes}") if notes else estimate
 
 
-def _noted(volume: LocalVolume, text: str | None) -> LocalVolume:
-    """With one more thing that a reader must know."""
+def _noted(volume: LocalVolume, text: str) -> LocalVolume:
+    """Append a note."""
     return replace(volume, note="; ".join(filter(None, (volume.note, text)))) if text else volume
 
 

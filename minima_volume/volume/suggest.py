@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.layout import Run
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.given import prepare
 from minima_volume.perturbation.shards import make_engine
 from minima_volume.provenance import threads
+from minima_volume.samples import Samples, count
 from minima_volume.training import Trained, load_models_and_data
-from minima_volume.volume.arguments import check_samples, condition_of, on_device
+from minima_volume.volume.arguments import condition_of
 from minima_volume.volume.crossings import Condition
 from minima_volume.volume.mass import GaussianMass
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
@@ -55,8 +59,8 @@ class Suggestion:
 
 def suggest_sigma(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Samples | DataLoader[Any] | Dataset[Any],
+    y: Any = None,
     loss: str | PerSample = "cross_entropy",
     *,
     threshold: float | None = None,
@@ -64,6 +68,7 @@ def suggest_sigma(
     seed: int = 1,
     scaling: str = "filter",
     names: str | Sequence[str] = "weight_bias",
+    class_axis: int | None = None,
     memory_gib: float = 2.0,
 ) -> float:
     """The sigma at which `measure_volume` finds a log mass of about -1.5.
@@ -81,11 +86,13 @@ def suggest_sigma(
     True
     """
     condition = condition_of(threshold, accuracy_threshold)
-    check_samples(model, x, y)
-    model, x, y = on_device(model, x, y, None)
-    engine = LossEngine(model, x, y, loss, scaling=scaling, names=names, memory_gib=memory_gib)
-    engine.check(seed)
-    return fitting_sigma(engine, condition, len(x), seed)
+    host, x, y, _ = prepare(model, x, y, names, None)
+    with host.borrowed():
+        engine = LossEngine(
+            host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
+        )
+        engine.check(seed)
+        return fitting_sigma(engine, condition, count(x), seed)
 
 
 def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:

@@ -25,7 +25,7 @@ PLATEAU = (
 def trivial_loss(loss: str, targets: Tensor) -> float:
     """Loss of the trivial predictor: the constant output that is best for these targets.
 
-    Cross-entropy: the entropy of the class frequencies, -sum_k p_k log p_k. Binary cross-entropy: the same of the mean label.
+    Cross-entropy: the entropy of the class frequencies, -sum_k p_k log p_k. Binary cross-entropy: the same of the mean label of each output, averaged.
     Mean squared error: the mean over outputs of their variance; targets one-hot over K balanced classes have (1 - 1/K) / K.
 
     Args:
@@ -45,8 +45,8 @@ def trivial_loss(loss: str, targets: Tensor) -> float:
     if loss == "cross_entropy":
         return _entropy(targets.flatten().bincount().double() / targets.numel())
     if loss == "bce_with_logits":
-        share = targets.double().mean()
-        return _entropy(torch.stack([share, 1 - share]))
+        share = targets.double().reshape(len(targets), -1).mean(0)
+        return _entropy(torch.stack([share, 1 - share])) / len(share)
     if loss == "mse":
         return float(targets.double().var(dim=0, correction=0).mean())
     raise ConfigError(f"loss {loss!r} has no trivial predictor; allowed: cross_entropy, bce_with_logits, mse")

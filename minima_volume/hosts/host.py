@@ -1,0 +1,163 @@
+"""The module that perturbed models are run in: a copy of the user's model, or the model itself where a copy is not the same."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from minima_volume.errors import ConfigError
+from minima_volume.hosts.kept_state import KeptState, Place
+from minima_volume.samples import Samples, copied, run
+
+BUILT_HERE = "built_by_minima_volume"  # attribute of the package's own models
+
+
+@dataclass
+class Host:
+    """Where parameters are written and forward passes are run, each from the same state.
+
+    Attributes:
+        module: a copy, or with `own` the user's model, borrowed for the time of a measurement.
+        own: whether it is the user's model.
+        coupled: whether the outputs for a sample depend on the other samples of its batch; then a landscape is run in one piece.
+        kept: what passes write and is put back after each.
+        emptied: attributes that hold something of an earlier pass, and are emptied before each.
+        draws: whether passes draw random numbers (that do not change their outputs).
+        notes: what a reader of a result must know.
+    """
+
+    module: nn.Module
+    own: bool = False
+    coupled: bool = False
+    kept: KeptState | None = None
+    emptied: tuple[Place, ...] = ()
+    draws: bool = False
+    notes: tuple[str, ...] = ()
+    _depth: int = field(default=0, repr=False)
+
+    @classmethod
+    def copy_of(cls, model: nn.Module) -> Host:
+        """A copy in evaluation mode that was not compared with the model: for models that this package built."""
+        return cls(copy.deepcopy(model).requires_grad_(False).eval())
+
+    def parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
+        """The parameters to write to, in this order."""
+        have = dict(self.module.named_parameters())
+        return [have[name] for name in names]
+
+    @property
+    def class_axis(self) -> int | None:
+        """Which axis of its outputs counts classes, where the model declares it."""
+        axis = getattr(self.module, "class_axis", None)
+        return axis if isinstance(axis, int) else None
+
+    def run(self, x: Samples) -> Any:
+        """One forward pass that leaves the samples and everything that the module keeps as they were."""
+        if self.kept is None and not self.draws:
+            return run(self.module, copied(x))
+        with random_state_kept() if self.draws else contextlib.nullcontext():
+            if self.kept is None:
+                return run(self.module, copied(x))
+            self.kept.prepare()
+            for place in self.emptied:
+                assert place.empty is not None
+                place.empty()
+            try:
+                return run(self.module, copied(x))
+            finally:
+                self.kept.put_back()
+
+    @contextlib.contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """The time in which the user's own model is used; afterwards every bit of it is as before. Nothing happens to a copy."""
+        if not self.own or self._depth:
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+            return
+        with untouched(self.module):
+            self.module.eval()
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+
+
+@contextlib.contextmanager
+def untouched(module: nn.Module) -> Iterator[KeptState]:
+    """Put back parameters, their gradients and flags, modes, buffers and everything else that a module holds, whatever happens."""
+    kept = KeptState(module)
+    modes = [(part, part.training) for part in module.modules()]
+    parameters = [(p, p.detach().clone(), p.grad, p.requires_grad) for p in module.parameters()]
+
+    def restore() -> None:
+        for part, mode in modes:
+            if part.training != mode:
+                part.training = mode
+        with torch.no_grad():
+            for parameter, saved, grad, flag in parameters:
+                parameter.data.copy_(saved)
+                parameter.grad = grad
+                parameter.requires_grad_(flag)
+        kept.put_back()
+
+    with random_state_kept():
+        try:
+            yield kept
+        finally:
+            try:
+                restore()
+            except KeyboardInterrupt:  # a second Ctrl-C: first finish
+                restore()
+                raise
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leave the global random numbers of Python, NumPy and PyTorch as they were."""
+    before = random_states()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+        if len(before) > 3:
+            torch.cuda.set_rng_state_all(before[3])
+
+
+def random_states() -> tuple[Any, ...]:
+    """The states of all global generators."""
+    cuda = (torch.cuda.get_rng_state_all(),) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda  # noqa: NPY002
+
+
+def check_initialised(model: nn.Module) -> None:
+    """Refuse lazy modules that do not know their shapes yet.
+
+    Raises:
+        ConfigError: names them.
+    """
+    lazy = [name for name, tensor in model.named_parameters() if nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise ConfigError(
+            f"{type(model).__name__} has parameters without a shape ({', '.join(lazy)}): run the model once on a sample, "
+            "and train it, before it is measured"
+        )
+
+
+def runs_as_its_class(module: nn.Module) -> bool:
+    """Whether calling the module runs its class's forward and nothing else."""
+    hooks = module._forward_hooks or module._forward_pre_hooks
+    return not hooks and "forward" not in vars(module) and type(module).__call__ is nn.Module.__call__

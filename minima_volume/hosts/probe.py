@@ -1,0 +1,418 @@
+"""Is a user's model what a measurement takes it for: a function of its parameters and of each sample alone?
+
+Looked at before anything is measured, by a few forward passes over at most 256 samples of the user's own module, set to other
+parameters in place and put back to the bit. What can be run rightly is: a model whose copy is not the same is measured itself, one that
+mixes samples of a batch runs each landscape in one piece, and what a pass keeps is put back before the next. The rest is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from minima_volume.errors import ConfigError
+from minima_volume.hosts.host import (
+    BUILT_HERE,
+    Host,
+    check_initialised,
+    random_states,
+    runs_as_its_class,
+    untouched,
+)
+from minima_volume.hosts.kept_state import KeptState
+from minima_volume.losses import Fit, Loss, fit
+from minima_volume.samples import Samples, count, part, tensors
+
+SAMPLES = 256
+ROUNDING = 1e3  # differences of this many units in the last place of the largest output are rounding
+SHIFTS = (1.0, 0.1, 0.01)  # standard deviations that parameters are moved by; the first that leaves outputs finite
+CANDIDATES = 20
+
+
+def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.device | None = None) -> Host:
+    """Where perturbed versions of a user's model are run.
+
+    Args:
+        model: a trained model; it comes back unchanged, to the bit.
+        x: its samples, on its device.
+        names: of the parameters that will be perturbed.
+        device: where to measure; the model's own by default.
+
+    Raises:
+        ConfigError: the model's outputs are random, depend on what cannot be put back, or do not depend on these parameters; or its
+            copy on another device would not be the same.
+    """
+    check_initialised(model)
+    if built_here(model):
+        ours = Host.copy_of(model)
+        with torch.no_grad():
+            _first_pass(ours, part(x, 0, 1))
+        ours.module.to(device)
+        return ours
+    few = part(x, 0, min(count(x), SAMPLES))
+    with torch.no_grad(), untouched(model):
+        model.eval()
+        probe = _Probe(model, few, names)
+        found = probe.look()
+        host, reason = probe.copied(found, device)
+    if host is None:
+        if device is not None and device != next(model.parameters()).device:
+            raise ConfigError(
+                f"{type(model).__name__} cannot be measured on {device}: {reason}; move it there yourself with model.to({str(device)!r})"
+            )
+        host = Host(model, own=True)
+        # its state is that of now: in evaluation mode, with what this pass found kept
+        with untouched(model):
+            model.eval()
+            found.equip(host)
+        return host
+    return host
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, Findings] = WeakKeyDictionary()
+
+
+def evaluation_host(model: nn.Module, x: Samples) -> Host:
+    """The user's model itself, where it is run as it is: each pass from the same state. It is looked at when it is first seen.
+
+    Raises:
+        ConfigError: see `host_of`.
+    """
+    if built_here(model):
+        return Host(model)
+    if model not in _KNOWN:
+        with torch.no_grad(), untouched(model):
+            model.eval()
+            names = [name for name, _ in model.named_parameters()]
+            few = part(x, 0, min(count(x), SAMPLES))
+            _KNOWN[model] = _Probe(model, few, names).look(must_be_felt=False)
+    return _KNOWN[model].equip(Host(model))
+
+
+def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = None) -> Fit:
+    """A loss and targets, made to fit a model's outputs; see `losses.fit`.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    rows = min(2, count(x))
+    with torch.no_grad(), host.borrowed():
+        some = host.run(part(x, 0, rows))
+        fitted = fit(loss, some, rows, y, host.class_axis if class_axis is None else class_axis)
+        apart = fitted.apart or host.coupled or (not loss.batched and _loss_mixes(host, x, y, fitted.loss))
+    return replace(fitted, apart=apart)
+
+
+def _loss_mixes(host: Host, x: Samples, y: Any, loss: Loss) -> bool:
+    """Whether a user's loss of one sample depends on the others, as a contrastive one's does."""
+    samples = min(count(x), SAMPLES)
+    if samples < 2:
+        return False
+
+    def losses(start: int, stop: int) -> Tensor:
+        return loss.per_sample(host.run(part(x, start, stop)), part(y, start, stop))
+
+    pieces = torch.cat([losses(0, samples // 2), losses(samples // 2, samples)])
+    return not _close(pieces, losses(0, samples))
+
+
+def built_here(model: nn.Module) -> bool:
+    """Whether the package built the model, and nobody changed how it runs: then nothing needs to be looked at."""
+    return getattr(model, BUILT_HERE, False) is True and all(map(runs_as_its_class, model.modules()))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a probe found out about a model; see `Host` for what is done about it.
+
+    Attributes:
+        written: paths of what a pass leaves changed.
+        emptied: paths of what is emptied before each pass.
+        draws, coupled, notes: as of the host.
+    """
+
+    written: frozenset[str]
+    emptied: frozenset[str]
+    draws: bool
+    coupled: bool = False
+    notes: tuple[str, ...] = ()
+
+    def equip(self, host: Host) -> Host:
+        """Give a host what was found, in the places of its own module."""
+        host.coupled, host.draws, host.notes = self.coupled, self.draws, self.notes
+        if self.written or self.emptied:
+            state = KeptState(host.module)
+            host.emptied = tuple(p for p in state.places if p.path in self.emptied and p.empty is not None)
+            host.kept = state.only(self.written | self.emptied)
+        return host
+
+
+class _Probe:
+    """The passes of one probe, at the user's own module in evaluation mode."""
+
+    def __init__(self, model: nn.Module, x: Samples, names: Sequence[str]) -> None:
+        self.model, self.x, self.names = model, x, names
+        self.notes: list[str] = []
+
+    def look(self, must_be_felt: bool = True) -> Findings:
+        """Run the model twice, elsewhere and back, and in two pieces."""
+        state, before = KeptState(self.model), random_states()
+        first = _first_pass(Host(self.model), self.x)
+        draws = not _equal_states(before, random_states())
+        written = state.changed()
+        state.put_back()
+        found = Findings(frozenset(written), self._to_empty(), draws)
+        self.own = found.equip(Host(self.model))
+        if found.emptied:
+            self._say_if_emptying_matters(first, found.emptied)
+            first = self.own.run(self.x)
+        self._require_same(first, self._with_graph(), "gives other outputs for the same inputs and parameters")
+        self.moved = self._elsewhere()
+        self._require_same(
+            first, self.own.run(self.x), "gives other outputs after its parameters were moved and put back"
+        )
+        if must_be_felt:
+            self._require_felt(first)
+        return replace(found, coupled=self._mixes(first), notes=tuple(self.notes))
+
+    def copied(self, found: Findings, device: torch.device | None) -> tuple[Host | None, str]:
+        """A copy that computes what the model computes elsewhere, or None and why there is none."""
+        try:
+            host = Host.copy_of(self.model)
+        except Exception as error:  # whatever stops a user's module from being copied
+            return None, f"it cannot be copied ({' '.join(str(error).split())[:150]})"
+        found.equip(host)
+        parameters = host.parameters(self.names)
+        saved = [parameter.detach().clone() for parameter in parameters]
+        _write(parameters, self.there)
+        try:
+            same = _close(host.run(self.x), self.moved)
+        except Exception:  # a copy that does not run is none
+            same = False
+        _write(parameters, saved)
+        if not same:
+            return (
+                None,
+                "its copy still runs the original's parameters (a hook or a replaced forward refers to the original)",
+            )
+        if device is not None:
+            host.module.to(device)
+            found.equip(host)
+        return host, ""
+
+    def _to_empty(self) -> frozenset[str]:
+        """What the model keeps and fills again when it is empty: hidden states, caches of weights."""
+        state, few, found = KeptState(self.model), part(self.x, 0, min(2, count(self.x))), set()
+        for place in [p for p in state.places if p.empty is not None][:CANDIDATES]:
+            assert place.empty is not None
+            place.empty()
+            emptied = KeptState(self.model)
+            try:
+                Host(self.model).run(few)
+                if place.path in emptied.changed():
+                    found.add(place.path)
+            except Exception:  # it cannot do without: a constant
+                pass
+            state.put_back()
+        return frozenset(found)
+
+    def _say_if_emptying_matters(self, first: Any, emptied: frozenset[str]) -> None:
+        if not _close(first, self.own.run(self.x)):
+            self.notes.append(
+                f"{', '.join(sorted(emptied))} of an earlier pass was not used: it is emptied before each pass"
+            )
+
+    def _with_graph(self) -> Any:
+        """A pass again, and which parameters it depends on."""
+        parameters = self.own.parameters(self.names)
+        flags = [parameter.requires_grad for parameter in parameters]
+        torch.rand(1)  # a model that draws must not be lucky
+        self.unused: list[str] = []
+        try:
+            with torch.enable_grad():
+                for parameter in parameters:
+                    parameter.requires_grad_(True)
+                outputs = self.own.run(self.x)
+                sums = [tensor.sum() for tensor in tensors(_plain(outputs)) if tensor.requires_grad]
+                total = sum(sums)
+                if isinstance(total, Tensor):
+                    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+                    self.unused = [name for name, g in zip(self.names, gradients, strict=True) if g is None]
+                else:
+                    self.unused = list(self.names)
+        except RuntimeError:  # no derivative: nothing is known, and nothing is claimed
+            outputs, self.unused = self.own.run(self.x), []
+        finally:
+            for parameter, flag in zip(parameters, flags, strict=True):
+                parameter.requires_grad_(flag)
+        return outputs
+
+    def _elsewhere(self) -> Any:
+        """Outputs with every parameter moved."""
+        parameters = self.own.parameters(self.names)
+        here = [parameter.detach().clone() for parameter in parameters]
+        generator = torch.Generator().manual_seed(0)
+        steps = []
+        for tensor in here:
+            size = float(tensor.double().std()) if tensor.numel() > 1 else abs(float(tensor))
+            step = torch.randn(tensor.shape, generator=generator, dtype=torch.float32, device="cpu")
+            steps.append(step.to(tensor.device, tensor.dtype) * (size or 0.1))
+        for shift in SHIFTS:
+            self.there = [tensor + shift * step for tensor, step in zip(here, steps, strict=True)]
+            _write(parameters, self.there)
+            try:
+                outputs = self.own.run(self.x)
+            finally:
+                _write(parameters, here)
+            if all(bool(tensor.isfinite().all()) for tensor in tensors(_plain(outputs))):
+                break
+        return outputs
+
+    def _require_felt(self, first: Any) -> None:
+        if set(self.unused) == set(self.names) and _identical(first, self.moved):
+            raise ConfigError(
+                f"none of the perturbed parameters of {type(self.model).__name__} ({', '.join(self.names[:3])}"
+                f"{', ...' if len(self.names) > 3 else ''}) takes part in its forward pass: nothing would be measured. Choose others "
+                "with names, or clear what the model keeps of its weights"
+            )
+        numbers = {name: tensor.numel() for name, tensor in self.model.named_parameters()}
+        if self.unused and not _identical(first, self.moved) and len(self.unused) < len(self.names):
+            some = sum(numbers[name] for name in self.unused)
+            shown = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
+            total = sum(numbers[name] for name in self.names)
+            self.notes.append(f"{some:,} of the {total:,} perturbed entries take no part in the forward pass: {shown}")
+
+    def _mixes(self, first: Any) -> bool:
+        """Whether two halves of the batch give other outputs than the whole."""
+        samples = count(self.x)
+        if samples < 2:
+            return False
+        half = samples // 2
+        try:
+            pieces = [self.own.run(part(self.x, start, stop)) for start, stop in ((0, half), (half, samples))]
+        except Exception:  # it takes whole batches only
+            return True
+        whole = tensors(_plain(first))
+        found = [tensors(_plain(piece)) for piece in pieces]
+        if not all(len(piece) == len(whole) for piece in found):
+            return True
+        for i, tensor in enumerate(whole):
+            parts = [piece[i] for piece in found]
+            if tensor.ndim == 0 or len(tensor) != samples:
+                continue  # one number of the whole batch: what it means is the loss's business
+            parts = [p.reshape(1) if p.ndim == 0 else p for p in parts]
+            if sum(len(p) for p in parts) != samples or not _close(torch.cat(parts), tensor):
+                return True
+        return False
+
+    def _require_same(self, first: Any, again: Any, fault: str) -> None:
+        if _close(first, again):
+            return
+        raise ConfigError(
+            f"{self._culprit()} {fault}: a volume needs a model whose outputs depend on its parameters and inputs alone. "
+            "Switch the randomness off, or clear what the module keeps"
+        )
+
+    def _culprit(self) -> str:
+        """The innermost module whose outputs differ between two passes."""
+        names = {id(module): name for name, module in self.model.named_modules()}
+        passes: list[list[tuple[nn.Module, Any]]] = []
+        for _ in range(2):
+            torch.rand(1)
+            calls: list[tuple[nn.Module, Any]] = []
+            handle = register_module_forward_hook(
+                lambda module, inputs, outputs, calls=calls: calls.append((module, copy.deepcopy(_detached(outputs))))
+            )
+            try:
+                self.own.run(self.x)
+            finally:
+                handle.remove()
+            passes.append(calls)
+        for (module, first), (_, second) in zip(*passes, strict=False):
+            if not _close(first, second):
+                where = names.get(id(module), "")
+                return f"module {where!r} ({type(module).__name__})" if where else f"model {type(module).__name__}"
+        return f"model {type(self.model).__name__}"
+
+
+def _first_pass(host: Host, x: Samples) -> Any:
+    try:
+        return host.run(x)
+    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+        model = host.module
+        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*model.named_parameters()][:2])
+        shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors(x))
+        types = ", ".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors(x)))
+        raise ConfigError(
+            f"{type(model).__name__} cannot take samples of shape {shapes} and type {types} (its first parameters are {weights}): "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+
+
+def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.data.copy_(value)
+
+
+def _plain(outputs: Any) -> Any:
+    """Tensors, tuples and dictionaries; a dataclass as the dictionary of its fields, a list as a tuple."""
+    if isinstance(outputs, Tensor | Mapping):
+        return outputs
+    if isinstance(outputs, tuple | list):
+        return tuple(_plain(item) for item in outputs)
+    return dict(vars(outputs)) if hasattr(outputs, "__dict__") else outputs
+
+
+def _detached(outputs: Any) -> list[Tensor]:
+    return [tensor.detach() for tensor in tensors(_plain(outputs))]
+
+
+def _close(first: Any, second: Any) -> bool:
+    """Equal but for rounding."""
+    pairs = _pairs(first, second)
+    if pairs is None:
+        return False
+    for a, b in pairs:
+        if not a.is_floating_point():
+            if not torch.equal(a, b):
+                return False
+            continue
+        scale = float(a.nan_to_num(0, 0, 0).abs().max()) if a.numel() else 0.0
+        if not torch.allclose(a, b, rtol=0, atol=ROUNDING * torch.finfo(a.dtype).eps * scale, equal_nan=True):
+            return False
+    return True
+
+
+def _identical(first: Any, second: Any) -> bool:
+    pairs = _pairs(first, second)
+    return pairs is not None and all(torch.equal(a, b) for a, b in pairs)
+
+
+def _pairs(first: Any, second: Any) -> list[tuple[Tensor, Tensor]] | None:
+    """Corresponding tensors of two outputs; None where these are of another shape."""
+    a, b = (_detached(outputs) for outputs in (first, second))
+    if [tensor.shape for tensor in a] != [tensor.shape for tensor in b]:
+        return None
+    return list(zip(a, b, strict=True))
+
+
+def _equal_states(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    """Whether nothing was drawn in between."""
+    same_numpy = all(_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
+    same_torch = all(_equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
+    return first[0] == second[0] and same_numpy and same_torch
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, list):
+        return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    return bool((a == b).all()) if hasattr(a, "all") else bool(a == b)
