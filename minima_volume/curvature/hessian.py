@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import Host
@@ -17,6 +20,7 @@ from minima_volume.hosts.probe import fit_to, host_of
 from minima_volume.losses import Loss, PerSample, get_loss
 from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.samples import Samples, count, part, tensors
+from minima_volume.seeding import generator
 
 # what one tile's graph may take; a constant, so that tiles (and the last digits) depend on the model and data alone
 TILE_BYTES = 2**28
@@ -156,12 +160,32 @@ class MeanLoss:
         on either side; a function of one's own that is marked `once_differentiable` passes for constant, which torch does not tell.
 
         Raises:
-            ConfigError: the loss or a layer has no second derivative.
+            ConfigError: the loss or a layer has no second derivative, or a wrong one.
         """
+        if not self._symmetric:
+            raise ConfigError(
+                f"no Hessian: the second derivatives of {type(self.host.module).__name__} are not symmetric, so a layer (or loss "
+                f"{self.loss.name!r}) has a wrong backward pass for its gradient"
+            )
+        return self._product(vectors, z)
+
+    @cached_property
+    def _symmetric(self) -> bool:
+        """Whether u'Hv = v'Hu for two random vectors, which a wrong second derivative breaks."""
+        random = generator(0, "symmetry")
+        vectors = torch.randn(2, self.num_entries, generator=random, dtype=torch.float32, device="cpu").to(self.zeros())
+        products = self._product(vectors, None).double()
+        one, other = float(vectors[0].double() @ products[1]), float(vectors[1].double() @ products[0])
+        size = float(vectors.double().norm(dim=1).max() * products.norm(dim=1).max())
+        if not math.isfinite(size):
+            return True  # said elsewhere
+        return abs(one - other) <= 0.1 * max(abs(one), abs(other)) + 1e-4 * size
+
+    def _product(self, vectors: Tensor, z: Tensor | None) -> Tensor:
         rows = [self._split(row) for row in vectors.reshape(-1, self.num_entries)]
         products = [[torch.zeros_like(tensor) for tensor in self.directions.minimum] for _ in rows]
         # fused attention kernels have no second derivative
-        with self.at(z) as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with self.at(z) as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _PlainWeightNorm():
             for x, y in self._tiles():
                 first = self._first(self._losses(x, y), parameters, graph=True)
                 curved = [i for i, part in enumerate(first) if part.requires_grad]
@@ -220,6 +244,19 @@ class MeanLoss:
         """The derivative with respect to z from that with respect to theta."""
         scaled = zip(parts, self.directions.factors, strict=True)
         return torch.cat([(part.detach() * factor).reshape(-1) for part, factor in scaled])
+
+
+class _PlainWeightNorm(TorchFunctionMode):
+    """Weight normalisation by elementary operations: the gradient of torch's fused one has a wrong derivative (torch 2.15)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 def _tile(mean_loss: MeanLoss) -> int:
