@@ -167,7 +167,8 @@ def train(
     for _ in range(steps):
         reset(model)
         optimizer.zero_grad()
-        outputs = model(*x) if isinstance(x, tuple) else model(**x) if isinstance(x, dict) else model(x)
+        given = copy.deepcopy(x)
+        outputs = model(*given) if isinstance(x, tuple) else model(**given) if isinstance(x, dict) else model(given)
         plain(outputs, copy.deepcopy(y)).backward()
         optimizer.step()
     reset(model)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,7 +18,6 @@ from minima_volume.hosts.probe import fit_to, host_of
 from minima_volume.losses import Loss, PerSample, get_loss
 from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.samples import Samples, count, part, tensors
-from minima_volume.seeding import generator
 
 # what one tile's graph may take; a constant, so that tiles (and the last digits) depend on the model and data alone
 TILE_BYTES = 2**28
@@ -160,28 +157,8 @@ class MeanLoss:
         on either side; a function of one's own that is marked `once_differentiable` passes for constant, which torch does not tell.
 
         Raises:
-            ConfigError: the loss or a layer has no second derivative, or a wrong one.
+            ConfigError: the loss or a layer has no second derivative.
         """
-        if not self._symmetric:
-            raise ConfigError(
-                f"no Hessian: the second derivatives of {type(self.host.module).__name__} are not symmetric, so a layer (or loss "
-                f"{self.loss.name!r}) has a wrong backward pass for its gradient"
-            )
-        return self._product(vectors, z)
-
-    @cached_property
-    def _symmetric(self) -> bool:
-        """Whether u'Hv = v'Hu for two random vectors, which a wrong second derivative breaks."""
-        random = generator(0, "symmetry")
-        vectors = torch.randn(2, self.num_entries, generator=random, dtype=torch.float32, device="cpu").to(self.zeros())
-        products = self._product(vectors, None).double()
-        one, other = float(vectors[0].double() @ products[1]), float(vectors[1].double() @ products[0])
-        size = float(vectors.double().norm(dim=1).max() * products.norm(dim=1).max())
-        if not math.isfinite(size):
-            return True  # said elsewhere
-        return abs(one - other) <= 0.1 * max(abs(one), abs(other)) + 1e-4 * size
-
-    def _product(self, vectors: Tensor, z: Tensor | None) -> Tensor:
         rows = [self._split(row) for row in vectors.reshape(-1, self.num_entries)]
         products = [[torch.zeros_like(tensor) for tensor in self.directions.minimum] for _ in rows]
         # fused attention kernels have no second derivative

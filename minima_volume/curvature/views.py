@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from minima_volume.curvature.derivatives import derivative_fault
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
@@ -142,8 +143,12 @@ def _views(
     if not math.isfinite(start):
         raise ConfigError(f"the loss at the minimum is {start:g}; it must be finite")
     notes: dict[str, str] = {}
+    fault = derivative_fault(mean_loss)
 
     def attempt(name: str, measure: Callable[[], Any]) -> Any:
+        if fault is not None:
+            notes[name] = fault
+            return None
         try:
             return measure()
         except ConfigError as error:

@@ -8,11 +8,13 @@ mixes samples of a batch runs each landscape in one piece, and what a pass keeps
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
@@ -76,6 +78,7 @@ def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.de
     return host
 
 
+NOTHING = KeptState(nn.Module()).only(())  # puts nothing back
 _KNOWN: WeakKeyDictionary[nn.Module, Findings] = WeakKeyDictionary()
 
 
@@ -189,20 +192,27 @@ class _Probe:
         except Exception as error:  # whatever stops a user's module from being copied
             return None, f"it cannot be copied ({' '.join(str(error).split())[:150]})"
         found.equip(host)
-        parameters = host.parameters(self.names)
+        parameters, state = host.parameters(self.names), KeptState(host.module)
         saved = [parameter.detach().clone() for parameter in parameters]
         _write(parameters, self.there)
         try:
-            same = _close(host.run(self.x), self.moved)
+            same = _close(
+                Host(host.module, emptied=host.emptied, kept=NOTHING, draws=found.draws).run(self.x), self.moved
+            )
         except Exception:  # a copy that does not run is none
             same = False
+        # what hangs on functions is shared with the original, what hangs on modules is not: two places may have been one
+        written = frozenset(state.changed())
+        state.put_back()
         _write(parameters, saved)
+        found = replace(found, written=found.written | written)
+        found.equip(host)
         if not same:
             return (
                 None,
                 "its copy still runs the original's parameters (a hook or a replaced forward refers to the original)",
             )
-        if device is not None:
+        if device is not None and device != next(self.model.parameters()).device:
             host.module.to(device)
             found.equip(host)
         return host, ""
@@ -233,7 +243,7 @@ class _Probe:
         """A pass again, and which parameters it depends on."""
         parameters = self.own.parameters(self.names)
         flags = [parameter.requires_grad for parameter in parameters]
-        torch.rand(1)  # a model that draws must not be lucky
+        _draw_something()
         self.unused: list[str] = []
         try:
             with torch.enable_grad():
@@ -282,12 +292,21 @@ class _Probe:
                 f"{', ...' if len(self.names) > 3 else ''}) takes part in its forward pass: nothing would be measured. Choose others "
                 "with names, or clear what the model keeps of its weights"
             )
-        numbers = {name: tensor.numel() for name, tensor in self.model.named_parameters()}
-        if self.unused and not _identical(first, self.moved) and len(self.unused) < len(self.names):
-            some = sum(numbers[name] for name in self.unused)
+        if self.unused and len(self.unused) < len(self.names) and not self._feels(self.unused, first):
+            numbers = {name: tensor.numel() for name, tensor in self.model.named_parameters()}
+            some, total = (sum(numbers[name] for name in names) for names in (self.unused, self.names))
             shown = ", ".join(self.unused[:3]) + (", ..." if len(self.unused) > 3 else "")
-            total = sum(numbers[name] for name in self.names)
             self.notes.append(f"{some:,} of the {total:,} perturbed entries take no part in the forward pass: {shown}")
+
+    def _feels(self, names: Sequence[str], first: Any) -> bool:
+        """Whether outputs change with these parameters, by steps where not by derivatives."""
+        parameters = self.own.parameters(names)
+        here = [parameter.detach().clone() for parameter in parameters]
+        _write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
+        try:
+            return not _identical(first, self.own.run(self.x))
+        finally:
+            _write(parameters, here)
 
     def _mixes(self, first: Any) -> bool:
         """Whether two halves of the batch give other outputs than the whole."""
@@ -325,7 +344,7 @@ class _Probe:
         names = {id(module): name for name, module in self.model.named_modules()}
         passes: list[list[tuple[nn.Module, Any]]] = []
         for _ in range(2):
-            torch.rand(1)
+            _draw_something()
             calls: list[tuple[nn.Module, Any]] = []
             handle = register_module_forward_hook(
                 lambda module, inputs, outputs, calls=calls: calls.append((module, copy.deepcopy(_detached(outputs))))
@@ -354,6 +373,13 @@ def _first_pass(host: Host, x: Samples) -> Any:
             f"{type(model).__name__} cannot take samples of shape {shapes} and type {types} (its first parameters are {weights}): "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def _draw_something() -> None:
+    """Move every global generator on, so that a model that draws random numbers gets others."""
+    random.random()
+    np.random.random()  # noqa: NPY002
+    torch.rand(1)
 
 
 def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
