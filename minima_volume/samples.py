@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from minima_volume.errors import ConfigError
+from minima_volume.seeding import random_state_kept
 
 Samples = Tensor | tuple[Any, ...] | Mapping[str, Any]
 BATCH = 256  # samples of a Dataset that are read together
@@ -120,7 +121,8 @@ def from_loader(source: DataLoader[Any] | Dataset[Any]) -> tuple[Samples, Any]:
     )
     if every and loader.batch_size is not None and not loader.drop_last:
         loader = _loader(loader.dataset, loader.collate_fn, loader.batch_size)
-    batches = list(loader)
+    with random_state_kept():
+        batches = list(loader)
     if not batches:
         raise ConfigError(f"{type(source).__name__} gives no samples")
     for batch in batches:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,3 +21,23 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     """
     words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leave the global random numbers of Python, NumPy and PyTorch as they were."""
+    before = random_states()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        torch.set_rng_state(before[2])
+        if len(before) > 3:
+            torch.cuda.set_rng_state_all(before[3])
+
+
+def random_states() -> tuple[Any, ...]:
+    """The states of all global generators."""
+    cuda = (torch.cuda.get_rng_state_all(),) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda  # noqa: NPY002

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.kept_state import KeptState, Place
 from minima_volume.samples import Samples, copied, run
+from minima_volume.seeding import random_state_kept
 
 BUILT_HERE = "built_by_minima_volume"  # attribute of the package's own models
 
@@ -121,26 +120,6 @@ def untouched(module: nn.Module) -> Iterator[KeptState]:
             except KeyboardInterrupt:  # a second Ctrl-C: first finish
                 restore()
                 raise
-
-
-@contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Leave the global random numbers of Python, NumPy and PyTorch as they were."""
-    before = random_states()
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
-        torch.set_rng_state(before[2])
-        if len(before) > 3:
-            torch.cuda.set_rng_state_all(before[3])
-
-
-def random_states() -> tuple[Any, ...]:
-    """The states of all global generators."""
-    cuda = (torch.cuda.get_rng_state_all(),) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda  # noqa: NPY002
 
 
 def check_initialised(model: nn.Module) -> None:

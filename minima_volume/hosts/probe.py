@@ -24,13 +24,13 @@ from minima_volume.hosts.host import (
     BUILT_HERE,
     Host,
     check_initialised,
-    random_states,
     runs_as_its_class,
     untouched,
 )
 from minima_volume.hosts.kept_state import KeptState
 from minima_volume.losses import Fit, Loss, fit
 from minima_volume.samples import Samples, count, part, tensors
+from minima_volume.seeding import random_states
 
 SAMPLES = 256
 ROUNDING = 1e3  # differences of this many units in the last place of the largest output are rounding
