@@ -1,7 +1,8 @@
-"""Small CIFAR-10 and SVHN files in the original formats, made of random pictures that a model can tell apart."""
+"""Small files of MNIST, CIFAR-10 and SVHN in the original formats; those in colour show pictures that a model can tell apart."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import pickle
 from pathlib import Path
@@ -43,3 +44,21 @@ def write_svhn(root: Path, train: int = 200, test: int = 50) -> dict[str, str]:
         content = {"X": x.transpose(2, 3, 1, 0), "y": np.where(y == 0, 10, y).astype(np.uint8)[:, None]}
         scipy.io.savemat(folder / f"{name}_32x32.mat", content)
     return {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def write_idx(raw: Path, pack: bool = False) -> None:
+    """A tiny MNIST (or Fashion-MNIST), 30 and 8 images of rising bytes: the four IDX files, or their .gz."""
+    raw.mkdir(parents=True)
+    for split, count in (("train", 30), ("t10k", 8)):
+        images = np.arange(count * 784, dtype=np.int64).reshape(count, 28, 28) % 256
+        head = np.array([0x00000803, count, 28, 28], ">i4").tobytes()
+        files = {
+            f"{split}-images-idx3-ubyte": head + images.astype(np.uint8).tobytes(),
+            f"{split}-labels-idx1-ubyte": np.array([0x00000801, count], ">i4").tobytes()
+            + bytes(i % 10 for i in range(count)),
+        }
+        for name, content in files.items():
+            if pack:
+                (raw / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (raw / name).write_bytes(content)

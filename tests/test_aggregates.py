@@ -138,6 +138,9 @@ def test_orders_and_ranks(collected):
     assert rank_table(rows, "log_volume")["mean"].tolist() == pytest.approx([4 / 3, 5 / 3, 3])
     by_loss = [scipy.stats.spearmanr(r["log_volume"], r["test_loss"]).statistic for _, r in rows.groupby("run")]
     assert star["spearman_loss"].tolist() == pytest.approx(by_loss)
+    # the test loss falls with the data in every seed: where the largest two change places, one pair of neighbours disagrees
+    for name in ("violations", "discordant_pairs"):
+        assert orders[name].tolist() == [0] * 3 and star[name].tolist() == [0, 1, 0]
 
 
 def test_orders_with_ties_and_unknown_values(collected):
@@ -149,6 +152,12 @@ def test_orders_with_ties_and_unknown_values(collected):
     rows["log_mass"] = [2.0, math.nan, math.nan]
     order = order_table(rows, "log_mass").iloc[0]
     assert order["minima"] == 1 and math.isnan(order["spearman_data"]) and order["exact"] is None
+    assert order["violations"] is pd.NA and order["discordant_pairs"] is pd.NA
+    rows["log_mass"] = [2.0, 1.0, 3.0]  # test losses fall: 3 (smallest loss), 2, 1: one step up, two pairs
+    for losses, counts in (([3.0, 2.0, 1.0], (1, 2)), ([1.0, 1.0, 1.0], (0, 0)), ([2.0, math.nan, 1.0], (1, 1))):
+        rows["test_loss"] = losses
+        order = order_table(rows, "log_mass").iloc[0]
+        assert (order["violations"], order["discordant_pairs"]) == counts
 
 
 def test_differences_within_seeds_have_no_seed_in_them(collected):

@@ -13,7 +13,7 @@ from minima_volume.models.build import build_model
 from minima_volume.perturbation.sweep_files import ARRAYS, STATE_DICT, Sweep, write_sweep
 
 MNIST = Path(__file__).parent.parent / "experiments" / "MNIST" / "low_data" / "base" / "config.yaml"
-SWEEPS_MB, MODELS_MB = 26, 12  # what docs/scaling.md states
+SWEEPS_MB, MODELS_MB, SAMPLES_MB = 26, 12, 56  # what docs/scaling.md states
 SLACK = 20_000  # bytes of a file besides its arrays
 
 
@@ -44,6 +44,8 @@ def test_mnist_at_500_directions(tmp_path):
     assert 0.85 * bytes_of_sweep(directions, grid, weights) < size < bytes_of_sweep(directions, grid, weights)
     assert pairs * size < SWEEPS_MB * 1e6
     assert len(config.minima) * bytes_of_model(weights, config.training.epochs) < MODELS_MB * 1e6
+    assert config.data.store == "full" and config.data.base_size + config.data.levels[-1] == 60_000
+    assert (SAMPLES_MB - 1) * 1e6 < (60_000 + 10_000) * (28 * 28 + 8) + SLACK < SAMPLES_MB * 1e6
 
 
 def test_files_of_a_finished_run(digits_run):
@@ -69,4 +71,5 @@ def test_files_of_a_finished_run(digits_run):
 def test_the_documents_say_so():
     """docs/scaling.md states the numbers that are tested here."""
     text = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
-    assert f"takes at most {SWEEPS_MB} MB in sweeps and {MODELS_MB} MB in models" in " ".join(text.split())
+    stated = f"takes at most {SWEEPS_MB} MB in sweeps and {MODELS_MB} MB in models, {SAMPLES_MB} MB in samples"
+    assert stated in " ".join(text.split())

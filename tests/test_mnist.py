@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 import torchvision
 from helpers import make_run, tree
+from original_files import write_idx
 
 import minima_volume as mv
 from minima_volume.data import SOURCES
 from minima_volume.data.mnist import FILES
 from minima_volume.data.root import data_root
 from minima_volume.errors import DataError
+from minima_volume.files import read_pt
 
 
 def test_missing_data_without_network_says_what_to_do(tmp_path, monkeypatch, cli):
@@ -57,24 +55,6 @@ def test_any_failed_download_is_one_line(error, tmp_path, monkeypatch):
     assert (" ".join(str(error).split()) or "RuntimeError") in str(failure.value)
 
 
-def write_idx(raw: Path, pack: bool) -> None:
-    """A tiny MNIST in the original format."""
-    raw.mkdir(parents=True)
-    for split, count in (("train", 30), ("t10k", 8)):
-        images = np.arange(count * 784, dtype=np.int64).reshape(count, 28, 28) % 256
-        head = np.array([0x00000803, count, 28, 28], ">i4").tobytes()
-        files = {
-            f"{split}-images-idx3-ubyte": head + images.astype(np.uint8).tobytes(),
-            f"{split}-labels-idx1-ubyte": np.array([0x00000801, count], ">i4").tobytes()
-            + bytes(i % 10 for i in range(count)),
-        }
-        for name, content in files.items():
-            if pack:
-                (raw / f"{name}.gz").write_bytes(gzip.compress(content))
-            else:
-                (raw / name).write_bytes(content)
-
-
 @pytest.mark.parametrize("pack", [False, True])
 def test_files_placed_by_hand_are_read(pack, tmp_path, monkeypatch):
     """The four IDX files, or their .gz, and no network."""
@@ -105,7 +85,6 @@ def test_real_mnist_trains_and_is_swept(tmp_path):
         pytest.skip(f"real MNIST is not in {raw}; `make data` places it")
     options = {
         "data.source": "mnist",
-        "data.store": "indices",
         "data.base_size": 60,
         "data.levels": [0, 60],
         "perturbation.num_directions": 4,
@@ -117,7 +96,8 @@ def test_real_mnist_trains_and_is_swept(tmp_path):
     trained = mv.load_models_and_data(run)
     assert len(trained.dataset.x_test) == 10_000 and trained.dataset.x_base_train.shape == (60, 1, 28, 28)
     pool = SOURCES["mnist"](0, 0)
-    assert len(pool.x_train) == 60_000
+    assert len(pool.x_train) == 60_000 and read_pt(run.dataset_file)["x_test"].dtype == torch.uint8
+    assert torch.equal(pool.x_test, trained.dataset.x_test)
     assert pool.x_train.mean().item() == pytest.approx(0, abs=2e-3) and pool.x_train.std().item() == pytest.approx(
         1, abs=2e-3
     )

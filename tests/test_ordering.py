@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from minima_volume.volume.ordering import (
 
 VALUES = st.lists(st.one_of(st.none(), st.integers(-4, 4).map(float)), max_size=9)
 PAIRS = st.lists(
-    st.tuples(st.one_of(st.none(), st.integers(-3, 3).map(float)), st.integers(0, 5).map(float)), max_size=9
+    st.tuples(st.one_of(st.none(), st.integers(-3, 3).map(float)), st.one_of(st.none(), st.integers(0, 5).map(float))),
+    max_size=9,
 )
 
 
@@ -89,38 +91,68 @@ def test_native_is_largest(landscape: int, volumes: list[float | None], expected
 
 @given(PAIRS)
 @settings(max_examples=200, deadline=None)
-def test_discordant_pairs_by_brute_force(pairs: list[tuple[float | None, float]]):
-    """Pairs where the strictly larger volume has the strictly larger test loss; ties and unknown volumes do not count."""
+def test_discordant_pairs_by_brute_force(pairs: list[tuple[float | None, float | None]]):
+    """Pairs where the strictly larger volume has the strictly smaller test loss; ties and what is unknown do not count."""
     volumes, losses = [v for v, _ in pairs], [t for _, t in pairs]
-    expected = sum(
-        v is not None and w is not None and v > w and a > b for (v, a), (w, b) in itertools.permutations(pairs, 2)
-    )
+    expected = sum(None not in (v, a, w, b) and v > w and a < b for (v, a), (w, b) in itertools.permutations(pairs, 2))
     assert discordant_pairs(volumes, losses) == expected
+
+
+@given(PAIRS, st.randoms())
+@settings(max_examples=200, deadline=None)
+def test_violations_by_brute_force(pairs: list[tuple[float | None, float | None]], random: Random):
+    """From one volume to the next smaller one, whether some test loss is larger: all of a tie's minima are its neighbours.
+
+    In whatever order the minima are listed; there is one exactly where there is a discordant pair.
+    """
+    volumes, losses = [v for v, _ in pairs], [t for _, t in pairs]
+    of = {v: [t for w, t in pairs if w == v and t is not None] for v in volumes if v is not None}
+    groups = [of[v] for v in sorted(of, reverse=True) if of[v]]
+    found = ordering_violations(volumes, losses)
+    assert found == sum(max(smaller) > min(larger) for larger, smaller in itertools.pairwise(groups))
+    assert (found > 0) == (discordant_pairs(volumes, losses) > 0)
+    shuffled = random.sample(pairs, len(pairs))
+    assert found == ordering_violations([v for v, _ in shuffled], [t for _, t in shuffled])
 
 
 @given(st.permutations(range(7)), st.permutations(range(7)))
 @settings(max_examples=100, deadline=None)
-def test_violations_are_adjacent_decreases(volumes: list[int], losses: list[int]):
-    """Sorted by volume, descending, the number of descents of the test loss, in whatever order the minima are listed."""
-    by_rank = [losses[volumes.index(v)] for v in range(6, -1, -1)]
-    expected = sum(by_rank[i + 1] < by_rank[i] for i in range(6))
-    assert ordering_violations([float(v) for v in volumes], [float(t) for t in losses]) == expected
+def test_violations_are_disagreements_of_the_rank_lists(volumes: list[int], losses: list[int]):
+    """By the ranks of results.json alone: neighbours in volume whose test losses have the other order; all pairs for the other key."""
+    place = dict(zip(ranks(volumes), ranks(losses), strict=True))
+    neighbours = [(place[r], place[r + 1]) for r in range(1, 7)]
+    everyone = [(place[r], place[q]) for r, q in itertools.combinations(range(1, 8), 2)]
+    assert ordering_violations(volumes, losses) == sum(a > b for a, b in neighbours)
+    assert discordant_pairs(volumes, losses) == sum(a > b for a, b in everyone)
 
 
-def test_violations_and_discordant_pairs_tell_apart():
-    """One large descent is one violation but many discordant pairs; the published claim (larger volume, larger loss) is all of them."""
-    volumes = [4.0, 3.0, 2.0, 1.0]
-    assert (ordering_violations(volumes, [4, 1, 2, 3]), discordant_pairs(volumes, [4, 1, 2, 3])) == (1, 3)
-    assert (ordering_violations(volumes, [4, 3, 2, 1]), discordant_pairs(volumes, [4, 3, 2, 1])) == (3, 6)
-    assert (ordering_violations(volumes, [1, 2, 3, 4]), discordant_pairs(volumes, [1, 2, 3, 4])) == (0, 0)
-    assert (ordering_violations([None, 1.0], [1, 2]), discordant_pairs([], [])) == (0, 0)
+@pytest.mark.parametrize(
+    ("volumes", "losses", "violations", "discordant"),
+    [
+        ([4.0, 3.0, 2.0, 1.0], [4, 3, 2, 1], 0, 0),  # the rank lists agree
+        ([1.0, 2.0, 3.0, 4.0], [1, 2, 3, 4], 0, 0),
+        ([4.0, 3.0, 2.0, 1.0], [1, 2, 3, 4], 3, 6),  # reversed
+        ([4.0, 3.0, 2.0, 1.0], [1, 4, 3, 2], 1, 3),  # one small step up, and one large one
+        ([4.0, 3.0, 2.0, 1.0], [3, 4, 1, 2], 2, 2),
+        ([3.0, 3.0, 1.0], [1, 2, 0], 0, 0),  # equal volumes have no order
+        ([3.0, 3.0, 1.0], [2, 1, 1.5], 1, 1),
+        ([3.0, 2.0, 1.0], [1, 1, 1], 0, 0),  # equal test losses neither
+        ([3.0, None, 1.0], [1, 9, 2], 1, 1),
+        ([3.0, 2.0, 1.0], [1, None, 2], 1, 1),
+        ([None, 1.0], [1, 2], 0, 0),
+        ([], [], 0, 0),
+    ],
+)
+def test_violations_and_discordant_pairs(volumes: list, losses: list, violations: int, discordant: int):
+    """The seeds' words: how often the order of volume disagrees with that of test loss, both descending."""
+    assert (ordering_violations(volumes, losses), discordant_pairs(volumes, losses)) == (violations, discordant)
 
 
 @given(PAIRS)
 @settings(max_examples=100, deadline=None)
-def test_spearman(pairs: list[tuple[float | None, float]]):
+def test_spearman(pairs: list[tuple[float | None, float | None]]):
     """scipy's on the known pairs, None where either side is constant."""
-    known = [(v, t) for v, t in pairs if v is not None]
+    known = [(v, t) for v, t in pairs if v is not None and t is not None]
     got = spearman([v for v, _ in pairs], [t for _, t in pairs])
     if len({v for v, _ in known}) < 2 or len({t for _, t in known}) < 2:
         assert got is None

@@ -10,7 +10,7 @@ import pandas as pd
 
 from minima_volume.analysis.quantities import kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
-from minima_volume.volume.ordering import discordant_pairs, ordering_violations
+from minima_volume.volume.result_keys import disagreement_keys
 
 
 def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
@@ -65,8 +65,8 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     Returns:
         Columns `run`; `minima` with a known volume; `spearman_data`: Spearman's rho of volume and x (-1: more data, smaller volume,
         without exception); `wrong_pairs` of `pairs`: pairs in which the minimum of more data has the larger volume; `exact`: no such pair;
-        `native_is_largest`; `spearman_loss`: rho of volume and test loss; `violations` and `discordant_pairs` as results.json defines
-        them, by volume and test loss. Undefined values are NaN or None.
+        `native_is_largest`; `spearman_loss`: rho of volume and test loss; `violations` and `discordant_pairs`: how often the order by
+        volume disagrees with the order by test loss, as results.json defines it. Undefined values are NaN, None or pd.NA.
     """
     numbers = rows.assign(x=x_of(rows)).sort_values("x", kind="stable")  # arrays below: 100 runs as fast as one
     x, volume, loss = (numbers[name].to_numpy(dtype=float) for name in ("x", column, "test_loss"))
@@ -77,7 +77,7 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
         at = places[run]
         volumes = [None if math.isnan(v) else v for v in volume[at].tolist()]
         known = [v for v in volumes if v is not None]
-        losses = loss[at].tolist()
+        disagreement = disagreement_keys("loss", volumes, [None if math.isnan(v) else v for v in loss[at].tolist()])
         native = volume[at][is_native[at]]
         is_largest = None
         if len(native) == 1 and len(known) > 1 and not math.isnan(native[0]):
@@ -92,11 +92,11 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
                 "exact": all(a > b for a, b in combinations(known, 2)) if len(known) > 1 else None,
                 "native_is_largest": is_largest,
                 "spearman_loss": _spearman(volume[at], loss[at]),
-                "violations": ordering_violations(volumes, losses),
-                "discordant_pairs": discordant_pairs(volumes, losses),
+                "violations": disagreement["loss_ordering_violations"],
+                "discordant_pairs": disagreement["loss_discordant_pairs"],
             }
         )
-    return pd.DataFrame(found)
+    return pd.DataFrame(found).astype(dict.fromkeys(("violations", "discordant_pairs"), "Int64"))
 
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.data.pixels import Pixels
 from minima_volume.data.pool import Pool
 from minima_volume.data.root import data_root, read_or_download
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+PIXELS = Pixels(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
@@ -40,7 +40,8 @@ def cifar10(seed: int, needed: int, *, checksums: bool = True) -> Pool:
 
     def pictures(train: bool) -> tuple[Tensor, Tensor, list[str]]:
         part = kind(str(root), train=train)
-        return normalised(part.data, MEAN, STD), torch.tensor(part.targets), list(part.classes)
+        images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+        return PIXELS.inputs(images), torch.tensor(part.targets), list(part.classes)
 
     (x, y, names), (x_test, y_test, _) = read_or_download(
         "CIFAR-10",
@@ -51,13 +52,7 @@ def cifar10(seed: int, needed: int, *, checksums: bool = True) -> Pool:
         SIZE_ON_DISK,
         f"Place {ARCHIVE} in {root}, or {', '.join(BATCHES)} in {root / FOLDER},",
     )
-    return Pool(x, y, x_test, y_test, num_classes=10, label_names=tuple(names))
-
-
-def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Images (N, height, width, channels) of bytes as float32 (N, channels, height, width), each channel standardised."""
-    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float().div_(255)
-    return x.sub_(torch.tensor(mean).reshape(-1, 1, 1)).div_(torch.tensor(std).reshape(-1, 1, 1))
+    return Pool(x, y, x_test, y_test, num_classes=10, label_names=tuple(names), pixels=PIXELS)
 
 
 def _without_checksums(kind: Any) -> Any:

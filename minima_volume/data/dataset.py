@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from minima_volume.data.cifar10 import cifar10
 from minima_volume.data.digits import digits
 from minima_volume.data.mnist import fashion_mnist, mnist
 from minima_volume.data.modulo_arithmetic import modulo_arithmetic
+from minima_volume.data.pixels import Pixels
 from minima_volume.data.pool import Pool
 from minima_volume.data.svhn import svhn
 from minima_volume.data.swiss_roll import swiss_roll
@@ -37,6 +39,10 @@ SOURCES: dict[str, Source] = {
     "text": text,
 }
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+INDICES_NOTE = (
+    "data.store: indices. The samples are not in this file: 'indices' are their positions in the source, which has to be there; "
+    "minima_volume.load_models_and_data(run_folder) takes them from it. data.store: full keeps them here"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Dataset:
         num_classes: number of classes; 1 for a single logit.
         indices: (base + additional,) positions in the source's training samples, -1 where a sample was made up.
         label_names: what pictures call the classes; () calls them by their numbers.
+        pixels: how inputs were made of images of bytes; None where they were not.
     """
 
     x_base_train: Tensor
@@ -65,6 +72,7 @@ class Dataset:
     num_classes: int
     indices: Tensor
     label_names: tuple[str, ...] = ()
+    pixels: Pixels | None = None
 
     @property
     def x_train(self) -> Tensor:
@@ -88,9 +96,13 @@ class Dataset:
         """A hash of every sample, by which a sweep knows the data it was measured on."""
         return hash_arrays({key: getattr(self, key) for key in SEED_KEYS})
 
-    def nbytes(self) -> int:
-        """Bytes of dataset.pt when every sample is stored."""
-        return sum(getattr(self, key).nbytes for key in SEED_KEYS)
+    def samples(self) -> dict[str, Tensor]:
+        """Every sample as dataset.pt keeps it, by the seeds' keys: inputs that were made of images as the bytes of these."""
+        kept = {key: getattr(self, key) for key in SEED_KEYS}
+        if self.pixels is not None:
+            found = {key: self.pixels.images(kept[key]) for key in SEED_KEYS if key.startswith("x_")}
+            kept |= {key: images for key, images in found.items() if images is not None}
+        return kept
 
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.x_base_train.shape[1:]))
@@ -127,6 +139,7 @@ def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
         pool.num_classes,
         indices,
         pool.label_names,
+        pool.pixels,
     )
 
 
@@ -153,7 +166,7 @@ def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
 
 
 def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
-    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`)."""
+    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`); its size is said first."""
     content: dict[str, Any] = {
         "dataset_quantities": list(dataset.levels),
         "dataset_type": dataset.dataset_type,
@@ -165,13 +178,24 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
         "data_seed": config.data_seed,
         "settings": config.data.model_dump(),
     }
+    samples = dataset.samples()
+    size = sum(tensor.nbytes for tensor in samples.values()) / 1e6
     if config.data.store == "full":
-        content |= {key: getattr(dataset, key).clone() for key in SEED_KEYS}
+        free = shutil.disk_usage(next(p for p in path.resolve().parents if p.exists())).free / 1e9
+        print(f"{path.name} will take {size:.1f} MB ({free:.0f} GB free)")
+        content |= {key: tensor.clone() for key, tensor in samples.items()}
+        if dataset.pixels is not None:
+            content |= {"pixel_mean": list(dataset.pixels.mean), "pixel_std": list(dataset.pixels.std)}
+    else:
+        print(f"{path.name} will have positions in the source, not the {size:.1f} MB of samples (data.store: indices)")
+        content["note"] = INDICES_NOTE
     return write_pt(path, content)
 
 
 def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
-    """Read dataset.pt; with `store: indices` the samples are taken from the source again and checked.
+    """Read dataset.pt; what it keeps as images of bytes comes as the inputs made of them, bit for bit.
+
+    Where it was stored with `store: indices` the samples are taken from the source again and checked.
 
     Raises:
         MissingStageError: notebook 1 has not been run.
@@ -189,15 +213,7 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
         dataset = make_dataset(config, folder)
     else:
         try:
-            samples = {key: content[key] for key in SEED_KEYS}
-            dataset = Dataset(
-                **samples,
-                levels=tuple(content["dataset_quantities"]),
-                dataset_type=content["dataset_type"],
-                num_classes=content["num_classes"],
-                indices=content["indices"],
-                label_names=tuple(content.get("label_names", ())),
-            )
+            dataset = _stored(content)
         except KeyError as error:
             raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error
     if dataset.hash() != content["data_hash"]:
@@ -205,6 +221,26 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
             f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again"
         )
     return dataset
+
+
+def _stored(content: Mapping[str, Any]) -> Dataset:
+    """The samples that dataset.pt keeps, images of bytes as the inputs made of them."""
+    samples: dict[str, Tensor] = {key: content[key] for key in SEED_KEYS}
+    pixels = None
+    if "pixel_mean" in content:
+        pixels = Pixels(tuple(content["pixel_mean"]), tuple(content["pixel_std"]))
+        for key in ("x_base_train", "x_additional", "x_test"):
+            if samples[key].dtype == torch.uint8:
+                samples[key] = pixels.inputs(samples[key])
+    return Dataset(
+        **samples,
+        levels=tuple(content["dataset_quantities"]),
+        dataset_type=content["dataset_type"],
+        num_classes=content["num_classes"],
+        indices=content["indices"],
+        label_names=tuple(content.get("label_names", ())),
+        pixels=pixels,
+    )
 
 
 __all__ = ["SOURCES", "DataError", "Dataset", "load_dataset", "make_dataset", "save_dataset"]

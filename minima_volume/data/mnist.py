@@ -6,14 +6,13 @@ import gzip
 import zlib
 from pathlib import Path
 
-from torch import Tensor
-
+from minima_volume.data.pixels import Pixels
 from minima_volume.data.pool import Pool
 from minima_volume.data.root import data_root, read_or_download
 from minima_volume.errors import DataError
 from minima_volume.files import write_bytes
 
-MEAN_STD = {"MNIST": (0.1307, 0.3081), "FashionMNIST": (0.2860, 0.3530)}
+PIXELS = {"MNIST": Pixels((0.1307,), (0.3081,)), "FashionMNIST": Pixels((0.2860,), (0.3530,))}
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -60,13 +59,9 @@ def _load(name: str) -> Pool:
         SIZE_ON_DISK,
         f"Run `make data`, place {', '.join(FILES)} (or their .gz) there",
     )
-    mean, std = MEAN_STD[name]
-
-    def normalise(images: Tensor) -> Tensor:
-        return ((images.float() / 255 - mean) / std).unsqueeze(1)
-
-    names = tuple(train.classes) if name == "FashionMNIST" else ()
-    return Pool(normalise(train.data), train.targets, normalise(test.data), test.targets, 10, names)
+    pixels, names = PIXELS[name], tuple(train.classes) if name == "FashionMNIST" else ()
+    x, x_test = (pixels.inputs(part.data.unsqueeze(1)) for part in (train, test))
+    return Pool(x, train.targets, x_test, test.targets, 10, names, pixels)
 
 
 def _unpack(raw: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from minima_volume.data.pixels import Pixels
 from minima_volume.errors import DataError
 
 
@@ -18,6 +19,7 @@ class Pool:
         x_test, y_test: the whole test set.
         num_classes: number of classes; 1 for a single-logit or regression target.
         label_names: what pictures call the classes, one name each; () calls them by their numbers.
+        pixels: how inputs were made of images of bytes, so that dataset.pt can keep the bytes; None where they were not.
     """
 
     x_train: Tensor
@@ -26,6 +28,7 @@ class Pool:
     y_test: Tensor
     num_classes: int
     label_names: tuple[str, ...] = ()
+    pixels: Pixels | None = None
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minima_volume.data.cifar10 import normalised
+from minima_volume.data.pixels import Pixels
 from minima_volume.data.pool import Pool
 from minima_volume.data.root import data_root, read_or_download
 
-MEAN, STD = (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
+PIXELS = Pixels(mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970))
 FILES = ("train_32x32.mat", "test_32x32.mat")
 SIZE_ON_DISK = "182 MB and 64 MB"
 
@@ -39,7 +39,7 @@ def svhn(seed: int, needed: int, *, checksums: bool = True) -> Pool:
 
     def pictures(split: str) -> tuple[Tensor, Tensor]:
         part = kind(str(folder), split=split)
-        return normalised(part.data.transpose(0, 2, 3, 1), MEAN, STD), torch.from_numpy(part.labels)
+        return PIXELS.inputs(torch.from_numpy(part.data)), torch.from_numpy(part.labels)
 
     (x, y), (x_test, y_test) = read_or_download(
         "SVHN",
@@ -50,7 +50,7 @@ def svhn(seed: int, needed: int, *, checksums: bool = True) -> Pool:
         SIZE_ON_DISK,
         f"Place {' and '.join(FILES)} (from http://ufldl.stanford.edu/housenumbers/) there",
     )
-    return Pool(x, y, x_test, y_test, num_classes=10)
+    return Pool(x, y, x_test, y_test, num_classes=10, pixels=PIXELS)
 
 
 def _without_checksums(kind: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,20 +59,23 @@ def check_trained_settings(run: Run) -> None:
 
 
 def prepare_data(run: Run) -> Dataset:
-    """The run's samples: read when they are stored, else drawn and stored, with their size said first."""
+    """The run's samples: read when they are stored, else drawn and stored, with their size said first.
+
+    Where `data.store` has become `full` since, a dataset.pt without samples gets them: how samples are kept decides no number.
+    """
     check_trained_settings(run)
     if run.dataset_file.is_file():
         stored = read_pt(run.dataset_file)
         made_with = {"data": stored.get("settings", {}), "seeds": {"data": stored.get("data_seed")}}
-        wanted = {"data": run.config.data.model_dump(), "seeds": {"data": run.config.data_seed}}
+        wanted = {"data": run.config.data.model_dump(exclude={"store"}), "seeds": {"data": run.config.data_seed}}
         require_same(made_with, wanted, run.dataset_file, WAY_OUT)
-        return load_dataset(run.dataset_file, run.config, run.folder)
+        dataset = load_dataset(run.dataset_file, run.config, run.folder)
+        if run.config.data.store == "full" and stored["settings"]["store"] == "indices":
+            save_dataset(dataset, run.dataset_file, run.config)
+        return dataset
     dataset = make_dataset(run.config, run.folder)
     # before anything is written: a model that cannot be built must not leave samples behind
     build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
-    if run.config.data.store == "full":
-        free = shutil.disk_usage(next(p for p in (run.output, *run.output.resolve().parents) if p.exists())).free
-        print(f"dataset.pt will take {dataset.nbytes() / 1e6:.1f} MB ({free / 1e9:.0f} GB free)")
     save_dataset(dataset, run.dataset_file, run.config)
     return dataset
 

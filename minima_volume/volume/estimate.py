@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from minima_volume.config import Config
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files import read_json
+from minima_volume.files import read_json, write_json
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.shards import Shard, shards
@@ -29,7 +29,8 @@ from minima_volume.perturbation.sweep_files import (
 )
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
-from minima_volume.volume.results import FORMAT, Minimum, write_results
+from minima_volume.volume.result_format import OLDEST, upgraded
+from minima_volume.volume.results import Minimum, write_results
 
 # a guess good enough to decide whether worker processes pay
 PASSES_PER_RADIUS, MULTIPLY_ADDS_PER_SECOND = 5, 1e10
@@ -74,7 +75,8 @@ def estimate_volumes(
 ) -> list[Path]:
     """Measure the radii of every minimum at every configured threshold and write data_<landscape>/loss_<t>/results.json.
 
-    What is already there, made from the same weights, data and settings, is left alone.
+    What is already there, made from the same weights, data and settings, is left alone; where it is of an older format it is written
+    in today's, and nothing is measured again.
 
     Args:
         run: the run.
@@ -108,11 +110,16 @@ def estimate_volumes(
             targets = trained.dataset.y_train[: trained.dataset.base_size + landscape]
             mark = fingerprint(run, trained, landscape, threshold)
             write_results(run, landscape, threshold, minima, targets, mark)
-    return [
+    files = [
         run.results_file(landscape, threshold)
         for landscape in chosen
         for threshold in run.config.volume.loss_thresholds
     ]
+    for path in files:
+        stored = read_json(path)
+        if (content := upgraded(stored)) != stored:
+            write_json(path, content)
+    return files
 
 
 def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[tuple[int, int], Sweep]:
@@ -295,7 +302,7 @@ def fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) ->
     """A hash of everything that decides the numbers of one results.json."""
     config = run.config
     parts = {
-        "format": FORMAT,
+        "format": OLDEST,
         "weights": {
             level: record["weights_hash"]
             for level, record in trained.records.items()

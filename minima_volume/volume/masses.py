@@ -22,6 +22,7 @@ from minima_volume.volume.mass import GaussianMass
 from minima_volume.volume.mass_cells import Cell, cells_of, kept_sigmas, mass_settings, read_mass, write_mass
 from minima_volume.volume.mass_keys import mass_keys, written
 from minima_volume.volume.mass_plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
+from minima_volume.volume.result_format import upgraded
 from minima_volume.volume.target import Target
 
 TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
@@ -264,7 +265,8 @@ def _places_with_cells(run: Run) -> list[tuple[int, float]]:
 def _write_keys(run: Run, trained: Trained, place: tuple[int, float], asked: Collection[float]) -> None:
     """All current cells of one results.json, at the sigmas of config.yaml, those just asked for and those kept; nothing where it has them."""
     path = run.results_file(*place)
-    content = read_json(path)
+    stored = read_json(path)
+    content = upgraded(stored)
     wanted = {*run.config.volume.gaussian.sigmas, *asked, *kept_sigmas(run, *place)}
     known: dict[tuple[str, int, float], GaussianMass] = {}
     for cell in cells_of(run, [place[0]], [place[1]], sorted(wanted)):
@@ -277,5 +279,5 @@ def _write_keys(run: Run, trained: Trained, place: tuple[int, float], asked: Col
         masses = {(minimum, sigma): mass for (k, minimum, sigma), mass in known.items() if k == kind}
         if masses:
             new |= mass_keys(run, kind, content, sigmas, masses)
-    if jsonable(new) != content:  # what has not changed keeps its time, so that figures are not drawn again
+    if jsonable(new) != stored:  # what has not changed keeps its time, so that figures are not drawn again
         write_json(path, new)

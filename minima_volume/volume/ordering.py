@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import scipy
@@ -42,27 +42,31 @@ def native_is_largest(landscape: int | None, levels: Sequence[int], volumes: Val
     return known[landscape] == max(known.values())
 
 
-def ordering_violations(volumes: Values, test_losses: Sequence[float]) -> int:
-    """Minima sorted by volume, descending: adjacent pairs whose test loss decreases.
+def ordering_violations(volumes: Values, test_losses: Values) -> int:
+    """How often the order by volume disagrees with the order by test loss: adjacent minima in the order of volume whose test losses are
+    in the other order, the smaller minimum with the larger test loss; 0 where the rank lists agree.
 
-    >>> ordering_violations([3.0, 2.0, 1.0], [0.1, 0.3, 0.2])
-    1
+    What is tied or None has no order, so it cannot disagree: None is left out, and minima of equal volume are taken in the order of
+    their test losses. So there is a violation exactly where there is a discordant pair.
+
+    >>> ordering_violations([3.0, 2.0, 1.0], [0.3, 0.2, 0.1]), ordering_violations([3.0, 2.0, 1.0], [0.1, 0.3, 0.2])
+    (0, 1)
     """
     losses = [loss for _, loss in _by_volume(volumes, test_losses)]
-    return sum(b < a for a, b in pairwise(losses))
+    return sum(a < b for a, b in pairwise(losses))
 
 
-def discordant_pairs(volumes: Values, test_losses: Sequence[float]) -> int:
-    """Pairs in which the larger minimum has the larger test loss."""
-    pairs = _by_volume(volumes, test_losses)
-    return sum(
-        (pairs[i][0] > pairs[j][0]) and (pairs[i][1] > pairs[j][1])
-        for i in range(len(pairs))
-        for j in range(i + 1, len(pairs))
-    )
+def discordant_pairs(volumes: Values, test_losses: Values) -> int:
+    """The same over all pairs, adjacent or not: pairs in which the larger minimum has the smaller test loss; ties do not count.
+
+    >>> discordant_pairs([3.0, 2.0, 1.0], [0.1, 0.3, 0.2])
+    2
+    """
+    pairs = combinations(_by_volume(volumes, test_losses), 2)
+    return sum(larger > smaller and a < b for (larger, a), (smaller, b) in pairs)
 
 
-def spearman(volumes: Values, test_losses: Sequence[float]) -> float | None:
+def spearman(volumes: Values, test_losses: Values) -> float | None:
     """Spearman's rank correlation of volume and test loss; None where it is undefined."""
     pairs = _by_volume(volumes, test_losses)
     if len({pair[0] for pair in pairs}) < 2 or len({pair[1] for pair in pairs}) < 2:
@@ -70,7 +74,7 @@ def spearman(volumes: Values, test_losses: Sequence[float]) -> float | None:
     return float(scipy.stats.spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
-def spearman_interval(volumes: Values, test_losses: Sequence[float]) -> tuple[tuple[float, float] | None, str | None]:
+def spearman_interval(volumes: Values, test_losses: Values) -> tuple[tuple[float, float] | None, str | None]:
     """A 95 % interval of Spearman's rho over minima, and the reason where there is none.
 
     The minima are taken for a random sample of all minima, and their volumes for exact. Few of them, often in perfect order, leave
@@ -87,7 +91,7 @@ def spearman_interval(volumes: Values, test_losses: Sequence[float]) -> tuple[tu
     observed = spearman(volumes, test_losses)
     if observed is None:
         return None, "undefined: volumes or test losses are unknown or all equal"
-    count = sum(volume is not None for volume in volumes)
+    count = len(_by_volume(volumes, test_losses))
     if count < 5:
         return None, f"{count} minima: below 5 even a perfect order is no evidence at the 5 % level"
     return _copula_interval(round(observed, 9), count), None
@@ -120,6 +124,7 @@ def _copula_interval(observed: float, count: int) -> tuple[float, float]:
     return min(low, observed), max(high, observed)
 
 
-def _by_volume(volumes: Values, test_losses: Sequence[float]) -> list[tuple[float, float]]:
-    known = [(volume, loss) for volume, loss in zip(volumes, test_losses, strict=True) if volume is not None]
-    return sorted(known, key=lambda pair: -pair[0])
+def _by_volume(volumes: Values, test_losses: Values) -> list[tuple[float, float]]:
+    """The known pairs of (volume, test loss), both descending."""
+    pairs = zip(volumes, test_losses, strict=True)
+    return sorted(((v, loss) for v, loss in pairs if v is not None and loss is not None), reverse=True)

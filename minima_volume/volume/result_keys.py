@@ -111,19 +111,28 @@ def order_keys(
     native: int | None,
     levels: Sequence[int],
     values: Sequence[float | None],
-    test_losses: Sequence[float],
+    test_losses: Sequence[float | None],
 ) -> dict[str, Any]:
     """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
-    comparable = sum(value is not None for value in values) > 1
     interval, reason = spearman_interval(values, test_losses)
     return {
         f"{prefix}_predicts_minimas": order_holds(levels, values),
         f"{prefix}_native_is_largest": native_is_largest(native, levels, values),
-        f"{prefix}_ordering_violations": ordering_violations(values, test_losses) if comparable else None,
-        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses) if comparable else None,
+        **disagreement_keys(prefix, values, test_losses),
         f"{prefix}_spearman": spearman(values, test_losses),
         f"{prefix}_spearman_interval": interval,
         f"{prefix}_spearman_note": reason,
+    }
+
+
+def disagreement_keys(
+    prefix: str, values: Sequence[float | None], test_losses: Sequence[float | None]
+) -> dict[str, int | None]:
+    """How often the order by volume disagrees with the order by test loss; null where fewer than two minima have both."""
+    known = sum(value is not None and loss is not None for value, loss in zip(values, test_losses, strict=True))
+    return {
+        f"{prefix}_ordering_violations": ordering_violations(values, test_losses) if known > 1 else None,
+        f"{prefix}_discordant_pairs": discordant_pairs(values, test_losses) if known > 1 else None,
     }
 
 

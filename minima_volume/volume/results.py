@@ -16,6 +16,7 @@ from minima_volume.layout import Run
 from minima_volume.provenance import provenance
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.ordering import ranks
+from minima_volume.volume.result_format import FORMAT, upgraded
 from minima_volume.volume.result_keys import (
     comparison_keys,
     growth_keys,
@@ -27,8 +28,6 @@ from minima_volume.volume.result_keys import (
 from minima_volume.volume.star import StarVolume, star_volume
 from minima_volume.volume.trivial import threshold_keys
 
-# results.json of another format is made again; 2: intervals, growth, comparisons
-FORMAT = 2
 REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
 
 
@@ -92,6 +91,7 @@ def results_content(
     native = landscape if config.variation == "level" else None
     test_losses = [m.test_loss for m in minima]
     content: dict[str, Any] = {
+        "format": FORMAT,
         "model_data_levels": levels,
         "variation": config.variation,
         "loss_landscape_data_param": landscape,
@@ -153,7 +153,7 @@ def star_keys(
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
-    """Read one results.json.
+    """Read one results.json; one of an older format reads as today's does, see `result_format.upgraded`.
 
     Raises:
         MissingStageError: notebook 3 has not been run.
@@ -166,4 +166,4 @@ def load_results(path: str | Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
             "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
         )
-    return content
+    return upgraded(content)
