@@ -340,22 +340,24 @@ class _Probe:
         )
 
     def _culprit(self) -> str:
-        """The innermost module whose outputs differ between two passes."""
-        names = {id(module): name for name, module in self.model.named_modules()}
-        passes: list[list[tuple[nn.Module, Any]]] = []
+        """The innermost module whose outputs differ between two passes though its inputs do not."""
+        passes: list[list[tuple[nn.Module, Any, Any]]] = []
         for _ in range(2):
             _draw_something()
-            calls: list[tuple[nn.Module, Any]] = []
-            handle = register_module_forward_hook(
-                lambda module, inputs, outputs, calls=calls: calls.append((module, copy.deepcopy(_detached(outputs))))
-            )
+            calls: list[tuple[nn.Module, Any, Any]] = []
+
+            def keep(module: nn.Module, inputs: Any, outputs: Any, calls: list[Any] = calls) -> None:
+                calls.append((module, *(copy.deepcopy(_detached(values)) for values in (inputs, outputs))))
+
+            handle = register_module_forward_hook(keep)
             try:
                 self.own.run(self.x)
             finally:
                 handle.remove()
             passes.append(calls)
-        for (module, first), (_, second) in zip(*passes, strict=False):
-            if not _close(first, second):
+        names = {id(module): name for name, module in self.model.named_modules()}
+        for (module, inputs, first), (_, others, second) in zip(*passes, strict=False):
+            if _close(inputs, others) and not _close(first, second):
                 where = names.get(id(module), "")
                 return f"module {where!r} ({type(module).__name__})" if where else f"model {type(module).__name__}"
         return f"model {type(self.model).__name__}"

@@ -14,10 +14,12 @@ from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
+from minima_volume.hosts.probe import evaluation_host, fit_to
 from minima_volume.layout import MODEL_PREFIXES, Run, minimum_name, read_run
+from minima_volume.losses import get_loss
 from minima_volume.models import build_model
 from minima_volume.provenance import require_same, threads, usable_device
-from minima_volume.training.loop import History
+from minima_volume.training.loop import History, evaluating
 from minima_volume.training.minimum import TrainTask, num_outputs, train_minimum, train_settings, training_seconds
 
 SERIES = {"level": "data.levels", "epoch": "training.checkpoints", "batch_size": "training.batch_sizes"}
@@ -107,9 +109,18 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
         else:
             _train_on(tasks, workers, bar)
     trained = load_models_and_data(run)
-    for note in missed_targets(run, trained):
+    for note in (*missed_targets(run, trained), *model_notes(run, trained)):
         print(note)
     return trained
+
+
+def model_notes(run: Run, trained: Trained) -> list[str]:
+    """What a reader must know about a model of one's own: which axis counts classes, what is emptied before each pass."""
+    model, dataset = trained.models[run.config.minima[-1]], trained.dataset
+    host = evaluation_host(model, dataset.x_train)
+    with evaluating(model):
+        fitted = fit_to(host, dataset.x_train, dataset.y_train, get_loss(run.config.training.loss))
+    return [f"{type(model).__name__}: {note}" for note in (*host.notes, fitted.note) if note]
 
 
 def missed_targets(run: Run, trained: Trained) -> list[str]:
