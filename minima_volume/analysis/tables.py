@@ -61,8 +61,8 @@ def collect(condition: str | Path) -> Collected:
 
     Returns:
         The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`
-        (the value of the run's `variation`), `variation`, `variant`, `train_size`, `native` and the
-        quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
+        (the value of the run's `variation`), `variation`, `variant`, `train_size`, `native`, `left_out` (what
+        was not perturbed, in words) and the quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
         Runs made with other settings than most of the others are left out and named in `missing`.
 
     Raises:
@@ -147,5 +147,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "censored": grouped["num_censored"].sum(),
             "effective_sample_size": grouped["effective_sample_size"].mean(),
             "largest_share": grouped["largest_share"].mean(),
+            "left_out": grouped["left_out"].first(),
         }
     ).reset_index()

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.losses import LOSSES, Loss
 from minima_volume.seeding import generator
@@ -41,7 +41,7 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
     sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in parameters]
     at_once = max(1, BATCH_BYTES // sum(tensor.nbytes for tensor in parameters))
     random = generator(seed, "curvature signs")
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), plain_kernels():
         for x, y in mean_loss._tiles():
             outputs = mean_loss.outputs(parameters, x)
             root = _hessian_root(mean_loss.loss, outputs.detach(), y)

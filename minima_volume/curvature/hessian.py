@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.losses import Loss, PerSample, get_loss, prepare_targets
 from minima_volume.perturbation.directions import Directions
@@ -62,7 +62,7 @@ class MeanLoss:
             y: (T, ...) targets.
             loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) differentiable losses.
             scaling: F: `none`, `filter`, `layer` or `tensor_std`.
-            names: parameters that move: `weight_bias`, `all`, or a list of names.
+            names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
             tile: samples in one forward pass; by default what fits 256 MiB, at most 2,048.
 
         Raises:
@@ -137,8 +137,7 @@ class MeanLoss:
         parameters = self._parameters(z)
         rows = [self._split(row) for row in vectors.reshape(-1, self.num_entries)]
         products = [[torch.zeros_like(tensor) for tensor in parameters] for _ in rows]
-        # fused attention kernels have no second derivative
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), plain_kernels():
             for x, y in self._tiles():
                 first = self._first(self._losses(parameters, x, y), parameters, graph=True)
                 curved = [i for i, part in enumerate(first) if part.requires_grad]
@@ -231,7 +230,7 @@ def _graph_bytes(mean_loss: MeanLoss, count: int) -> int:
     try:
         with (
             torch.enable_grad(),
-            sdpa_kernel(SDPBackend.MATH),
+            plain_kernels(),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             losses = mean_loss._losses(parameters, mean_loss.x[:count], mean_loss.y[:count])

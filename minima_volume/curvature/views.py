@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.kernels import is_symmetric
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
@@ -27,7 +28,7 @@ class ViewSettings:
     Attributes:
         scaling: of the coordinates z of trace, eigenvalues and learning coefficient: `filter`, in which the volumes are measured,
             or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`).
-        names: parameters that move: `weight_bias`, `all`, or a list of names.
+        names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
         num_products: Hessian-vector products for the trace.
         sam_rho, asam_rho: radii of the balls of SAM and ASAM.
@@ -63,18 +64,20 @@ class OtherViews:
     Attributes:
         start_loss: L*, the mean loss at the minimum.
         num_params: n, the perturbed entries.
+        left_out: parameters that do not move in any view; `notes` says so under the same name.
         spectrum, trace: of the Hessian with respect to z.
         sam, asam: sharpness in balls of theta and of theta / |theta*|.
         learning_coefficient: with its chains.
         sigma_at_threshold: the sigma at which noise sigma F z raises the mean loss to the threshold, to second order:
             sqrt(2 (threshold - L*) / tr H). Where log_mass(sigma) falls off if the minimum is a quadratic; None without a threshold,
             and where the minimum is outside or the trace is not positive.
-        notes: view -> why it is None.
+        notes: view -> why it is None, and what the numbers leave out.
         settings: how they were measured.
     """
 
     start_loss: float
     num_params: int
+    left_out: tuple[str, ...]
     spectrum: Spectrum | None
     trace: Trace | None
     sam: Sharpness | None
@@ -129,7 +132,8 @@ def other_views(
     start = mean_loss.value()
     if not math.isfinite(start):
         raise ConfigError(f"the loss at the minimum is {start:g}; it must be finite")
-    notes: dict[str, str] = {}
+    still = mean_loss.directions.note
+    notes: dict[str, str] = {} if still is None else {"left_out": still}
 
     def attempt(name: str, measure: Callable[[], Any]) -> Any:
         try:
@@ -143,9 +147,14 @@ def other_views(
             on_part()
 
     seed, largest = settings.seed, min(settings.num_eigenvalues, mean_loss.num_entries)
-    spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
-    done()
-    trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+    spectrum = trace = None
+    if attempt("trace", lambda: is_symmetric(mean_loss, seed)):
+        spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
+        done()
+        trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+    else:
+        notes["spectrum"] = notes["trace"]
+        done()
     done()
     steps = settings.ascent_steps
     sam = attempt("sam", lambda: sam_sharpness(mean_loss, settings.sam_rho, num_steps=steps, seed=seed))
@@ -173,6 +182,7 @@ def other_views(
     return OtherViews(
         start_loss=start,
         num_params=mean_loss.directions.num_params,
+        left_out=mean_loss.directions.left_out,
         spectrum=spectrum,
         trace=trace,
         sam=sam,

@@ -80,7 +80,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
                 have = set()
                 continue
             sweep = read_sweep(path, with_state_dict=False)
-            require_current(sweep.metadata, run, path, trained.records[level]["weights_hash"], data_hash)
+            require_current(sweep.metadata, run, path, trained, level, data_hash)
             have &= set(sweep.perturbation_seed.tolist())
         missing[level] = [seed for seed in wanted if seed not in have]
     return missing

@@ -124,7 +124,7 @@ def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[t
             continue
         path = run.sweep_file(landscape, level)
         sweep = read_sweep(path)
-        require_current(sweep.metadata, run, path, trained.records[level]["weights_hash"], data_hash)
+        require_current(sweep.metadata, run, path, trained, level, data_hash)
         have = np.isin(seeds, sweep.perturbation_seed)
         if not have.all():
             raise MissingStageError(
@@ -266,6 +266,7 @@ def _minima(
         if (landscape, level) not in sweeps:
             continue
         sweep, record = sweeps[landscape, level], trained.records[level]
+        parameters, left_out = dict(trained.models[level].named_parameters()), list(sweep.metadata["left_out"])
         found = [radii[landscape, level, condition] for condition in conditions]
         if len(found) == 2 and np.isnan(found[1].start):
             raise ConfigError(
@@ -284,7 +285,8 @@ def _minima(
                 test_accuracy=float(sweep.metadata["test_accs"]),
                 train_loss=record["train_loss"][record["epoch"] - 1],
                 start_loss=float(sweep.loss[0, 0]),
-                left_out=list(sweep.metadata["left_out"]),
+                left_out=left_out,
+                num_left_out=sum(parameters[name].numel() for name in left_out),
                 weights_hash=record["weights_hash"],
             )
         )

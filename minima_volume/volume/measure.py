@@ -17,6 +17,7 @@ from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.arguments import check_samples, condition_of, on_device
 from minima_volume.volume.importance import Damped, damped_preconditioner
 from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
+from minima_volume.volume.mass import noted
 from minima_volume.volume.mass_plan import METHODS, MassSettings
 from minima_volume.volume.preconditioner import Preconditioner
 from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
@@ -85,7 +86,8 @@ def measure_volume(
         num_directions: of the others: D, directions with seeds seed .. seed + D - 1.
         seed: of all that is drawn, or of the first direction.
         scaling: `filter`, `none`, `layer` or `tensor_std`.
-        names: `weight_bias`, `all`, or a list of parameter names.
+        names: `weight_bias` (names that end in weight or bias, or begin with weight_ or bias_), `all`, or a list of names of parameters
+            or modules, or globs; see `perturbation.names`. The verdict says what is left out.
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
         max_coefficient: past the grid the search doubles up to here; sets the radius of `ball`.
         tolerance: relative, of the radius; min(1e-4, 0.003 / n) by default, in float32 at least 2e-6.
@@ -143,8 +145,8 @@ def measure_volume(
         settings = MassSettings(estimator, num_repeats, precision, how)
         local = measure_local(engine, condition, sigma, seed, settings, progress)
         if isinstance(local, VolumeProfile):
-            return replace(local, volumes=tuple(_noted(volume, plateau) for volume in local.volumes))
-        return _noted(local, plateau)
+            return replace(local, volumes=tuple(noted(volume, plateau) for volume in local.volumes))
+        return noted(local, plateau)
     chosen: Preconditioner | Damped | None = None
     if estimator == "importance" and measurable(engine, condition):
         mean_loss = MeanLoss.of(model, x, y, loss, scaling=scaling, names=names)
@@ -162,11 +164,6 @@ def measure_volume(
         progress=progress,
     )
     return replace(estimate, verdict=f"{estimate.verdict}; {plateau}") if plateau else estimate
-
-
-def _noted(volume: LocalVolume, text: str | None) -> LocalVolume:
-    """With one more thing that a reader must know."""
-    return replace(volume, note="; ".join(filter(None, (volume.note, text)))) if text else volume
 
 
 def _estimator(

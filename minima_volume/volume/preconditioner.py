@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -121,8 +121,10 @@ class PreconditionedDirections(Directions):
     @classmethod
     def around(cls, directions: Directions, preconditioner: Preconditioner) -> PreconditionedDirections:
         """Other directions from the same minimum, in the same scaling."""
-        shared = directions.names, directions.left_out, directions.minimum, directions.factors, directions.scaling
-        return cls(*shared, preconditioner)
+        return cls(
+            **{field.name: getattr(directions, field.name) for field in fields(Directions)},
+            preconditioner=preconditioner,
+        )
 
     @cached_property
     def log_det(self) -> float:
