@@ -54,7 +54,7 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
                         start : start + count
                     ]
                 else:
-                    draws = torch.randint(0, 2, (count, outputs.numel()), generator=random)
+                    draws = torch.randint(0, 2, (count, outputs.numel()), generator=random, device="cpu")
                     signs = (2 * draws - 1).to(outputs)
                 weighted = root(signs.reshape(count, *outputs.shape))
                 gradients = torch.autograd.grad(

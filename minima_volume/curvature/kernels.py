@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from minima_volume.errors import ConfigError
-from minima_volume.seeding import generator
+from minima_volume.seeding import generator, normals
 
 if TYPE_CHECKING:
     from minima_volume.curvature.hessian import MeanLoss
@@ -55,7 +55,7 @@ def is_symmetric(mean_loss: MeanLoss, seed: int) -> bool:
         ConfigError: u'Hv and v'Hu differ by more than rounding explains, or there is no Hessian.
     """
     shape, random = (2, mean_loss.num_entries), generator(seed, "symmetry")
-    pair = torch.randn(shape, generator=random, dtype=torch.float32, device="cpu").to(mean_loss.zeros())
+    pair = normals(random, *shape).to(mean_loss.zeros())
     products = mean_loss.hessian_product(pair).double()
     (_, first), (second, _) = (products @ pair.double().T).tolist()
     if abs(first - second) > ASYMMETRY * float(products.norm()):

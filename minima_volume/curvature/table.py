@@ -16,9 +16,11 @@ from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files import read_json, write_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run, minimum_name, read_run
 from minima_volume.perturbation.directions import Directions
 from minima_volume.provenance import provenance, threads, usable_device
+from minima_volume.seeding import normals
 from minima_volume.training import Trained, load_models_and_data
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 LANCZOS_PRODUCTS = 100  # what five eigenvalues and the curvatures along the chains take, for the estimate of the time
 
 
+@own_defaults()
 def views_table(
     run: Run | str | Path,
     landscape: int | None = None,
@@ -92,6 +95,7 @@ def views_table(
     return table.astype({name: float for name in table.columns if name not in words})
 
 
+@own_defaults()
 def estimate_views(
     run: Run, landscape: int | None = None, *, settings: ViewSettings | None = None, trained: Trained | None = None
 ) -> str:
@@ -181,10 +185,10 @@ def _measure(
 
 def _timed(mean_loss: MeanLoss) -> tuple[float, float]:
     """Seconds for a step of a chain, and for a Hessian-vector product."""
-    noise, zeros = torch.Generator().manual_seed(0), mean_loss.zeros()
+    noise, zeros = torch.Generator("cpu").manual_seed(0), mean_loss.zeros()
 
     def step() -> None:
-        mean_loss.gradient(torch.randn(len(zeros), generator=noise).to(zeros))
+        mean_loss.gradient(normals(noise, len(zeros)).to(zeros))
 
     def product() -> None:
         with contextlib.suppress(ConfigError):  # no second derivative: the views say so

@@ -18,6 +18,7 @@ from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated
 from minima_volume.losses import PerSample
 
 
@@ -88,6 +89,7 @@ class OtherViews:
     settings: ViewSettings
 
 
+@isolated
 def other_views(
     model: nn.Module,
     x: Tensor,

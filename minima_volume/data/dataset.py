@@ -24,6 +24,7 @@ from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files import hash_arrays, read_pt, write_pt
 from minima_volume.imports import load_object
+from minima_volume.isolation import own_defaults
 
 Source = Callable[..., Pool]
 SOURCES: dict[str, Source] = {
@@ -100,6 +101,7 @@ class Dataset:
         )
 
 
+@own_defaults()
 def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
     """Draw the samples that a configuration describes.
 
@@ -170,6 +172,7 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
     return write_pt(path, content)
 
 
+@own_defaults()
 def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
     """Read dataset.pt; with `store: indices` the samples are taken from the source again and checked.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.names import perturbed_names, still_note
+from minima_volume.seeding import normals
 
 SCALINGS = ("filter", "none", "layer", "tensor_std")
 
@@ -25,9 +26,8 @@ def draw_gaussian(seed: int, shapes: Sequence[torch.Size], dtype: torch.dtype = 
     >>> bool((first == torch.randn(2, 2, generator=torch.Generator().manual_seed(3))).all())
     True
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
-    drawn = (torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu") for shape in shapes)
-    return [xi.to(dtype) for xi in drawn]
+    random = torch.Generator("cpu").manual_seed(seed)
+    return [normals(random, *shape).to(dtype) for shape in shapes]
 
 
 def filter_norm(parameter: Tensor) -> Tensor:

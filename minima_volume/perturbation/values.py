@@ -66,7 +66,7 @@ def measure(
     if loss.whole:
         return _whole(loss, y, tiles, forward, sizes)
     look = loss.margins is not None and (accuracy or wrong_allowed is not None)
-    total = right = torch.zeros(())
+    total = right = torch.zeros((), dtype=torch.float64, device=y.device)
     answers = 1
     losses_at, right_at, margins = [], [], []
     for tile in tiles:

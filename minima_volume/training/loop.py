@@ -13,6 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from minima_volume.config import Training
 from minima_volume.errors import ConfigError, DataError
+from minima_volume.isolation import own_modes
 from minima_volume.losses import Loss, get_loss, prepare_targets
 from minima_volume.seeding import generator
 from minima_volume.training.sam import ascended
@@ -33,6 +34,7 @@ class History:
 OnEpoch = Callable[[int, History], None]
 
 
+@own_modes()
 def train_model(
     model: nn.Module,
     train: tuple[Tensor, Tensor],
@@ -144,7 +146,7 @@ def batches(count: int, size: int | None, order: torch.Generator) -> Iterator[Te
     if size is None or size >= count:
         yield slice(None)
         return
-    yield from torch.randperm(count, generator=order).split(size)
+    yield from torch.randperm(count, generator=order, device="cpu").split(size)
 
 
 @torch.no_grad()
@@ -174,7 +176,7 @@ def per_sample(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> 
 def sample_margins(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     """Margins (N, ...) or NaN of that length."""
     if loss.margins is None:
-        return torch.full((len(outputs),), torch.nan, device=outputs.device)
+        return torch.full((len(outputs),), torch.nan, dtype=torch.float32, device=outputs.device)
     return loss.margins(outputs, targets)
 
 

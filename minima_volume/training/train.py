@@ -15,6 +15,7 @@ from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import MODEL_PREFIXES, Run, minimum_name, read_run
 from minima_volume.models import build_model
 from minima_volume.provenance import require_same, threads, usable_device
@@ -59,6 +60,7 @@ def check_trained_settings(run: Run) -> None:
                 raise StaleError(f"{path}: {SERIES[variation]} {values} does not have this one. {WAY_OUT}")
 
 
+@own_defaults()
 def prepare_data(run: Run) -> Dataset:
     """The run's samples: read when they are stored, else drawn and stored, with their size said first."""
     check_trained_settings(run)
@@ -78,6 +80,7 @@ def prepare_data(run: Run) -> Dataset:
     return dataset
 
 
+@own_defaults()
 def train_models(run: Run, *, progress: bool = True) -> Trained:
     """Train the models that are missing, one a level (or batch size), each from the same initial weights.
 
@@ -156,6 +159,7 @@ def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> None:
         bar.set_description(f"trained {task.name}")
 
 
+@own_defaults()
 def load_models_and_data(run: Run | str | Path) -> Trained:
     """Load the samples and rebuild every model of a run from its weights.
 

@@ -16,6 +16,7 @@ from minima_volume.config import Config
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.shards import Shard, shards
@@ -52,6 +53,7 @@ class RadiiTask:
 RadiiResult = tuple[dict[tuple[int, Condition], Radii], Curves]
 
 
+@own_defaults()
 def radii_task(task: RadiiTask) -> RadiiResult:
     """Do one task; the curves come back continued where a threshold lay above the sweep's ceiling."""
     config = task.config
@@ -65,6 +67,7 @@ def radii_task(task: RadiiTask) -> RadiiResult:
     )
 
 
+@own_defaults()
 def estimate_volumes(
     run: Run,
     trained: Trained | None = None,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.training.second_moments import adam_second_moments
@@ -32,6 +33,7 @@ MEASURES = {
 }
 
 
+@isolated
 def measure_volume(
     model: nn.Module,
     x: Tensor,
@@ -103,7 +105,8 @@ def measure_volume(
         The estimate with its diagnostics: a LocalVolume, or a VolumeProfile where there are several sigmas; of `lebesgue` and `ball` a
         VolumeEstimate.
 
-    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with
+    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). What the caller has set makes
+    no difference: gradients off, inference mode, autocast, torch's default type and device. Parameters with
     requires_grad=False are perturbed like all others; leave them out with `names`.
 
     Raises:

@@ -143,7 +143,7 @@ class PreconditionedDirections(Directions):
     def draw(self, seed: int) -> tuple[list[Tensor], float]:
         """The direction of a seed and ||w||, see `Directions.draw`."""
         normals, step = self.steps(seed)
-        flat = torch.zeros(len(self._moving), dtype=torch.float64)
+        flat = torch.zeros(len(self._moving), dtype=torch.float64, device="cpu")
         flat[self._moving] = step
         direction = []
         for part, tensor, factor in zip(

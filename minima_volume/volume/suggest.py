@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated, own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
@@ -53,6 +54,7 @@ class Suggestion:
     sigmas: dict[int, float]
 
 
+@isolated
 def suggest_sigma(
     model: nn.Module,
     x: Tensor,
@@ -88,6 +90,7 @@ def suggest_sigma(
     return fitting_sigma(engine, condition, len(x), seed)
 
 
+@own_defaults()
 def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
     """A sigma at which the minima of the smallest landscape can be measured and compared.
 
