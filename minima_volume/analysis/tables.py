@@ -12,7 +12,7 @@ from minima_volume.analysis.run_results import CUTOFF_COLUMNS, RunResults, read_
 from minima_volume.analysis.settings import odd_ones_out, other_minima
 from minima_volume.config import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
-from minima_volume.layout import CONFIG_NAME, find_runs
+from minima_volume.layout import CONFIG_NAME, find_runs, refuse_twins
 
 NUMBERS = (
     "log_mass",
@@ -67,6 +67,7 @@ def collect(condition: str | Path) -> Collected:
 
     Raises:
         MissingStageError: no run has results.
+        ConfigError: two folders are of the same seeds.
     """
     condition = Path(condition)
     if not condition.is_dir():
@@ -79,6 +80,7 @@ def collect(condition: str | Path) -> Collected:
             found[folder.name] = read_results(folder)
         except MinimaVolumeError as error:
             missing[folder.name] = str(error)
+    refuse_twins((condition / name, (run.config.model_seed, run.config.data_seed)) for name, run in found.items())
     missing |= odd_ones_out({name: run.config for name, run in found.items()})
     kept = {name: run for name, run in found.items() if name not in missing}
     if not kept:
