@@ -58,7 +58,7 @@ def plain_loop(
     model = copy.deepcopy(model).double().eval()
     x = x.double() if x.is_floating_point() else x
     buffers = copy.deepcopy(dict(model.named_buffers()))
-    named = [(name, p) for name, p in model.named_parameters() if name.endswith(("weight", "bias"))]
+    named = [(name, p) for name, p in model.named_parameters() if name.endswith(("weight", "bias", "original"))]
     start = [p.clone() for _, p in named]
     losses, accs = np.zeros((2, len(sizes), len(seeds), len(coefficients)))
     for d, seed in enumerate(seeds):

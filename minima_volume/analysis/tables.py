@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate
@@ -149,6 +150,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "censored": grouped["num_censored"].sum(),
             "effective_sample_size": grouped["effective_sample_size"].mean(),
             "largest_share": grouped["largest_share"].mean(),
-            "left_out": grouped["left_out"].first(),
+            "left_out": grouped["left_out"].first().fillna(np.nan),
         }
     ).reset_index()
