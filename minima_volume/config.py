@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from minima_volume.config_errors import explain
 from minima_volume.errors import ConfigError
@@ -166,13 +166,26 @@ class Coefficients(Section):
         return self.max * np.linspace(0.0, 1.0, self.count) ** self.power
 
 
+def _names(value: Any) -> Any:
+    """The two words or a list; which names a model has is known when it is built."""
+    texts = isinstance(value, list) and value and all(isinstance(entry, str) for entry in value)
+    if not texts and value not in ("weight_bias", "all"):
+        raise ValueError(
+            "weight_bias, all, or a list of names of parameters or modules, or globs, such as [head, 'layers.*.weight']"
+        )
+    return value
+
+
+Names = Annotated[str | list[str], BeforeValidator(_names)]
+
+
 class Perturbation(Section):
     """Random directions and the sweep along them."""
 
     num_directions: Count = 500
     coefficients: Coefficients = Coefficients()
     scaling: ScalingName = "filter"
-    names: Literal["weight_bias", "all"] = "weight_bias"
+    names: Names = "weight_bias"  # or all, or a list of names of parameters or modules, or globs over either
     loss_ceiling: Positive | None = None  # None: five times the largest loss threshold
     max_coefficient: Positive = 16.0  # past the grid the radius search doubles up to here
     shard_size: Count = 50  # directions in one file of unfinished work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,33 @@ def seeds_of(folder: Path) -> tuple[int, int] | None:
 
 
 def find_runs(condition: Path) -> list[Path]:
-    """The run folders of a condition, ordered by their seeds as numbers."""
+    """The run folders of a condition, ordered by their seeds as numbers.
+
+    Raises:
+        ConfigError: two folders are of the same seeds.
+    """
     runs = [folder for folder in condition.iterdir() if folder.is_dir() and seeds_of(folder) is not None]
-    return sorted(runs, key=lambda folder: seeds_of(folder) or ())
+    runs.sort(key=lambda folder: (seeds_of(folder) or (), len(folder.name), folder.name))
+    refuse_twins((folder, seeds_of(folder.resolve()) or seeds_of(folder)) for folder in runs)
+    return runs
+
+
+def refuse_twins(runs: Iterable[tuple[Path, tuple[int, int] | None]]) -> None:
+    """A run is what its seeds are, whatever its folder is called: counted twice it would pass for two seeds.
+
+    Args:
+        runs: folder and (model seed, data seed) of each.
+
+    Raises:
+        ConfigError: names two folders of the same seeds.
+    """
+    seen: dict[tuple[int, int] | None, Path] = {}
+    for folder, seeds in runs:
+        first = seen.setdefault(seeds, folder)
+        if first != folder and seeds is not None:
+            raise ConfigError(
+                f"{first} and {folder.name} are the same run (model seed {seeds[0]}, data seed {seeds[1]}); remove one of the two folders"
+            )
 
 
 def read_run(run_folder: str | Path) -> Run:

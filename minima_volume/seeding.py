@@ -20,7 +20,17 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     False
     """
     words = np.random.SeedSequence([seed, zlib.crc32(purpose.encode())]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    return torch.Generator("cpu").manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+def normals(source: torch.Generator, *shape: int) -> torch.Tensor:
+    """Standard normals in float32 from a CPU generator, whatever torch's default type and device are.
+
+    >>> first, same = (normals(generator(0, "noise"), 2, 3) for _ in range(2))
+    >>> bool((first == same).all()), first.dtype
+    (True, torch.float32)
+    """
+    return torch.randn(shape, generator=source, dtype=torch.float32, device="cpu")
 
 
 @contextlib.contextmanager

@@ -58,7 +58,8 @@ def plain_loop(
     model = copy.deepcopy(model).double().eval()
     x = x.double() if x.is_floating_point() else x
     buffers = copy.deepcopy(dict(model.named_buffers()))
-    named = [(name, p) for name, p in model.named_parameters() if name.endswith(("weight", "bias"))]
+    moved = "weight", "bias", "original0", "original1"  # the last two: of weight_norm
+    named = [(name, p) for name, p in model.named_parameters() if name.endswith(moved)]
     start = [p.clone() for _, p in named]
     losses, accs = np.zeros((2, len(sizes), len(seeds), len(coefficients)))
     for d, seed in enumerate(seeds):

@@ -165,7 +165,7 @@ def test_names():
     ("names", "message"),
     [
         ("weights", "weight_bias, all"),
-        (["0.weight", "1.weight"], r"\['1.weight'\].*0.weight, 0.bias"),
+        (["0.weight", "1.weight"], r"'1.weight' matches no parameter.*0.weight, 0.bias"),
         ([], "no parameter"),
     ],
 )

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.figures import draw
-from minima_volume.analysis.report import shown_table, trust
+from minima_volume.analysis.report import left_out, shown_table, trust
 from minima_volume.analysis.tables import Collected, collect, select, summary
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
@@ -64,7 +64,7 @@ def render(condition: Path, collected: Collected) -> str:
     table = summary(rows)
     body = {
         "words": _missing(collected) + _words(paragraph(collected)),
-        "table": f"{_table(shown_table(table, config.variation))}<p>{_escape(trust(table))}</p>",
+        "table": f"{_table(shown_table(table, config.variation))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
         "figures": "".join(
             _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(collected).items()
         ),

@@ -15,6 +15,7 @@ def describe(analysis: Analysis) -> str:
         f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds (95 % intervals)",
         format_table(table, collected.config.variation),
         trust(table),
+        left_out(table),
         told_apart(analysis),
         *(f"not analyzed: {run}: {reason}" for run, reason in collected.missing.items()),
         *(f"note on {run}: {reason}" for run, reason in collected.partial.items()),
@@ -95,6 +96,11 @@ def trust(table: pd.DataFrame) -> str:
     return (
         f"{which}, set by the largest radius and growing with the number of directions; on average one rests on {rests}"
     )
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """What was not perturbed, empty where all was."""
+    return "; ".join(table["left_out"].dropna().unique())
 
 
 def told_apart(analysis: Analysis) -> str:

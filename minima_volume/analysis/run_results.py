@@ -13,6 +13,7 @@ from minima_volume.files import read_json, read_pt
 from minima_volume.layout import Run, read_run
 from minima_volume.provenance import require_same
 from minima_volume.volume.mass_keys import CONFIDENT
+from minima_volume.volume.result_keys import still_of
 from minima_volume.volume.results import load_results
 
 COLUMNS = {
@@ -87,6 +88,7 @@ def read_results(folder: Path) -> RunResults:
                         "variant": config.data.variant,
                         "train_size": config.data.base_size + config.level_of(level),
                         "native": config.variation == "level" and level == landscape,
+                        "left_out": still_of(results, i, zero=False),
                     }
                     | _mass_columns(results, i)
                     | {column: results[key][i] for column, key in COLUMNS.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate
@@ -12,7 +13,7 @@ from minima_volume.analysis.run_results import CUTOFF_COLUMNS, RunResults, read_
 from minima_volume.analysis.settings import odd_ones_out, other_minima
 from minima_volume.config import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
-from minima_volume.layout import CONFIG_NAME, find_runs
+from minima_volume.layout import CONFIG_NAME, find_runs, refuse_twins
 
 NUMBERS = (
     "log_mass",
@@ -61,12 +62,13 @@ def collect(condition: str | Path) -> Collected:
 
     Returns:
         The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`
-        (the value of the run's `variation`), `variation`, `variant`, `train_size`, `native` and the
-        quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
+        (the value of the run's `variation`), `variation`, `variant`, `train_size`, `native`, `left_out` (what
+        was not perturbed, in words) and the quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
         Runs made with other settings than most of the others are left out and named in `missing`.
 
     Raises:
         MissingStageError: no run has results.
+        ConfigError: two folders are of the same seeds.
     """
     condition = Path(condition)
     if not condition.is_dir():
@@ -79,6 +81,7 @@ def collect(condition: str | Path) -> Collected:
             found[folder.name] = read_results(folder)
         except MinimaVolumeError as error:
             missing[folder.name] = str(error)
+    refuse_twins((condition / name, (run.config.model_seed, run.config.data_seed)) for name, run in found.items())
     missing |= odd_ones_out({name: run.config for name, run in found.items()})
     kept = {name: run for name, run in found.items() if name not in missing}
     if not kept:
@@ -147,5 +150,6 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             "censored": grouped["num_censored"].sum(),
             "effective_sample_size": grouped["effective_sample_size"].mean(),
             "largest_share": grouped["largest_share"].mean(),
+            "left_out": grouped["left_out"].first().fillna(np.nan),
         }
     ).reset_index()

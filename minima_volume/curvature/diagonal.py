@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.losses import Loss
 from minima_volume.seeding import generator
@@ -41,7 +41,7 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
     sums = [torch.zeros_like(tensor, dtype=torch.float64) for tensor in minimum]
     at_once = max(1, BATCH_BYTES // sum(tensor.nbytes for tensor in minimum))
     random = generator(seed, "curvature signs")
-    with mean_loss.at() as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with mean_loss.at() as parameters, torch.enable_grad(), plain_kernels():
         for x, y in mean_loss._tiles():
             outputs = mean_loss.outputs(x)
             if not isinstance(outputs, Tensor):
@@ -59,7 +59,7 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
                         start : start + count
                     ]
                 else:
-                    draws = torch.randint(0, 2, (count, outputs.numel()), generator=random)
+                    draws = torch.randint(0, 2, (count, outputs.numel()), generator=random, device="cpu")
                     signs = (2 * draws - 1).to(outputs)
                 weighted = root(signs.reshape(count, *outputs.shape))
                 gradients = torch.autograd.grad(

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 
+from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import Host
 from minima_volume.hosts.probe import fit_to, host_of
@@ -70,7 +69,7 @@ class MeanLoss:
             loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) differentiable losses, or one
                 loss of all samples.
             scaling: F: `none`, `filter`, `layer` or `tensor_std`.
-            names: parameters that move: `weight_bias`, `all`, or a list of names.
+            names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
             class_axis: which axis of the outputs counts classes, see `losses.fit`.
             tile: samples in one forward pass; by default what fits 256 MiB, at most 2,048; all of them where they depend on each other.
 
@@ -161,8 +160,7 @@ class MeanLoss:
         """
         rows = [self._split(row) for row in vectors.reshape(-1, self.num_entries)]
         products = [[torch.zeros_like(tensor) for tensor in self.directions.minimum] for _ in rows]
-        # fused attention kernels have no second derivative
-        with self.at(z) as parameters, torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _PlainWeightNorm():
+        with self.at(z) as parameters, torch.enable_grad(), plain_kernels():
             for x, y in self._tiles():
                 first = self._first(self._losses(x, y), parameters, graph=True)
                 curved = [i for i, part in enumerate(first) if part.requires_grad]
@@ -223,19 +221,6 @@ class MeanLoss:
         return torch.cat([(part.detach() * factor).reshape(-1) for part, factor in scaled])
 
 
-class _PlainWeightNorm(TorchFunctionMode):
-    """Weight normalisation by elementary operations: the gradient of torch's fused one has a wrong derivative (torch 2.15)."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch._weight_norm:
-            return _weight_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    return v * (g / torch.norm_except_dim(v, 2, dim))
-
-
 def _tile(mean_loss: MeanLoss) -> int:
     """Samples whose graph for Hessian-vector products fits the budget: what a second sample adds to the first's."""
     if mean_loss.num_samples == 1:
@@ -259,7 +244,7 @@ def _graph_bytes(mean_loss: MeanLoss, samples: int) -> int:
         with (
             mean_loss.at() as parameters,
             torch.enable_grad(),
-            sdpa_kernel(SDPBackend.MATH),
+            plain_kernels(),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             losses = mean_loss._losses(part(mean_loss.x, 0, samples), part(mean_loss.y, 0, samples))

@@ -15,7 +15,7 @@ from minima_volume.curvature.chains import effective_sample_size, split_r_hat
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.spectrum import top_eigenvalues
 from minima_volume.errors import ConfigError
-from minima_volume.seeding import generator
+from minima_volume.seeding import generator, normals
 
 STEP_SHARE = 0.05  # step * steepest / 4 of an automatic step: the bias of the steepest direction
 BIAS_ALLOWED, R_HAT_ALLOWED, DRAWS_NEEDED = 0.15, 1.1, 50
@@ -151,7 +151,7 @@ class _Walk:
         losses, met = np.full(num_steps, np.nan), []
         _, gradient = self.mean_loss.gradient(z)
         for i in range(num_steps):
-            kick = torch.randn(len(z), generator=noise).to(z)
+            kick = normals(noise, len(z)).to(z)
             z = z - step / 2 * (self.strength * gradient + self.localisation * z) + math.sqrt(step) * kick
             loss, gradient = self.mean_loss.gradient(z)
             if not (math.isfinite(loss) and bool(gradient.isfinite().all())):

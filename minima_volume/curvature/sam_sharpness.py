@@ -9,7 +9,7 @@ import torch
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
-from minima_volume.seeding import generator
+from minima_volume.seeding import generator, normals
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def sam_sharpness(
     if norm == 0:
         note = "the gradient vanishes at the minimum: SAM's step is undefined"
         increases.append(0.0)
-        gradient = torch.randn(len(p), generator=generator(seed, "ascent start")).to(p)
+        gradient = normals(generator(seed, "ascent start"), len(p)).to(p)
     for _ in range(num_steps - len(increases)):
         length = _norm(p * gradient)
         if length == 0:

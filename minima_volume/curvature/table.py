@@ -16,8 +16,11 @@ from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files import read_json, write_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run, minimum_name, read_run
+from minima_volume.perturbation.directions import Directions
 from minima_volume.provenance import provenance, threads, usable_device
+from minima_volume.seeding import normals
 from minima_volume.training import Trained, load_models_and_data
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 LANCZOS_PRODUCTS = 100  # what five eigenvalues and the curvatures along the chains take, for the estimate of the time
 
 
+@own_defaults()
 def views_table(
     run: Run | str | Path,
     landscape: int | None = None,
@@ -50,8 +54,8 @@ def views_table(
     Returns:
         One row a minimum, ascending: `level` (in a series `epoch` or `batch_size`), `start_loss`, `trace`, `trace_standard_error`, `top_eigenvalue`,
         `sam_sharpness`, `asam_sharpness`, `learning_coefficient`, `learning_coefficient_low`, `_high` and `_verdict`,
-        `sigma_at_threshold`, then from results.json `log_exp_r_n` and, where it is there, `log_mass` (one column a sigma). What is
-        undefined is NaN.
+        `sigma_at_threshold`, then from results.json `log_exp_r_n` and, where it is there, `log_mass` (one column a sigma), and
+        `left_out`, what does not move, in words. What is undefined is NaN.
 
     Raises:
         MissingStageError: the run has no models.
@@ -84,12 +88,14 @@ def views_table(
                 "sigma_at_threshold": sigma_at_threshold(record["start_loss"], record["trace"], threshold),
             }
             | volumes.get(level, {})
+            | {"left_out": _directions(trained, level, settings).note}
         )
     table = pd.DataFrame(rows)
-    words = (run.config.variation, "learning_coefficient_verdict")
+    words = (run.config.variation, "learning_coefficient_verdict", "left_out")
     return table.astype({name: float for name in table.columns if name not in words})
 
 
+@own_defaults()
 def estimate_views(
     run: Run, landscape: int | None = None, *, settings: ViewSettings | None = None, trained: Trained | None = None
 ) -> str:
@@ -117,7 +123,7 @@ def default_settings(run: Run) -> ViewSettings:
 def describe_views(table: pd.DataFrame, settings: ViewSettings) -> str:
     """The table and the verdicts as text, for a terminal."""
     verdicts = table["learning_coefficient_verdict"]
-    plain = table.drop(columns="learning_coefficient_verdict").rename(
+    plain = table.drop(columns=["learning_coefficient_verdict", "left_out"]).rename(
         columns=lambda name: name.replace("learning_coefficient", "lambda").replace("standard_error", "se")
     )
     variation = str(table.columns[0])
@@ -126,6 +132,7 @@ def describe_views(table: pd.DataFrame, settings: ViewSettings) -> str:
         for minimum, verdict in zip(table[variation], verdicts, strict=True)
         if verdict
     ]
+    notes = [*table["left_out"].dropna().unique(), *notes]
     head = (
         f"trace, eigenvalues and learning coefficient (lambda) in coordinates with scaling {settings.scaling}; "
         f"SAM within rho {settings.sam_rho:g}, ASAM within {settings.asam_rho:g}"
@@ -178,10 +185,10 @@ def _measure(
 
 def _timed(mean_loss: MeanLoss) -> tuple[float, float]:
     """Seconds for a step of a chain, and for a Hessian-vector product."""
-    noise, zeros = torch.Generator().manual_seed(0), mean_loss.zeros()
+    noise, zeros = torch.Generator("cpu").manual_seed(0), mean_loss.zeros()
 
     def step() -> None:
-        mean_loss.gradient(torch.randn(len(zeros), generator=noise).to(zeros))
+        mean_loss.gradient(normals(noise, len(zeros)).to(zeros))
 
     def product() -> None:
         with contextlib.suppress(ConfigError):  # no second derivative: the views say so
@@ -203,6 +210,7 @@ def views_record(views: OtherViews) -> dict[str, Any]:
     record: dict[str, Any] = {
         "start_loss": views.start_loss,
         "num_params": views.num_params,
+        "left_out_params": views.left_out,
         "trace": None if trace is None else trace.value,
         "trace_standard_error": None if trace is None else trace.standard_error,
         "trace_method": None if trace is None else trace.method,
@@ -278,7 +286,12 @@ def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) 
         for record in content["minima"]
         if record["level"] in trained.records
         and record["weights_hash"] == trained.records[record["level"]]["weights_hash"]
+        and record["num_params"] == _directions(trained, record["level"], settings).num_params
     }
+
+
+def _directions(trained: Trained, level: int, settings: ViewSettings) -> Directions:
+    return Directions.of(trained.models[level], settings.scaling, settings.names)
 
 
 def _volumes(run: Run, trained: Trained, landscape: int, threshold: float) -> dict[int, dict[str, Any]]:

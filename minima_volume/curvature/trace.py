@@ -50,10 +50,16 @@ def hessian_trace(mean_loss: MeanLoss, *, num_products: int = 60, seed: int = 1)
         raise ConfigError(f"num_products {num_products} is not allowed: it must be at least 6")
     n, zeros = mean_loss.num_entries, mean_loss.zeros()
     if n <= num_products:
-        value, error, products = float(_products(mean_loss, torch.eye(n).to(zeros)).diagonal().double().sum()), 0.0, n
+        value, error, products = (
+            float(_products(mean_loss, torch.eye(n, dtype=zeros.dtype, device=zeros.device)).diagonal().double().sum()),
+            0.0,
+            n,
+        )
         return Trace(value, error, products, "exact")
     third = num_products // 3
-    signs = torch.randint(0, 2, (2 * third, n), generator=generator(seed, "trace probes")).to(zeros) * 2 - 1
+    signs = (
+        torch.randint(0, 2, (2 * third, n), generator=generator(seed, "trace probes"), device="cpu").to(zeros) * 2 - 1
+    )
     basis = torch.linalg.qr(_products(mean_loss, signs[:third]).T).Q.T
     known = float((basis * _products(mean_loss, basis)).double().sum())
     probes = signs[third:] - (signs[third:] @ basis.T) @ basis

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from minima_volume.curvature.derivatives import derivative_fault
+from minima_volume.curvature.derivatives import slope_fault
 from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.kernels import is_symmetric
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
@@ -30,7 +32,7 @@ class ViewSettings:
     Attributes:
         scaling: of the coordinates z of trace, eigenvalues and learning coefficient: `filter`, in which the volumes are measured,
             or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`).
-        names: parameters that move: `weight_bias`, `all`, or a list of names.
+        names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
         num_products: Hessian-vector products for the trace.
         sam_rho, asam_rho: radii of the balls of SAM and ASAM.
@@ -66,18 +68,20 @@ class OtherViews:
     Attributes:
         start_loss: L*, the mean loss at the minimum.
         num_params: n, the perturbed entries.
+        left_out: parameters that do not move in any view; `notes` says so under the same name.
         spectrum, trace: of the Hessian with respect to z.
         sam, asam: sharpness in balls of theta and of theta / |theta*|.
         learning_coefficient: with its chains.
         sigma_at_threshold: the sigma at which noise sigma F z raises the mean loss to the threshold, to second order:
             sqrt(2 (threshold - L*) / tr H). Where log_mass(sigma) falls off if the minimum is a quadratic; None without a threshold,
             and where the minimum is outside or the trace is not positive.
-        notes: view -> why it is None; `model` -> what a reader must know about the model, if anything.
+        notes: view -> why it is None; `left_out` and `model` -> what the numbers leave out, and what a reader must know about the model.
         settings: how they were measured.
     """
 
     start_loss: float
     num_params: int
+    left_out: tuple[str, ...]
     spectrum: Spectrum | None
     trace: Trace | None
     sam: Sharpness | None
@@ -88,6 +92,7 @@ class OtherViews:
     settings: ViewSettings
 
 
+@isolated
 def other_views(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
@@ -142,8 +147,9 @@ def _views(
     start = mean_loss.value()
     if not math.isfinite(start):
         raise ConfigError(f"the loss at the minimum is {start:g}; it must be finite")
-    notes: dict[str, str] = {}
-    fault = derivative_fault(mean_loss)
+    still = mean_loss.directions.note
+    notes: dict[str, str] = {} if still is None else {"left_out": still}
+    fault = slope_fault(mean_loss)
 
     def attempt(name: str, measure: Callable[[], Any]) -> Any:
         if fault is not None:
@@ -160,9 +166,14 @@ def _views(
             on_part()
 
     seed, largest = settings.seed, min(settings.num_eigenvalues, mean_loss.num_entries)
-    spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
-    done()
-    trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+    spectrum = trace = None
+    if attempt("trace", lambda: is_symmetric(mean_loss, seed)):
+        spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
+        done()
+        trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+    else:
+        notes["spectrum"] = notes["trace"]
+        done()
     done()
     steps = settings.ascent_steps
     sam = attempt("sam", lambda: sam_sharpness(mean_loss, settings.sam_rho, num_steps=steps, seed=seed))
@@ -192,6 +203,7 @@ def _views(
     return OtherViews(
         start_loss=start,
         num_params=mean_loss.directions.num_params,
+        left_out=mean_loss.directions.left_out,
         spectrum=spectrum,
         trace=trace,
         sam=sam,

@@ -26,6 +26,7 @@ from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files import hash_arrays, read_pt, write_pt
 from minima_volume.imports import load_object
+from minima_volume.isolation import own_defaults
 
 Source = Callable[..., Pool]
 SOURCES: dict[str, Source] = {
@@ -112,6 +113,7 @@ class Dataset:
         )
 
 
+@own_defaults()
 def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
     """Draw the samples that a configuration describes.
 
@@ -192,6 +194,7 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
     return write_pt(path, content)
 
 
+@own_defaults()
 def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
     """Read dataset.pt; what it keeps as images of bytes comes as the inputs made of them, bit for bit.
 

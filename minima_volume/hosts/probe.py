@@ -381,7 +381,7 @@ def _draw_something() -> None:
     """Move every global generator on, so that a model that draws random numbers gets others."""
     random.random()
     np.random.random()  # noqa: NPY002
-    torch.rand(1)
+    torch.rand(1, device="cpu")
 
 
 def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:

@@ -12,6 +12,7 @@ from minima_volume.config import Config
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import BUILT_HERE
 from minima_volume.imports import load_object
+from minima_volume.isolation import own_defaults
 from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP
 from minima_volume.models.resnet import resnet18
@@ -27,6 +28,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+@own_defaults()
 def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, folder: Path | None = None) -> nn.Module:
     """Build the configured model with PyTorch's default initial weights from the model seed.
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
+from minima_volume.perturbation.names import perturbed_names, still_note
+from minima_volume.seeding import normals
 
 SCALINGS = ("filter", "none", "layer", "tensor_std")
 
@@ -24,8 +26,8 @@ def draw_gaussian(seed: int, shapes: Sequence[torch.Size], dtype: torch.dtype = 
     >>> bool((first == torch.randn(2, 2, generator=torch.Generator().manual_seed(3))).all())
     True
     """
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    random = torch.Generator("cpu").manual_seed(seed)
+    return [normals(random, *shape).to(dtype) for shape in shapes]
 
 
 def filter_norm(parameter: Tensor) -> Tensor:
@@ -63,34 +65,6 @@ def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
     raise ConfigError(f"scaling {scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
 
 
-def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias") -> tuple[str, ...]:
-    """Names of the parameters that are perturbed, in `named_parameters()` order, tied ones once.
-
-    Args:
-        model: the model.
-        names: `weight_bias` (names ending in weight or bias), `all`, or a list of names.
-
-    Raises:
-        ConfigError: nothing is left to perturb, or a name does not exist.
-    """
-    have = [name for name, _ in model.named_parameters()]
-    if names == "weight_bias":
-        chosen = [name for name in have if name.endswith(("weight", "bias"))]
-    elif names == "all":
-        chosen = have
-    elif isinstance(names, str):
-        raise ConfigError(f"names {names!r} is not known; allowed: weight_bias, all, or a list of parameter names")
-    else:
-        if unknown := set(names) - set(have):
-            raise ConfigError(f"names: {sorted(unknown)} are not parameters of the model; it has {', '.join(have)}")
-        chosen = [name for name in have if name in set(names)]
-    if not chosen:
-        raise ConfigError(
-            f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}"
-        )
-    return tuple(chosen)
-
-
 @dataclass(frozen=True)
 class Directions:
     """Everything that turns a seed into a direction of one model.
@@ -98,6 +72,7 @@ class Directions:
     Attributes:
         names: the perturbed parameters.
         left_out: the model's other parameters.
+        num_left_out: their entries.
         minimum: theta*, one tensor a name, a copy.
         factors: the scaling of each, broadcastable against it.
         scaling: its name.
@@ -105,6 +80,7 @@ class Directions:
 
     names: tuple[str, ...]
     left_out: tuple[str, ...]
+    num_left_out: int
     minimum: tuple[Tensor, ...]
     factors: tuple[Tensor, ...]
     scaling: str
@@ -118,7 +94,9 @@ class Directions:
         if bad := [name for name, tensor in zip(chosen, minimum, strict=True) if not tensor.is_floating_point()]:
             raise ConfigError(f"parameters {bad} are not floating-point numbers; choose others with names=[...]")
         left_out = tuple(name for name in parameters if name not in chosen)
-        return cls(chosen, left_out, minimum, tuple(scaling_factor(tensor, scaling) for tensor in minimum), scaling)
+        entries = sum(parameters[name].numel() for name in left_out)
+        factors = tuple(scaling_factor(tensor, scaling) for tensor in minimum)
+        return cls(chosen, left_out, entries, minimum, factors, scaling)
 
     @property
     def shapes(self) -> list[torch.Size]:
@@ -136,6 +114,11 @@ class Directions:
     def num_params(self) -> int:
         """n: the entries that directions move."""
         return sum(tensor.numel() for tensor in self.minimum) - self.num_zero
+
+    @property
+    def note(self) -> str | None:
+        """What directions leave as it is, in words."""
+        return still_note(self.left_out, self.num_left_out, self.num_params, self.num_zero)
 
     @cached_property
     def log_det(self) -> float:

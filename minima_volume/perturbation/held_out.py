@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.engine import LossEngine
@@ -11,6 +12,7 @@ from minima_volume.training import Trained, load_models_and_data
 MAX_SAMPLES = 2000
 
 
+@own_defaults()
 def held_out_curves(run: Run, trained: Trained | None = None, *, num_directions: int = 5) -> dict[int, Curves]:
     """Walk a few of the run's directions on (at most 2,000 samples of) the test set, over the whole coefficient grid.
 

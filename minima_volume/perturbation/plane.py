@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import own_defaults, own_modes
 from minima_volume.layout import Run
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine, Rays
@@ -43,6 +44,7 @@ class Plane:
     out_of_plane: float
 
 
+@own_modes()
 def plane_losses(
     models: Sequence[nn.Module],
     x: Tensor,
@@ -113,6 +115,7 @@ def plane_losses(
     return Plane(u, v, loss_grid, engine.sizes, points, _dot(error, error) ** 0.5)
 
 
+@own_defaults()
 def run_plane(
     run: Run,
     minima: Sequence[int] | None = None,

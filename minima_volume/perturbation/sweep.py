@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from minima_volume.errors import DamagedFileError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_npz, write_npz
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.lock import locked
 from minima_volume.perturbation.curves import Curves, trace_curves
@@ -80,7 +81,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
                 have = set()
                 continue
             sweep = read_sweep(path, with_state_dict=False)
-            require_current(sweep.metadata, run, path, trained.records[level]["weights_hash"], data_hash)
+            require_current(sweep.metadata, run, path, trained, level, data_hash)
             have &= set(sweep.perturbation_seed.tolist())
         missing[level] = [seed for seed in wanted if seed not in have]
     return missing
@@ -91,6 +92,7 @@ def landscapes_of(run: Run, level: int) -> list[int]:
     return [landscape for landscape in run.config.data.levels if landscape <= run.config.level_of(level)]
 
 
+@own_defaults()
 def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
     """Time a few evaluations of each model and say what the sweep will take."""
     trained = load_models_and_data(run) if trained is None else trained
@@ -123,6 +125,7 @@ def _seconds_per_direction(run: Run, trained: Trained, level: int, count: int) -
     return drawn - start + evaluated / pairs * count * EXPECTED_SHARE
 
 
+@own_defaults()
 def sweep_shard(shard: Shard) -> Curves:
     """Walk one shard's directions."""
     config = shard.config
@@ -130,6 +133,7 @@ def sweep_shard(shard: Shard) -> Curves:
     return trace_curves(shard.engine(), shard.seeds, coefficients, config.loss_ceiling)
 
 
+@own_defaults()
 def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) -> list[Path]:
     """Walk every direction that is missing and write data_<landscape>/data_<level>.npz.
 

@@ -16,7 +16,9 @@ from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.files import read_npz, write_npz
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
+from minima_volume.perturbation.names import perturbed_names
 from minima_volume.provenance import require_same
+from minima_volume.training import Trained
 
 STATE_DICT = "state_dict/"
 WAY_OUT = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
@@ -130,13 +132,15 @@ def sweep_settings(run: Run) -> dict[str, Any]:
     }
 
 
-def require_current(metadata: Mapping[str, Any], run: Run, path: Path, weights_hash: str, data_hash: str) -> None:
-    """Refuse a sweep that was measured on other weights, other data or with other settings.
+def require_current(
+    metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int, data_hash: str
+) -> None:
+    """Refuse a sweep of a minimum that was measured on other weights, other data, with other settings or other parameters.
 
     Raises:
         StaleError: says which, and the way out.
     """
-    if metadata["weights_hash"] != weights_hash:
+    if metadata["weights_hash"] != trained.records[level]["weights_hash"]:
         raise StaleError(
             f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
             "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
@@ -144,3 +148,10 @@ def require_current(metadata: Mapping[str, Any], run: Run, path: Path, weights_h
     if metadata["data_hash"] != data_hash:
         raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {WAY_OUT}")
     require_same(metadata["settings"], sweep_settings(run), path, WAY_OUT)
+    names = perturbed_names(trained.models[level], run.config.perturbation.names)
+    if still := [name for name in metadata["left_out"] if name in names]:
+        raise StaleError(
+            f"{path} was measured by an earlier version, which left {', '.join(still)} as it was; perturbation.names = "
+            f"{run.config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
+            "notebook 2 again."
+        )

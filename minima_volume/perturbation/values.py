@@ -65,7 +65,7 @@ def measure(
         accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
     """
     look = loss.margins is not None and (accuracy or wrong_allowed is not None)
-    total = right = torch.zeros(())
+    total = right = torch.zeros((), dtype=torch.float64, device=y.device)
     answers = 1
     losses_at, right_at, margins = [], [], []
     for tile in tiles:

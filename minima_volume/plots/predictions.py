@@ -42,7 +42,10 @@ def _regions(trained: Trained) -> Figure:
     dataset = trained.dataset
     low, high = dataset.x_train.amin(0), dataset.x_train.amax(0)
     low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
-    first, second = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low, high, strict=True))
+    first, second = (
+        torch.linspace(float(a), float(b), GRID, dtype=torch.float32, device="cpu")
+        for a, b in zip(low, high, strict=True)
+    )
     grid = torch.cartesian_prod(first, second)
     figure, axes = panels(len(trained.models))
     variation = next(iter(trained.records.values())).get("variation", "level")
@@ -67,7 +70,9 @@ def probability(outputs: Tensor) -> Tensor:
 def _by_class(trained: Trained, loss: str) -> Figure:
     """A row a model, a column a class; the most frequent classes of many."""
     dataset = trained.dataset
-    chosen = torch.linspace(0, len(dataset.x_test) - 1, min(len(dataset.x_test), MAX_SAMPLES)).long()
+    chosen = torch.linspace(
+        0, len(dataset.x_test) - 1, min(len(dataset.x_test), MAX_SAMPLES), dtype=torch.float32, device="cpu"
+    ).long()
     x, y = dataset.x_test[chosen], dataset.y_test[chosen]
     counts = class_counts(y, dataset.num_classes)
     order = np.sort(np.argsort(-counts, kind="stable")[:MAX_NAMED])

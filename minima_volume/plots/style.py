@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -67,14 +68,31 @@ def styled(function: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The package's style inside the block."""
-    with mpl.rc_context(STYLE):
+    """The package's style inside the block: matplotlib's own defaults with `STYLE`, whatever the caller's matplotlibrc says."""
+    with mpl.style.context(["default", STYLE]):
         yield
+
+
+class StyledFigure(Figure):
+    """A figure that keeps the package's style when it is drawn or saved later: matplotlib makes ticks only then."""
+
+    def draw(self, renderer: Any) -> None:
+        with style():
+            super().draw(renderer)
+
+    def get_tightbbox(self, *args: Any, **kwargs: Any) -> Any:
+        with style():
+            return super().get_tightbbox(*args, **kwargs)
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        with style():
+            super().savefig(*args, **kwargs)
 
 
 def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
     """A figure that pyplot does not know, so that notebooks show it once and nothing has to be closed."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    with style():
+        figure = StyledFigure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

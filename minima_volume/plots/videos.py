@@ -75,7 +75,10 @@ def boundary_frames(
             f"{run.folder.name} has samples of shape {tuple(data.x_train.shape[1:])}, not points in the plane, which swiss_roll has"
         )
     low, high = data.x_train.amin(0), data.x_train.amax(0)
-    first, second = (torch.linspace(float(a) * 1.1, float(b) * 1.1, GRID) for a, b in zip(low, high, strict=True))
+    first, second = (
+        torch.linspace(float(a) * 1.1, float(b) * 1.1, GRID, dtype=torch.float32, device="cpu")
+        for a, b in zip(low, high, strict=True)
+    )
     grid = torch.cartesian_prod(first, second)
     crossing = walk.crossing(run.config.volume.headline)
     for c in np.linspace(0, 2 * crossing, frames):

@@ -9,7 +9,7 @@ from pathlib import Path
 from minima_volume.config import load_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import write_text
-from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, read_run, seeds_of
+from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
 
 BATCH_NOTEBOOKS = (
     "make_dataset_notebooks.ipynb",
@@ -65,7 +65,7 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: 
     Raises:
         MissingStageError: the condition has no config.yaml.
         ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data);
-            or a folder to overwrite has computed something, or is a link. Then nothing is changed.
+            or two folders are of the same seeds; or a folder to overwrite has computed something, or is a link. Then nothing is changed.
     """
     condition = Path(condition)
     source = condition / CONFIG_NAME
@@ -78,7 +78,8 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: 
             f"{source} fixes seeds.data at {fixed}, so model_{other[0][0]}_data_{other[0][1]} cannot be made; take data seed "
             f"{fixed}, or set seeds.data to null"
         )
-    folders = [condition / f"model_{model}_data_{data}" for model, data in pairs]
+    made = {seeds_of(run): run for run in find_runs(condition)}  # perhaps as model_00_data_010
+    folders = [made.get(pair, condition / f"model_{pair[0]}_data_{pair[1]}") for pair in dict.fromkeys(pairs)]
     there = {folder for folder in folders if (folder / CONFIG_NAME).exists()}
     for folder in there if overwrite else ():
         _refuse_to_overwrite(folder)
@@ -104,7 +105,7 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     """Make a run folder (named model_<i>_data_<j>) or a condition folder from a template.
 
     Raises:
-        ConfigError: the folder exists and is not empty, or the template has no config.yaml.
+        ConfigError: the folder exists and is not empty, the template has no config.yaml, or another folder beside it is of the same seeds.
     """
     folder, source = Path(folder), Path(template) / CONFIG_NAME
     if folder.exists() and any(folder.iterdir()):
@@ -114,8 +115,11 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
             f"{source} does not exist; a template is a folder with a config.yaml, e.g. experiments/digits/template"
         )
     load_config(source)
-    is_run = seeds_of(folder.resolve()) is not None
-    _fill(folder, source, RUN_NOTEBOOKS if is_run else BATCH_NOTEBOOKS)
+    here = folder.resolve()
+    seeds = seeds_of(here)
+    if seeds is not None and here.parent.is_dir():
+        refuse_twins([*((run, seeds_of(run)) for run in find_runs(here.parent)), (here, seeds)])
+    _fill(folder, source, BATCH_NOTEBOOKS if seeds is None else RUN_NOTEBOOKS)
     return folder
 
 

@@ -17,7 +17,7 @@ from minima_volume.config import Execution, load_config
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
 from minima_volume.execution.cores import CORES_VARIABLE, usable_cores
-from minima_volume.layout import CONFIG_NAME, STAGES, find_runs
+from minima_volume.layout import CONFIG_NAME, STAGES, find_runs, refuse_twins, seeds_of
 from minima_volume.lock import OWNER_VARIABLE, locked, owner
 from minima_volume.runs.execute import Outcome, execute_stage, stop_kernels
 from minima_volume.runs.progress import Progress
@@ -61,9 +61,11 @@ def run_pipeline(
 
     Raises:
         PipelineError: there are no run folders, or a stage is not known.
+        ConfigError: two folders are of the same seeds.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
     folders = [folder.resolve() for folder in folders]
+    refuse_twins((folder, seeds_of(folder)) for folder in folders)
     if not folders:
         raise PipelineError(
             f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"

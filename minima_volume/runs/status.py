@@ -45,7 +45,7 @@ def status(folder: str | Path) -> list[StageStatus]:
     """Every stage of a run folder, or of all run folders of a condition.
 
     Raises:
-        ConfigError: there is no such folder, or no run in it.
+        ConfigError: there is no such folder, or no run in it, or two folders are of the same seeds.
     """
     folder = Path(folder)
     if folder.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minima_volume.files import write_npz
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import get_loss
 from minima_volume.provenance import provenance, threads
@@ -12,6 +13,7 @@ from minima_volume.training.loop import evaluate
 from minima_volume.training.train import Trained, load_models_and_data
 
 
+@own_defaults()
 def measure_test_accuracies(run: Run, trained: Trained | None = None) -> dict[str, np.ndarray]:
     """Measure every model on the whole test set and write test_accuracies.npz.
 

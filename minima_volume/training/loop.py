@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from minima_volume.config import Training
 from minima_volume.errors import DataError
 from minima_volume.hosts.probe import evaluation_host, fit_to
+from minima_volume.isolation import own_modes
 from minima_volume.losses import Loss, get_loss
 from minima_volume.seeding import generator
 from minima_volume.training.sam import ascended
@@ -35,6 +36,7 @@ class History:
 OnEpoch = Callable[[int, History], None]
 
 
+@own_modes()
 def train_model(
     model: nn.Module,
     train: tuple[Tensor, Tensor],
@@ -152,7 +154,7 @@ def batches(count: int, size: int | None, order: torch.Generator) -> Iterator[Te
     if size is None or size >= count:
         yield slice(None)
         return
-    yield from torch.randperm(count, generator=order).split(size)
+    yield from torch.randperm(count, generator=order, device="cpu").split(size)
 
 
 @torch.no_grad()
@@ -180,7 +182,7 @@ def per_sample(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> 
 def sample_margins(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     """Margins (N, ...) of outputs that the loss has read, or NaN of that length."""
     if loss.margins is None:
-        return torch.full((len(outputs),), torch.nan, device=outputs.device)
+        return torch.full((len(outputs),), torch.nan, dtype=torch.float32, device=outputs.device)
     return loss.margins(outputs, targets)
 
 

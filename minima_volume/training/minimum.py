@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minima_volume.config import Config, Training
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.files import hash_arrays, write_pt
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import get_loss
 from minima_volume.models import build_model
@@ -75,6 +76,7 @@ def settings_of(config: Config, minimum: int) -> Training:
     return config.training.model_copy(update={"epochs": minimum} if config.variation == "epoch" else {})
 
 
+@own_defaults()
 def train_minimum(
     task: TrainTask, dataset: Dataset | None = None, each_epoch: OnEpoch = lambda epoch, history: None
 ) -> None:

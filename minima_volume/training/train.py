@@ -15,6 +15,7 @@ from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
 from minima_volume.hosts.probe import evaluation_host, fit_to
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import MODEL_PREFIXES, Run, minimum_name, read_run
 from minima_volume.losses import get_loss
 from minima_volume.models import build_model
@@ -60,6 +61,7 @@ def check_trained_settings(run: Run) -> None:
                 raise StaleError(f"{path}: {SERIES[variation]} {values} does not have this one. {WAY_OUT}")
 
 
+@own_defaults()
 def prepare_data(run: Run) -> Dataset:
     """The run's samples: read when they are stored, else drawn and stored, with their size said first.
 
@@ -82,6 +84,7 @@ def prepare_data(run: Run) -> Dataset:
     return dataset
 
 
+@own_defaults()
 def train_models(run: Run, *, progress: bool = True) -> Trained:
     """Train the models that are missing, one a level (or batch size), each from the same initial weights.
 
@@ -169,6 +172,7 @@ def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> None:
         bar.set_description(f"trained {task.name}")
 
 
+@own_defaults()
 def load_models_and_data(run: Run | str | Path) -> Trained:
     """Load the samples and rebuild every model of a run from its weights.
 

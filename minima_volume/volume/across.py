@@ -10,12 +10,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.local import LocalVolume
 from minima_volume.volume.measure import measure_volume
 
 
+@own_defaults()
 def masses_across(
     run: Run,
     minimum: int | None = None,
@@ -79,6 +81,7 @@ def masses_across(
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("log_mass", "lower", "upper"), float))
 
 
+@own_defaults()
 def mean_losses(trained: Trained, minimum: int, loss: str) -> np.ndarray:
     """(T,) mean loss of one minimum over the first 1, 2, ... training samples."""
     from minima_volume.losses import get_loss

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minima_volume.files import write_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import get_loss
 from minima_volume.provenance import threads
@@ -17,6 +18,7 @@ from minima_volume.volume.results import none_if_nan
 MAX_POINTS = 500
 
 
+@own_defaults()
 def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any]]:
     """Cumulative mean loss over base, then additional samples in stored order, of every model; writes cutoffs/cutoffs.json.
 

@@ -16,6 +16,7 @@ from minima_volume.config import Config
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_json, write_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.shards import Shard, shards
@@ -53,6 +54,7 @@ class RadiiTask:
 RadiiResult = tuple[dict[tuple[int, Condition], Radii], Curves]
 
 
+@own_defaults()
 def radii_task(task: RadiiTask) -> RadiiResult:
     """Do one task; the curves come back continued where a threshold lay above the sweep's ceiling."""
     config = task.config
@@ -66,6 +68,7 @@ def radii_task(task: RadiiTask) -> RadiiResult:
     )
 
 
+@own_defaults()
 def estimate_volumes(
     run: Run,
     trained: Trained | None = None,
@@ -131,7 +134,7 @@ def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[t
             continue
         path = run.sweep_file(landscape, level)
         sweep = read_sweep(path)
-        require_current(sweep.metadata, run, path, trained.records[level]["weights_hash"], data_hash)
+        require_current(sweep.metadata, run, path, trained, level, data_hash)
         have = np.isin(seeds, sweep.perturbation_seed)
         if not have.all():
             raise MissingStageError(
@@ -273,6 +276,7 @@ def _minima(
         if (landscape, level) not in sweeps:
             continue
         sweep, record = sweeps[landscape, level], trained.records[level]
+        parameters, left_out = dict(trained.models[level].named_parameters()), list(sweep.metadata["left_out"])
         found = [radii[landscape, level, condition] for condition in conditions]
         if len(found) == 2 and np.isnan(found[1].start):
             raise ConfigError(
@@ -291,7 +295,8 @@ def _minima(
                 test_accuracy=float(sweep.metadata["test_accs"]),
                 train_loss=record["train_loss"][record["epoch"] - 1],
                 start_loss=float(sweep.loss[0, 0]),
-                left_out=list(sweep.metadata["left_out"]),
+                left_out=left_out,
+                num_left_out=sum(parameters[name].numel() for name in left_out),
                 weights_hash=record["weights_hash"],
             )
         )

@@ -134,7 +134,7 @@ def _hessian(mean_loss: MeanLoss, kept: Tensor) -> Tensor:
     columns = torch.cat(
         [
             mean_loss.hessian_product(part.to(mean_loss.zeros())).double().cpu()[:, kept]
-            for part in torch.eye(mean_loss.num_entries)[kept].split(64)
+            for part in torch.eye(mean_loss.num_entries, dtype=torch.float32, device="cpu")[kept].split(64)
         ]
     )
     return (columns + columns.T) / 2

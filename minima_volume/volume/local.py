@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.volume.crossings import Condition
-from minima_volume.volume.mass import GaussianMass
+from minima_volume.volume.mass import GaussianMass, noted
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
 from minima_volume.volume.target import Target
 
@@ -109,6 +109,7 @@ def _one(
 
         mass = gaussian_mass(target, seed, settings, show)
     directions, start = engine.directions, engine.start
+    mass = noted(mass, directions.note)
     return LocalVolume(
         **vars(mass),
         sigma=sigma,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import scipy
@@ -73,6 +74,14 @@ class GaussianMass:
         margin = f"{low:.2f}" if low is not None else "-inf"
         text = f"measured: {mean:.2f}, 95 % interval {margin} to {high:.2f}"
         return f"{text}; {self.note}" if self.note else text
+
+
+Mass = TypeVar("Mass", bound=GaussianMass)
+
+
+def noted(mass: Mass, text: str | None) -> Mass:
+    """The same with one more thing that a reader must know."""
+    return replace(mass, note="; ".join(filter(None, (mass.note, text)))) if text else mass
 
 
 def outside(start: float) -> GaussianMass:

@@ -7,10 +7,10 @@ from typing import Any
 
 from minima_volume.layout import Run, minimum_name
 from minima_volume.volume.comparison import pairs_to_compare
-from minima_volume.volume.mass import GaussianMass, compare_masses
+from minima_volume.volume.mass import GaussianMass, compare_masses, noted
 from minima_volume.volume.mass_cells import Cell, settings_record
 from minima_volume.volume.ordering import ranks
-from minima_volume.volume.result_keys import order_keys
+from minima_volume.volume.result_keys import order_keys, still_of
 
 CONFIDENT = 0.975  # of the order of two minima
 
@@ -33,7 +33,9 @@ def mass_keys(
     """
     suffix = "" if kind == "loss" else "_acc"
     levels = results["model_data_levels"]
-    table = [[masses.get((level, sigma)) for sigma in sigmas] for level in levels]
+    still = [still_of(results, i) for i in range(len(levels))]
+    found = [[masses.get((level, sigma)) for sigma in sigmas] for level in levels]
+    table = [[mass and noted(mass, note) for mass in row] for row, note in zip(found, still, strict=True)]
 
     def each(of: Any) -> list[list[Any]]:
         return [[None if mass is None else of(mass) for mass in row] for row in table]
@@ -62,14 +64,15 @@ def mass_keys(
     }
 
 
-def written(results: Mapping[str, Any], cell: Cell) -> tuple[float | None, str] | None:
-    """The log mass and verdict of a cell that a results.json has, None where it has none."""
+def written(results: Mapping[str, Any], cell: Cell, mass: GaussianMass) -> bool:
+    """Whether a results.json has the log mass and verdict of a cell."""
     suffix = "" if cell.condition.kind == "loss" else "_acc"
     levels, sigmas = results.get("model_data_levels", []), results.get("sigmas", [])
     if cell.minimum not in levels or cell.sigma not in sigmas or f"log_mass{suffix}_values" not in results:
-        return None
+        return False
     i, k = levels.index(cell.minimum), sigmas.index(cell.sigma)
-    return results[f"log_mass{suffix}_values"][i][k], results[f"log_mass{suffix}_verdicts"][i][k]
+    there = results[f"log_mass{suffix}_values"][i][k], results[f"log_mass{suffix}_verdicts"][i][k]
+    return there == (mass.log_mass, noted(mass, still_of(results, i)).verdict)
 
 
 def _comparisons(

@@ -14,6 +14,7 @@ from minima_volume.config import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import jsonable, read_json, write_json
+from minima_volume.isolation import own_defaults
 from minima_volume.layout import VOLUME, Run, minimum_name
 from minima_volume.perturbation.shards import Shard, make_engine
 from minima_volume.provenance import threads
@@ -42,6 +43,7 @@ class MassTask:
         return self.shard.config
 
 
+@own_defaults()
 def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
@@ -49,6 +51,7 @@ def mass_task(task: MassTask) -> Result:
     return do_job(Target(task.shard.engine().particles(cell.sigma, [size]), cell.condition), task.job)
 
 
+@own_defaults()
 def measure_masses(
     run: Run,
     trained: Trained | None = None,
@@ -133,10 +136,11 @@ def masses_missing(run: Run, trained: Trained) -> tuple[int, int]:
             except MissingStageError:
                 contents[path] = {}
         missing += mass is None
-        unwritten += mass is not None and written(contents[path], cell) != (mass.log_mass, mass.verdict)
+        unwritten += mass is not None and not written(contents[path], cell, mass)
     return missing, unwritten
 
 
+@own_defaults()
 def estimate_masses(
     run: Run,
     trained: Trained | None = None,

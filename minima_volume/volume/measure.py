@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
@@ -21,6 +22,7 @@ from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.arguments import condition_of
 from minima_volume.volume.importance import Damped, damped_preconditioner
 from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
+from minima_volume.volume.mass import noted
 from minima_volume.volume.mass_plan import METHODS, MassSettings
 from minima_volume.volume.preconditioner import Preconditioner
 from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
@@ -35,6 +37,7 @@ MEASURES = {
 }
 
 
+@isolated
 def measure_volume(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
@@ -91,7 +94,8 @@ def measure_volume(
         num_directions: of the others: D, directions with seeds seed .. seed + D - 1.
         seed: of all that is drawn, or of the first direction.
         scaling: `filter`, `none`, `layer` or `tensor_std`.
-        names: `weight_bias`, `all`, or a list of parameter names.
+        names: `weight_bias` (names that end in weight or bias, or begin with weight_ or bias_), `all`, or a list of names of parameters
+            or modules, or globs; see `perturbation.names`. The verdict says what is left out.
         class_axis: of `cross_entropy`: the axis of the outputs that counts classes. By default axis 1, as PyTorch has it, (N, C) or
             (N, C, d1, ...), and the last where only that fits the labels; what was taken is said where both fit.
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
@@ -109,7 +113,8 @@ def measure_volume(
         The estimate with its diagnostics: a LocalVolume, or a VolumeProfile where there are several sigmas; of `lebesgue` and `ball` a
         VolumeEstimate.
 
-    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). Parameters with
+    The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). What the caller has set makes
+    no difference: gradients off, inference mode, autocast, torch's default type and device. Parameters with
     requires_grad=False are perturbed like all others; leave them out with `names`. A few forward passes first make sure that the
     model's outputs are a function of its parameters and inputs (see `hosts.probe`): what forward keeps between passes is put back
     before each, and a model that mixes the samples of a batch gets each landscape as one batch.
@@ -155,8 +160,8 @@ def measure_volume(
             settings = MassSettings(estimator, num_repeats, precision, how)
             local = measure_local(engine, condition, sigma, seed, settings, progress)
             if isinstance(local, VolumeProfile):
-                return replace(local, volumes=tuple(_noted(volume, notes) for volume in local.volumes))
-            return _noted(local, notes)
+                return replace(local, volumes=tuple(noted(volume, notes) for volume in local.volumes))
+            return noted(local, notes)
         chosen: Preconditioner | Damped | None = None
         if estimator == "importance" and measurable(engine, condition):
             mean_loss = MeanLoss.of(host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis)
@@ -174,11 +179,6 @@ def measure_volume(
             progress=progress,
         )
     return replace(estimate, verdict=f"{estimate.verdict}; {notes}") if notes else estimate
-
-
-def _noted(volume: LocalVolume, text: str) -> LocalVolume:
-    """Append a note."""
-    return replace(volume, note="; ".join(filter(None, (volume.note, text)))) if text else volume
 
 
 def _estimator(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -121,8 +121,10 @@ class PreconditionedDirections(Directions):
     @classmethod
     def around(cls, directions: Directions, preconditioner: Preconditioner) -> PreconditionedDirections:
         """Other directions from the same minimum, in the same scaling."""
-        shared = directions.names, directions.left_out, directions.minimum, directions.factors, directions.scaling
-        return cls(*shared, preconditioner)
+        return cls(
+            **{field.name: getattr(directions, field.name) for field in fields(Directions)},
+            preconditioner=preconditioner,
+        )
 
     @cached_property
     def log_det(self) -> float:
@@ -141,7 +143,7 @@ class PreconditionedDirections(Directions):
     def draw(self, seed: int) -> tuple[list[Tensor], float]:
         """The direction of a seed and ||w||, see `Directions.draw`."""
         normals, step = self.steps(seed)
-        flat = torch.zeros(len(self._moving), dtype=torch.float64)
+        flat = torch.zeros(len(self._moving), dtype=torch.float64, device="cpu")
         flat[self._moving] = step
         direction = []
         for part, tensor, factor in zip(

@@ -173,7 +173,7 @@ def measurable(engine: LossEngine, condition: Condition) -> bool:
 
 
 def _estimate(directions: Directions, radii: Radii, measure: str, num_capped: int) -> VolumeEstimate:
-    volume = star_volume(radii, directions.num_params, directions.log_det)
+    volume = replace(star_volume(radii, directions.num_params, directions.log_det), still=directions.note)
     preconditioner = directions.preconditioner if isinstance(directions, PreconditionedDirections) else None
     capped = f"; {num_capped} of {len(radii.radius)} directions end at the ball's radius" if num_capped else ""
     return VolumeEstimate(

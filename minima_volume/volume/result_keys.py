@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minima_volume.layout import minimum_name
+from minima_volume.perturbation.names import left_out_note, still_note
 from minima_volume.volume.comparison import Comparison, compare, pairs_to_compare
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.growth import growth
@@ -46,6 +47,22 @@ def volume_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
         f"num_reentered{suffix}": [v.num_reentered for v in volumes],
         f"verdicts{suffix}": [v.verdict for v in volumes],
     }
+
+
+def still_of(results: Mapping[str, Any], i: int, zero: bool = True) -> str | None:
+    """What was not perturbed of the i-th minimum of a results.json, in words; nothing where an earlier version wrote it.
+
+    Args:
+        results: its content.
+        i: which of `model_data_levels`.
+        zero: also how many entries did not move because their scaling is 0.
+    """
+    if "num_left_out_params" not in results:
+        return None
+    moved, zeros = results["num_params"], results["num_zero_params"][i]
+    moved = moved[i] if isinstance(moved, list) else moved
+    names, count = results["left_out_params"], results["num_left_out_params"]
+    return still_note(names, count, moved, zeros) if zero else left_out_note(names, count, count + moved + zeros)
 
 
 def growth_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:

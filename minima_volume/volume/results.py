@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from minima_volume.errors import StaleError
 from minima_volume.files import read_json, write_json, write_npz
 from minima_volume.layout import Run
+from minima_volume.perturbation.names import still_note
 from minima_volume.provenance import provenance
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.ordering import ranks
@@ -42,7 +43,7 @@ class Minimum:
         log_det: sum_j log F_j.
         test_loss, test_accuracy, train_loss: of the trained model; train_loss on its own training samples.
         start_loss: its loss in this landscape.
-        left_out: parameters that were not perturbed.
+        left_out, num_left_out: parameters that were not perturbed, and their entries.
         weights_hash: of the model.
     """
 
@@ -58,6 +59,16 @@ class Minimum:
     start_loss: float
     left_out: list[str]
     weights_hash: str
+    num_left_out: int = 0
+
+    @property
+    def still(self) -> str | None:
+        """Which entries directions do not move, in words."""
+        return still_note(self.left_out, self.num_left_out, self.num_params, self.num_zero_params)
+
+    def volume(self, radii: Radii) -> StarVolume:
+        """What some of its radii say."""
+        return replace(star_volume(radii, self.num_params, self.log_det), still=self.still)
 
 
 def write_results(
@@ -104,6 +115,7 @@ def results_content(
         else [m.num_params for m in minima],
         "num_zero_params": [m.num_zero_params for m in minima],
         "left_out_params": minima[0].left_out,
+        "num_left_out_params": minima[0].num_left_out,
         "test_loss_values": test_losses,
         "test_accuracy_values": [none_if_nan(m.test_accuracy) for m in minima],
         "train_loss_values": [m.train_loss for m in minima],
@@ -112,13 +124,11 @@ def results_content(
         "data_level_ranks": ranks([float(level) for level in levels]),
     }
     content |= threshold_keys(run, threshold, targets, levels, content["start_loss_values"])
-    volumes = [star_volume(m.radii, m.num_params, m.log_det) for m in minima]
+    volumes = [m.volume(m.radii) for m in minima]
     content |= star_keys("loss", native, levels, volumes, test_losses, config.variation)
     content |= top_radii([m.radii for m in minima], config.volume.top_k)
     if minima[0].accuracy_radii is not None:
-        by_accuracy = [
-            star_volume(m.accuracy_radii, m.num_params, m.log_det) for m in minima if m.accuracy_radii is not None
-        ]
+        by_accuracy = [m.volume(m.accuracy_radii) for m in minima if m.accuracy_radii is not None]
         content |= star_keys("accuracy", native, levels, by_accuracy, test_losses, config.variation)
     content |= {
         "seeds": {

@@ -29,6 +29,7 @@ class StarVolume:
         num_params: n.
         logs: (D,) n log r_i; empty where undefined.
         seeds: (D,) of the directions.
+        still: which entries directions do not move, in words; None where they move all.
     """
 
     log_exp_r_n: float | None
@@ -43,6 +44,7 @@ class StarVolume:
     num_params: int = 0
     logs: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False)
     seeds: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=int), repr=False)
+    still: str | None = None
 
     @property
     def interval(self) -> Interval | None:
@@ -61,6 +63,9 @@ class StarVolume:
     @property
     def verdict(self) -> str:
         """How far to trust it, in words."""
+        return "; ".join(filter(None, (self._trust(), self.still)))
+
+    def _trust(self) -> str:
         estimate = self.estimate
         if estimate is None:
             return f"undefined: {self.note}"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated, own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import PerSample
 from minima_volume.perturbation.engine import LossEngine
@@ -57,6 +58,7 @@ class Suggestion:
     sigmas: dict[int, float]
 
 
+@isolated
 def suggest_sigma(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
@@ -95,6 +97,7 @@ def suggest_sigma(
         return fitting_sigma(engine, condition, count(x), seed)
 
 
+@own_defaults()
 def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
     """A sigma at which the minima of the smallest landscape can be measured and compared.
 

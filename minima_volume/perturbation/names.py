@@ -1,0 +1,112 @@
+"""Which parameters of a model are perturbed, and the sentence that says which are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from minima_volume.errors import ConfigError
+
+WEIGHTS = ("weight", "bias")
+SHOWN = 4  # names of parameters in a sentence
+
+
+def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias") -> tuple[str, ...]:
+    """Names of the parameters that are perturbed, in `named_parameters()` order, tied ones once.
+
+    Args:
+        model: the model.
+        names: `weight_bias` (see `is_weight_or_bias`); `all`; or a list, each entry of which is the name of a parameter
+            (`head.weight`), of a module (`head`, all that is below it), or a glob over either (`layers.*.weight`, `layers.[01]`).
+
+    Raises:
+        ConfigError: nothing is left to perturb, or an entry of the list matches nothing.
+    """
+    have = [name for name, _ in model.named_parameters()]
+    if isinstance(names, str) and names not in ("weight_bias", "all"):
+        raise ConfigError(
+            f"names {names!r} is not known; allowed: weight_bias, all, or a list of names of parameters or modules, or globs, "
+            f"such as [{names!r}]"
+        )
+    if names == "weight_bias":
+        chosen = [name for name in have if is_weight_or_bias(name)]
+    elif names == "all":
+        chosen = have
+    else:
+        chosen = _matching(model, have, names)
+    if not chosen:
+        raise ConfigError(
+            f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}"
+        )
+    return tuple(chosen)
+
+
+def is_weight_or_bias(name: str) -> bool:
+    """Whether the default perturbs a parameter, by the last part of its name: it ends in weight or bias or begins with weight_ or bias_.
+
+    So the weights of recurrent modules and attention move, and both parts of a weight under (old) `weight_norm`. What is under a
+    parametrization of `torch.nn.utils.parametrizations` moves, too. Position embeddings, class tokens and gains of other
+    names do not.
+
+    >>> [is_weight_or_bias(name) for name in ("fc.weight", "rnn.weight_hh_l0", "fc.parametrizations.weight.original1", "position")]
+    [True, True, True, False]
+    """
+    *path, last = name.split(".")
+    parametrized = path[-2:-1] == ["parametrizations"] and last.startswith("original")
+    return parametrized or last.endswith(WEIGHTS) or last.startswith(tuple(f"{word}_" for word in WEIGHTS))
+
+
+def _matching(model: nn.Module, have: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The parameters that a list of names, prefixes and globs chooses; a tied one is found by each of its names."""
+    if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
+        raise ConfigError(f"names: {wrong[0]!r} is no text; each entry must name a parameter or a module, or be a glob")
+    own = {parameter: name for name, parameter in model.named_parameters()}
+    chosen = set()
+    for pattern in patterns:
+        matched = {
+            own[parameter]
+            for name, parameter in model.named_parameters(remove_duplicate=False)
+            if any(part == pattern or fnmatchcase(part, pattern) for part in _with_modules(name))
+        }
+        if not matched:
+            raise ConfigError(f"names: {pattern!r} matches no parameter of the model; it has {', '.join(have)}")
+        chosen |= matched
+    return [name for name in have if name in chosen]
+
+
+def _with_modules(name: str) -> Iterator[str]:
+    """A parameter's name and those of the modules that it is in."""
+    parts = name.split(".")
+    return (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def left_out_note(left_out: Sequence[str], count: int, total: int) -> str | None:
+    """What was not perturbed, as a sentence; None where nothing was left out.
+
+    Args:
+        left_out: names of parameters.
+        count: their entries.
+        total: the entries of all parameters.
+
+    >>> left_out_note(["position", "class_token"], 320, 17_546)
+    '320 of 17,546 entries were not perturbed: position, class_token'
+    """
+    if not left_out:
+        return None
+    more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
+    return f"{count:,} of {total:,} entries were not perturbed: {', '.join(left_out[:SHOWN])}{more}"
+
+
+def still_note(left_out: Sequence[str], num_left_out: int, num_params: int, num_zero: int) -> str | None:
+    """The same, and how many entries did not move because their scaling is 0.
+
+    Args:
+        left_out, num_left_out: parameters that were not perturbed, and their entries.
+        num_params: n, the entries that moved.
+        num_zero: entries that did not since their scaling is 0.
+    """
+    total = num_left_out + num_params + num_zero
+    zero = f"{num_zero:,} of {total:,} entries did not move: their scaling is 0" if num_zero else None
+    return "; ".join(filter(None, (left_out_note(left_out, num_left_out, total), zero))) or None
