@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from helpers import ALL_STAGES, make_run
 
 from minima_volume.layout import Run, read_run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--training-seed N`: what training ends with is not the same on every machine; with N > 0 it ends elsewhere on this one."""
+    text = "start trainings from other weights: added to every seed of torch's global generator in this process"
+    parser.addoption("--training-seed", type=int, default=0, metavar="N", help=text)
+
+
+class ShiftedGenerator:
+    """torch's global generator with other seeds; generators of one's own (samples, directions, particles) keep theirs."""
+
+    def __init__(self, generator: torch.Generator, shift: int) -> None:
+        self._generator, self._shift = generator, shift
+
+    def manual_seed(self, seed: int) -> torch.Generator:
+        return self._generator.manual_seed(seed + self._shift)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def training_seed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Initial weights are drawn from the global generator: by the package's models, and by the tests' own."""
+    shift = 1000 * request.config.getoption("--training-seed")
+    with pytest.MonkeyPatch.context() as patch:
+        if shift:
+            shifted = ShiftedGenerator(torch.default_generator, shift)
+            patch.setattr(torch, "default_generator", shifted)
+            patch.setattr(torch.random, "default_generator", shifted)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor, nn
 
@@ -17,14 +18,15 @@ from minima_volume.perturbation.directions import draw_gaussian
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.runs import open_run
 from minima_volume.runs.stages import run_stage
+from minima_volume.volume.mass import GaussianMass
 from minima_volume.yaml_files import read_commented_yaml, set_dotted, write_yaml
 
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},
     "seeds": {"model": None, "data": None, "perturbation": 1},
     "data": {"source": "digits", "base_size": 20, "levels": [0, 20, 40]},
-    "model": {"name": "mlp", "options": {"hidden": [8]}},
-    "training": {"epochs": 30, "learning_rate": 0.05},
+    "model": {"name": "mlp", "options": {"hidden": [16]}},
+    "training": {"epochs": 30, "learning_rate": 0.03},  # from any initial weights to a loss of 0.03 or less
     "perturbation": {
         "num_directions": 12,
         "coefficients": {"max": 1.0, "count": 12, "power": 2.0},
@@ -139,6 +141,34 @@ def regression(
     with torch.no_grad():
         model.weight += shift
     return model, x, y, 2 * x.T @ x / samples
+
+
+def agree(first: GaussianMass, second: GaussianMass | float, false_alarm: float = 1e-6) -> None:
+    """Assert that two independent estimates may be of one log mass (a number is the truth itself): their limits overlap.
+
+    Each pair of limits misses the truth with a chance of half of `false_alarm`, so that equal masses fail the test with a chance
+    below `false_alarm`, whatever the machine or the training.
+    """
+    (low, high), (other_low, other_high) = (limits(mass, false_alarm / 2) for mass in (first, second))
+    assert low <= other_high and other_low <= high, f"{low:.3f} to {high:.3f}, but {other_low:.3f} to {other_high:.3f}"
+
+
+def limits(mass: GaussianMass | float, miss: float) -> tuple[float, float]:
+    """Between which the log mass lies but for this chance: Clopper-Pearson for plain samples, else Student's t."""
+    if not isinstance(mass, GaussianMass):
+        return mass, mass
+    if mass.hits is not None:
+        assert mass.num_samples is not None
+        share = scipy.stats.binomtest(mass.hits, mass.num_samples).proportion_ci(1 - miss, method="exact")
+        return math.log(share.low) if share.low > 0 else -math.inf, math.log(share.high)
+    assert mass.log_mass is not None and mass.standard_error is not None and mass.degrees is not None, mass.verdict
+    half = mass.standard_error * float(scipy.stats.t.isf(miss / 2, mass.degrees))
+    return mass.log_mass - half, mass.log_mass + half
+
+
+def fewest(count: int, chance: float, false_alarm: float = 1e-6) -> int:
+    """Of `count` independent cases that happen with this chance, so many do at least, but for a chance of `false_alarm`."""
+    return int(scipy.stats.binom.ppf(false_alarm, count, chance))
 
 
 ALL_STAGES = tuple(STAGES)

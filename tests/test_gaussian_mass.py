@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import agree
 from torch import Tensor, nn
 
 import minima_volume as mv
@@ -19,6 +20,7 @@ from minima_volume.volume.mass_keys import comparison_verdict
 from minima_volume.volume.splitting import Repeat
 
 QUICK: dict[str, Any] = {"num_particles": 60, "num_repeats": 2, "num_moves": 8, "precision": 2.0, "progress": False}
+MANY = {"num_repeats": 16}  # degrees of freedom for comparisons that give a false alarm in a million (`helpers.agree`)
 
 
 def fitted(dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor, Tensor]:
@@ -38,8 +40,10 @@ def measure(*args: Any, **options: Any) -> LocalVolume:
     return found
 
 
-def brute_force(model: nn.Module, x: Tensor, y: Tensor, sigma: float, loss: Any, threshold: float, count: int) -> float:
-    """log of the share of perturbed copies whose loss is at most the threshold; filter scaling, one forward each."""
+def brute_force(
+    model: nn.Module, x: Tensor, y: Tensor, sigma: float, loss: Any, threshold: float, count: int
+) -> GaussianMass:
+    """The share of perturbed copies whose loss is at most the threshold; filter scaling, one forward each."""
     random, hits = torch.Generator().manual_seed(9), 0
     other = copy.deepcopy(model).eval()
     named = [(p, p.detach().clone()) for name, p in other.named_parameters() if name.endswith(("weight", "bias"))]
@@ -49,7 +53,7 @@ def brute_force(model: nn.Module, x: Tensor, y: Tensor, sigma: float, loss: Any,
                 norms = start.flatten(1).norm(dim=1).view(-1, *[1] * (p.ndim - 1)) if p.ndim > 1 else 1.0
                 p.copy_(start + sigma * norms * torch.randn(p.shape, generator=random, dtype=p.dtype))
             hits += float(loss(other(x), y)) <= threshold
-    return math.log(hits / count)
+    return plain_estimate(hits, count)
 
 
 def test_a_model_outside_its_threshold() -> None:
@@ -87,10 +91,9 @@ def test_a_minimum_of_no_width() -> None:
     found = measure(model, x, model(x).detach() + 1.0, "mse", threshold=1.0, sigma=0.5, names=["weight"])
     assert found.log_mass is not None  # half of the plane is better: no strict minimum
     strict = measure(
-        model, x, model(x).detach(), "mse", threshold=1e-300, sigma=0.5, num_particles=30, num_moves=3, precision=9.0
+        model, x, model(x).detach(), "mse", threshold=1e-300, sigma=0.5, num_particles=100, num_moves=3, precision=9.0
     )
-    assert strict.log_mass is not None and strict.log_mass < -60  # (1e-16)^2
-    assert strict.interval[1] is not None and strict.interval[1] < -50
+    assert strict.log_mass is not None and strict.log_mass < -50  # (1e-16)^2 = e^-74
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -100,8 +103,7 @@ def test_sigmas_far_too_large(dtype: torch.dtype) -> None:
     few = {"num_particles": 30, "num_moves": 3, "precision": 9.0}
     for sigma in (1e1, 1e30):
         found = measure(model, x, y, threshold=1.0, sigma=sigma, **few)
-        assert (found.log_mass is None) == (found.note is not None) or found.log_mass < -5
-        assert found.interval[1] is not None and found.interval[1] < 0
+        assert found.note is not None if found.log_mass is None else found.log_mass < -5
     linear = nn.Linear(3, 1, bias=False, dtype=dtype)
     found = measure(linear, x, linear(x).detach(), "mse", threshold=0.1, sigma=1e4, **few)
     assert found.log_mass is not None and found.log_mass < -20
@@ -121,11 +123,10 @@ def test_losses_that_are_nan_far_out() -> None:
 
         return loss
 
-    options = {"threshold": 0.8, "sigma": 0.3, "estimator": "splitting", "num_repeats": 4}
+    options = {"threshold": 0.8, "sigma": 0.3, "estimator": "splitting"} | MANY
     nan, inf = (measure(model, x, y, nan_beyond(value), **options) for value in (math.nan, math.inf))
     assert nan.log_mass is not None and nan.log_mass == inf.log_mass and nan.interval == inf.interval
-    plain = measure(model, x, y, threshold=0.8, sigma=0.3, estimator="monte_carlo")
-    assert nan.interval[0] < plain.interval[1] and plain.interval[0] < nan.interval[1]
+    agree(nan, measure(model, x, y, threshold=0.8, sigma=0.3, estimator="monte_carlo"))
 
 
 def test_one_sample_and_the_same_sample_many_times() -> None:
@@ -133,10 +134,10 @@ def test_one_sample_and_the_same_sample_many_times() -> None:
     model, x, y = fitted()
     one = measure(model, x[:1], y[:1], threshold=0.3, sigma=0.4)
     many = measure(model, x[:1].repeat(25, 1), y[:1].repeat(25), threshold=0.3, sigma=0.4)
-    assert one.log_mass == pytest.approx(
-        brute_force(model, x[:1], y[:1], 0.4, nn.functional.cross_entropy, 0.3, 4000), abs=0.15
-    )
-    assert many.log_mass == pytest.approx(one.log_mass, abs=0.15)
+    plain = brute_force(model, x[:1], y[:1], 0.4, nn.functional.cross_entropy, 0.3, 4000)
+    assert one.hits and many.hits  # both by counting, so that they can be told apart
+    agree(one, plain)
+    agree(many, plain)
 
 
 def test_rows_of_zeros_are_not_moved() -> None:
@@ -146,10 +147,8 @@ def test_rows_of_zeros_are_not_moved() -> None:
         model[0].weight[:3] = 0.0
         y = model(x).argmax(1)
     found = measure(model, x, y, threshold=1.0, sigma=0.2)
-    assert (found.num_params, found.num_zero) == (59 - 9, 9)
-    assert found.log_mass == pytest.approx(
-        brute_force(model, x, y, 0.2, nn.functional.cross_entropy, 1.0, 3000), abs=0.2
-    )
+    assert (found.num_params, found.num_zero) == (59 - 9, 9) and found.hits
+    agree(found, brute_force(model, x, y, 0.2, nn.functional.cross_entropy, 1.0, 3000))
     still = nn.Linear(3, 3, bias=False)
     nn.init.zeros_(still.weight)
     nothing = measure(still, x, y, threshold=2.0, sigma=0.2)
@@ -179,14 +178,10 @@ def test_batch_norm_dropout_and_tied_weights() -> None:
     before = copy.deepcopy(model.state_dict())
     found = measure(model, x, y, threshold=1.0, sigma=0.4)
     assert model.training and all(bool((before[k] == v).all()) for k, v in model.state_dict().items())
-    assert found.num_params == 9 + 3 + 6 + 3
-    assert found.log_mass == pytest.approx(
-        brute_force(model, x, y, 0.4, nn.functional.cross_entropy, 1.0, 2500), abs=0.2
-    )
-    split = measure(
-        model, x, y, threshold=1.0, sigma=0.4, estimator="splitting", num_particles=30, num_repeats=4, num_moves=3
-    )
-    assert split.interval[0] < found.log_mass < split.interval[1] or abs(split.log_mass - found.log_mass) < 0.3
+    assert found.num_params == 9 + 3 + 6 + 3 and found.hits
+    agree(found, brute_force(model, x, y, 0.4, nn.functional.cross_entropy, 1.0, 2500))
+    few = {"estimator": "splitting", "num_particles": 30, "num_moves": 3} | MANY
+    agree(measure(model, x, y, threshold=1.0, sigma=0.4, **few), found)
 
 
 def test_a_persons_own_loss_equals_the_built_in_one() -> None:
@@ -196,10 +191,8 @@ def test_a_persons_own_loss_equals_the_built_in_one() -> None:
     def own(outputs: Tensor, targets: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
-    options = {"threshold": 0.8, "sigma": 0.25, "precision": 1.0}
-    a, b = measure(model, x, y, own, **options), measure(model, x, y, **options)
-    assert a.log_mass is not None and b.log_mass is not None
-    assert a.log_mass == pytest.approx(b.log_mass, abs=0.3)
+    options = {"threshold": 0.8, "sigma": 0.25} | MANY
+    agree(measure(model, x, y, own, **options), measure(model, x, y, **options))
 
 
 def test_accuracy_means_nothing_for_a_regression() -> None:
@@ -220,10 +213,10 @@ def test_accuracy_thresholds_against_counting() -> None:
                 p += 0.4 * (p.norm(dim=1, keepdim=True) if p.ndim > 1 else 1.0) * torch.randn(p.shape, generator=random)
             shares.append((other(x).argmax(1) == y).float().mean().item())
     for threshold in (0.9, 0.8):
-        truth = math.log(np.mean(np.array(shares) > threshold - 1e-6))
+        plain = plain_estimate(int(np.sum(np.array(shares) > threshold - 1e-6)), count)
         for estimator in ("auto", "splitting"):
-            found = measure(model, x, y, accuracy_threshold=threshold, sigma=0.4, estimator=estimator, num_repeats=6)
-            assert found.log_mass == pytest.approx(truth, abs=0.35), (threshold, estimator)
+            found = measure(model, x, y, accuracy_threshold=threshold, sigma=0.4, estimator=estimator, **MANY)
+            agree(found, plain)
             assert found.start_loss == 1.0
 
 

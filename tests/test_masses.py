@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import edit_config, make_run, numbers, tree
+from helpers import agree, edit_config, make_run, numbers, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
@@ -19,11 +19,12 @@ from minima_volume.perturbation.shards import make_engine
 from minima_volume.runs.stages import run_stage
 from minima_volume.volume import masses
 from minima_volume.volume.crossings import Condition
+from minima_volume.volume.mass import plain_estimate
 from minima_volume.volume.mass_cells import Cell, mass_settings, read_mass
 from minima_volume.volume.mass_plan import gaussian_mass
 from minima_volume.volume.target import Target
 
-SIGMA = 0.15
+SIGMA = 0.2  # +40 is then rare enough for splitting
 GAUSSIAN: dict[str, Any] = {"sigma": SIGMA, "num_particles": 30, "num_repeats": 4, "num_moves": 3, "precision": 5.0}
 LOSS_KEYS = {
     f"log_mass_{name}" for name in ("values", "intervals", "standard_errors", "methods", "verdicts", "notes")
@@ -65,7 +66,7 @@ def cell_files(run: Run) -> dict[str, bytes]:
 
 def test_the_stage_measures_the_smallest_landscape_at_the_headline(measured: Run) -> None:
     """One cell for each minimum and condition, the keys in results.json, two figures; the other landscapes have none."""
-    names = [f"data_{level}_sigma_0.15{suffix}.json" for level in (0, 20, 40) for suffix in ("", "_acc")]
+    names = [f"data_{level}_sigma_0.2{suffix}.json" for level in (0, 20, 40) for suffix in ("", "_acc")]
     assert sorted(cell_files(measured)) == sorted(f"data_0/loss_0.5/log_mass/{name}" for name in names)
     content = results(measured)
     assert set(content) >= LOSS_KEYS | {f"log_mass_acc_{key}" for key in ("values", "intervals", "verdicts", "ranks")}
@@ -81,7 +82,7 @@ def test_the_stage_measures_the_smallest_landscape_at_the_headline(measured: Run
 
 
 def test_values_are_those_of_the_estimator(measured: Run) -> None:
-    """Each number is `gaussian_mass` of the saved model and samples, and the share of inside models counted by hand."""
+    """Each number is `gaussian_mass` of the saved model and samples; the share of inside models, counted by hand, may be its mass."""
     trained = mv.load_models_and_data(measured)
     content = results(measured)
     for i, level in enumerate((0, 20, 40)):
@@ -89,14 +90,12 @@ def test_values_are_those_of_the_estimator(measured: Run) -> None:
         for kind, threshold, suffix in (("loss", 0.5, ""), ("accuracy", 0.8, "_acc")):
             target = Target(engine.particles(SIGMA, [20]), Condition(kind, threshold))
             expected = gaussian_mass(target, 1, mass_settings(measured))
+            values = target.particles.evaluate(target.empty(40_000).normal_(generator=target.generator(99)))
+            inside = values.loss[0] <= 0.5 if kind == "loss" else values.accuracy[0] >= 0.8 - 1e-9
+            agree(expected, plain_estimate(int(inside.sum()), len(inside)))
             assert content[f"log_mass{suffix}_values"][i] == [expected.log_mass]
             assert content[f"log_mass{suffix}_intervals"][i] == [list(expected.interval)]
             assert content[f"log_mass{suffix}_verdicts"][i] == [expected.verdict]
-    particles = make_engine(measured, trained, 20).particles(SIGMA, [20])
-    values = particles.evaluate(particles.draw(40_000, particles.generator(99)))
-    for key, inside in (("log_mass", values.loss[0] <= 0.5), ("log_mass_acc", values.accuracy[0] >= 0.8 - 1e-9)):
-        low, high = content[f"{key}_intervals"][1][0]
-        assert low - 0.15 < np.log(inside.mean()) < high + 0.15
 
 
 def test_ranks_comparisons_and_verdicts(measured: Run) -> None:
@@ -187,7 +186,7 @@ def test_a_killed_run_that_measured_all_still_writes_the_keys(run: Run, monkeypa
     ("change", "cells"),
     [
         ({"volume.gaussian": GAUSSIAN | {"num_moves": 4}}, 6),
-        ({"volume.gaussian": GAUSSIAN | {"sigma": 0.2}}, 6),
+        ({"volume.gaussian": GAUSSIAN | {"sigma": 0.25}}, 6),
         ({"volume.gaussian": GAUSSIAN | {"profile": [0.1]}}, 6),
         ({"volume.gaussian": GAUSSIAN | {"landscapes": [0, 20]}}, 4),
         ({"volume.accuracy_thresholds": [0.7, 0.9]}, 3),
@@ -227,11 +226,11 @@ def test_a_damaged_cell_is_measured_again(run: Run, measured: Run) -> None:
     """Cut off, no JSON, another file's content."""
     mv.measure_masses(run, progress=False)
     folder = run.threshold(0, 0.5) / "log_mass"
-    (folder / "data_0_sigma_0.15.json").write_text('{"log_mass": ')
-    (folder / "data_20_sigma_0.15.json").write_text("[1]")
-    content = read_json(folder / "data_40_sigma_0.15.json")
+    (folder / "data_0_sigma_0.2.json").write_text('{"log_mass": ')
+    (folder / "data_20_sigma_0.2.json").write_text("[1]")
+    content = read_json(folder / "data_40_sigma_0.2.json")
     del content["repeats"]
-    (folder / "data_40_sigma_0.15.json").write_text(json.dumps(content))
+    (folder / "data_40_sigma_0.2.json").write_text(json.dumps(content))
     assert "3 to measure" in mv.estimate_masses(run)
     mv.measure_masses(run, progress=False)
     assert cell_files(run) == cell_files(measured)
@@ -293,14 +292,16 @@ def test_sigmas_of_the_two_conditions_agree(run: Run) -> None:
 
 def test_minima_outside_and_far_ones(copied: Run) -> None:
     """A threshold below the start loss is null with its reason; a sigma that keeps nothing is a limit; both are compared in words."""
+    starts = sorted(results(copied)["start_loss_values"])
+    threshold = float(f"{(starts[-2] + starts[-1]) / 2:.6g}")
     run = edit_config(
         copied.folder,
-        {"volume.loss_thresholds": [0.02, 0.5], "volume.accuracy_thresholds": None, "volume.gaussian": GAUSSIAN},
+        {"volume.loss_thresholds": [threshold, 0.5], "volume.accuracy_thresholds": None, "volume.gaussian": GAUSSIAN},
     )
     mv.estimate_volumes(run, progress=False)
     mv.measure_masses(run, progress=False)
     mv.measure_masses(run, thresholds=[0.5], sigmas=[1e30], progress=False)
-    content = results(run, 0, 0.02)
+    content = results(run, 0, threshold)
     notes = [row[0] for row in content["log_mass_notes"]]
     outside = [
         i for i, note in enumerate(notes) if note is not None and note.startswith("the minimum itself is outside")
@@ -312,7 +313,6 @@ def test_minima_outside_and_far_ones(copied: Run) -> None:
     far = results(run, 0, 0.5)
     column = far["sigmas"].index(1e30)
     assert all(row[column] is None or row[column] < -5 for row in far["log_mass_values"])
-    assert all(row[column][1] < 0 for row in far["log_mass_intervals"])
 
 
 def test_no_sigma_measures_nothing(copied: Run) -> None:
@@ -339,7 +339,7 @@ def test_what_cannot_be_asked_for(run: Run, tmp_path: Path) -> None:
         mv.measure_masses(run, progress=False)
     tight = edit_config(run.folder, {"perturbation.memory_gib": 1e-6, "volume.gaussian": GAUSSIAN | {"sigma": 3.0}})
     run_stage(tight, "perturb", progress=False)
-    with pytest.raises(ConfigError, match="num_particles 30: one repeat needs 0.03 MiB .* raise memory_gib"):
+    with pytest.raises(ConfigError, match="num_particles 30: one repeat needs 0.06 MiB .* raise memory_gib"):
         run_stage(tight, "volume", progress=False)
 
 
@@ -362,7 +362,7 @@ def test_series_of_epochs(tmp_path: Path) -> None:
     run = make_run(tmp_path / "model_0_data_10", options, ("train", "perturb", "volume"))
     content = results(run)
     assert content["model_data_levels"] == [20, 30] and np.shape(content["log_mass_values"]) == (2, 1)
-    assert {Path(name).name for name in cell_files(run)} >= {"epoch_20_sigma_0.15.json", "epoch_30_sigma_0.15.json"}
+    assert {Path(name).name for name in cell_files(run)} >= {"epoch_20_sigma_0.2.json", "epoch_30_sigma_0.2.json"}
     assert "epoch 20" in content["log_mass_comparisons"][0]["verdict"]
 
 
@@ -370,7 +370,7 @@ def test_clean_removes_the_cells(run: Run, cli: Callable[..., tuple[int, str, st
     """`clean --what results` leaves neither a cell nor its empty folder."""
     mv.measure_masses(run, progress=False)
     code, out, _ = cli("clean", run.folder, "--what", "results")
-    assert code == 0 and "data_40_sigma_0.15_acc.json" in out
+    assert code == 0 and "data_40_sigma_0.2_acc.json" in out
     assert cli("clean", run.folder, "--what", "results", "--yes")[0] == 0
     assert not cell_files(run) and not run.threshold(0, 0.5).exists()
 

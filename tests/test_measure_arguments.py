@@ -162,4 +162,4 @@ def test_a_plateau_is_no_minimum() -> None:
 
 
 def test_a_certain_mass_has_no_negative_zero() -> None:
-    assert measure(threshold=0.05, sigma=1e-4).verdict == "measured: 0.00, 95 % interval 0.00 to 0.00"
+    assert measure(threshold=1e-4, sigma=1e-4).verdict == "measured: 0.00, 95 % interval 0.00 to 0.00"

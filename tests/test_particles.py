@@ -125,7 +125,10 @@ def test_projection_draws_fewer_numbers_only_where_it_pays() -> None:
 
 
 def test_projection_keeps_the_law() -> None:
-    """Outputs of a linear model: their covariance is sigma^2 F^2 (x x' + 1), whatever numbers are drawn."""
+    """Outputs of a linear model: their covariance is sigma^2 F^2 (x x' + 1), whatever numbers are drawn.
+
+    A covariance has a standard error of 0.7 % of the largest variance, a mean one of 0.5 % of the largest deviation.
+    """
     x, y = samples((5, 20))
     model = perceptron(20, [])
     engine = LossEngine(model, x, y, scaling="none")
@@ -138,7 +141,7 @@ def test_projection_keeps_the_law() -> None:
     )
     moved = (outputs - model(x).detach())[:, :, 0]
     expected = 0.25 * (x @ x.T + 1)
-    assert float((moved.T.cov() - expected).abs().max()) < 0.03 * float(expected.max())
+    assert float((moved.T.cov() - expected).abs().max()) < 0.045 * float(expected.max())
     assert float(moved.mean(0).abs().max()) < 0.03 * float(expected.diagonal().max().sqrt())
 
 

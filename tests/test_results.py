@@ -64,7 +64,7 @@ def test_results_have_the_documented_keys(digits_run):
             ):
                 assert len(results[key]) == len(levels), key
         assert all(len(row) == 5 for row in results["top_r_vals"] + results["top_r_val_seeds"])
-        assert results["num_params"] == 610 and results["dataset_type"] == "data"
+        assert results["num_params"] == 1210 and results["dataset_type"] == "data"
         known = sum(value is not None for value in results["log_exp_r_n_values"])
         assert isinstance(results["loss_ordering_violations"], int if known > 1 else type(None))
         assert results["data_level_ranks"] == [float(len(levels) - i) for i in range(len(levels))]
@@ -159,20 +159,25 @@ def test_smaller_thresholds_have_smaller_radii(digits_run):
 
 def test_a_minimum_outside_its_landscape_is_null_with_a_reason(copied):
     """A threshold below the loss at the minimum itself: null, the reason, null ranks; strict JSON; others keep their numbers."""
-    run = edit_config(copied.folder, {"volume.loss_thresholds": [0.01], "volume.accuracy_thresholds": None})
+    starts = read_json(copied.results_file(0, 0.5))["start_loss_values"]
+    *inside, out = np.argsort(starts)
+    threshold = float(f"{(starts[inside[-1]] + starts[out]) / 2:.6g}")
+    run = edit_config(copied.folder, {"volume.loss_thresholds": [threshold], "volume.accuracy_thresholds": None})
     mv.estimate_volumes(run, progress=False)
-    results = read_json(run.results_file(0, 0.01))
-    assert results["log_exp_r_n_values"][0] is not None and results["log_exp_r_n_values"][2] is None
-    assert "outside" in results["log_exp_r_n_notes"][2] and results["log_exp_r_n_notes"][0] is None
-    assert results["log_exp_r_n_ranks"][2] is None and results["log_volume_values"][2] is None
-    assert results["top_r_vals"][2] == results["top_r_val_seeds"][2] == [None] * 5
-    assert results["verdicts"][2].startswith("undefined")
-    assert results["log_exp_r_n_intervals"][2] is None and results["log_exp_r_n_growth"]["values"][2] is None
-    undefined = results["comparisons"][1]
-    assert undefined["levels"] == [0, 40] and undefined["log_volume_difference"] is None
-    assert undefined["verdict"].startswith("undefined: +40: the minimum itself is outside")
+    results = read_json(run.results_file(0, threshold))
+    assert all(results["log_exp_r_n_values"][i] is not None for i in inside)
+    assert results["log_exp_r_n_values"][out] is None and "outside" in results["log_exp_r_n_notes"][out]
+    assert all(results["log_exp_r_n_notes"][i] is None for i in inside)
+    assert results["log_exp_r_n_ranks"][out] is None and results["log_volume_values"][out] is None
+    assert results["top_r_vals"][out] == results["top_r_val_seeds"][out] == [None] * 5
+    assert results["verdicts"][out].startswith("undefined")
+    assert results["log_exp_r_n_intervals"][out] is None and results["log_exp_r_n_growth"]["values"][out] is None
+    level = (0, 20, 40)[out]
+    undefined = [pair for pair in results["comparisons"] if level in pair["levels"]]
+    assert len(undefined) == 2 and all(pair["log_volume_difference"] is None for pair in undefined)
+    assert all(f"undefined: +{level}: the minimum itself is outside" in pair["verdict"] for pair in undefined)
     assert "undefined: 1" in results["overall_verdict"]
-    assert np.isnan(read_npz(run.radii_file(0, 0.01))["radius"][2]).all()
+    assert np.isnan(read_npz(run.radii_file(0, threshold))["radius"][out]).all()
 
 
 def test_censored_directions_are_lower_bounds(tmp_path):
@@ -316,7 +321,7 @@ def test_results_of_an_earlier_version_say_what_to_do(copied):
 
 
 def test_published_numbers_come_with_their_trust(digits_run):
-    """610 dimensions, 12 directions: lower limits log 40 below, no upper ones, no probabilities, growth, comparisons, words."""
+    """1,210 dimensions, 12 directions: lower limits log 40 below, no upper ones, no probabilities, growth, comparisons, words."""
     for landscape, _, results in all_results(digits_run):
         levels = results["model_data_levels"]
         for suffix in ("", "_acc"):

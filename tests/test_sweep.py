@@ -70,7 +70,7 @@ def test_wiggle_results_have_the_documented_keys(digits_run):
     assert set(metadata) >= META_KEYS | {"weights_hash", "data_hash", "settings", "provenance"}
     expected = {"additional_data": 20, "model_trained_data": 40, "base_dataset_size": 20, "dataset_type": "data"}
     assert {key: metadata[key] for key in expected} == expected
-    assert metadata["num_params"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert metadata["num_params"] == 64 * 16 + 16 + 16 * 10 + 10
     trained = mv.load_models_and_data(digits_run)
     state = trained.models[40].state_dict()
     assert set(metadata["state_dict"]) == set(state)
@@ -342,4 +342,4 @@ def test_dead_filters_are_counted_and_left_out(tmp_path):
     write_pt(run.model_file(0), content | {"weights_hash": hash_arrays(content["state_dict"])})
     mv.sweep(run, progress=False)
     metadata = sweep_files.read_sweep(run.sweep_file(0, 0)).metadata
-    assert (metadata["num_params"], metadata["num_zero_params"]) == (610 - 64, 64)
+    assert (metadata["num_params"], metadata["num_zero_params"]) == (1210 - 64, 64)

@@ -158,7 +158,7 @@ def test_all_levels_start_from_the_same_weights(tmp_path, monkeypatch):
     assert len(starts) == 3
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        expected = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10)).state_dict()
+        expected = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).state_dict()
     for start in starts:
         assert all(torch.equal(start[f"layers.{name}"], tensor) for name, tensor in expected.items())
     other = make_run(tmp_path / "model_8_data_10", {"training.epochs": 1})
@@ -284,8 +284,8 @@ def test_divergence_is_noticed_without_a_full_batch(task):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"training.learning_rate": 0.04}, ["training.learning_rate = 0.05", "says 0.04"]),
-        ({"model.options": {"hidden": [9]}}, ["model.options.hidden = [8]", "says [9]"]),
+        ({"training.learning_rate": 0.04}, ["training.learning_rate = 0.03", "says 0.04"]),
+        ({"model.options": {"hidden": [9]}}, ["model.options.hidden = [16]", "says [9]"]),
         ({"data.levels": [0, 20, 40, 60]}, ["data.levels = [0, 20, 40]", "says [0, 20, 40, 60]"]),
         ({"experiment.threads": 2}, ["experiment.threads = 1", "says 2"]),
     ],

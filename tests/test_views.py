@@ -92,7 +92,7 @@ def test_the_views_agree_with_the_mean_loss_under_noise():
         float(get_loss("mse").per_sample(x @ (model.weight + model.weight.norm() * z).T, y).mean().detach())
         for z in noise
     ]
-    assert np.mean(losses) == pytest.approx(0.3, abs=4 * np.std(losses) / math.sqrt(3000))
+    assert np.mean(losses) == pytest.approx(0.3, abs=6 * np.std(losses) / math.sqrt(3000))
     assert mean_loss.value() == views.start_loss and views.learning_coefficient is None
     assert (
         other_views(model, x, y, "mse", threshold=1e-9, settings=ViewSettings(num_chains=0)).sigma_at_threshold is None

@@ -125,7 +125,7 @@ def other_views(
     >>> _ = torch.manual_seed(0)
     >>> x, model = torch.randn(64, 3), nn.Linear(3, 1, bias=False)
     >>> views = other_views(model, x, model(x).detach(), "mse", settings=ViewSettings(scaling="none", num_eigenvalues=1, num_chains=0))
-    >>> bool(abs(views.trace.value - (2 * x.T @ x / 64).trace()) < 1e-5)
+    >>> bool(abs(views.trace.value - (2 * x.T @ x / 64).trace()) < 1e-4)
     True
     """
     settings = ViewSettings() if settings is None else settings
