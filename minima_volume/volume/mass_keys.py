@@ -41,7 +41,8 @@ def mass_keys(
     headline = run.config.volume.gaussian.sigma
     shown = headline if headline in sigmas else sigmas[0]
     first = [row[sigmas.index(shown)] for row in table]
-    values = [None if mass is None else mass.log_mass for mass in first]
+    # what is only bounded below has no place in an order
+    values = [None if mass is None or mass.interval[1] is None else mass.log_mass for mass in first]
     native = results["loss_landscape_data_param"] if run.config.variation == "level" else None
     return {
         "sigmas": list(sigmas),
