@@ -12,10 +12,10 @@ import minima_volume as mv
 
 
 def results(sigmas: list[float]) -> dict[str, Any]:
-    """Four minima: measured, measured, outside, only bounded."""
+    """Seven minima: measured, measured, outside, only bounded: above, below, from a mean, not at all."""
     columns = range(len(sigmas))
     return {
-        "model_data_levels": [0, 20, 60, 200],
+        "model_data_levels": [0, 20, 60, 200, 300, 400, 500],
         "variation": "level",
         "loss_landscape_data_param": 0,
         "loss_threshold": 0.1,
@@ -28,21 +28,29 @@ def results(sigmas: list[float]) -> dict[str, Any]:
             [-4.0 - k for k in columns],
             [None for _ in columns],
             [None for _ in columns],
+            [None for _ in columns],
+            [-6.0 - k for k in columns],
+            [None for _ in columns],
         ],
+        "log_mass_methods": [[None if i == 2 else "splitting" for _ in columns] for i in range(7)],
         "log_mass_intervals": [
             [[-1.2 - k, -0.8 - k] for k in columns],
             [[-4.2 - k, -3.8 - k] for k in columns],
             [[None, None] for _ in columns],
             [[None, -9.0 - k] for k in columns],
+            [[-12.0 - k, None] for k in columns],
+            [[-9.7 - k, None] for k in columns],
+            [[None, None] for _ in columns],
         ],
-        "log_volume_values": [-5.0, -6.0, None, -7.0],
-        "effective_sample_size": [1.0, 1.5, None, 2.0],
-        "num_directions": [50, 50, 50, 50],
+        "log_volume_values": [-5.0, -6.0, None, *[-7.0] * 4],
+        "effective_sample_size": [1.0, 1.5, None, *[2.0] * 4],
+        "num_directions": [50] * 7,
     }
 
 
-def arrows(axis: Any) -> list[tuple[float, float]]:
-    return [child.xy for child in axis.get_children() if isinstance(child, Annotation)]
+def arrows(axis: Any) -> list[tuple[float, float, str]]:
+    found = [child for child in axis.get_children() if isinstance(child, Annotation)]
+    return [(*arrow.xy, "up" if arrow.xyann[1] > 0 else "down") for arrow in found]
 
 
 def test_log_masses() -> None:
@@ -50,12 +58,13 @@ def test_log_masses() -> None:
     figure = mv.plots.log_masses(results([0.1]))
     left, right = figure.axes
     drawn = {tuple(map(float, line.get_xdata())): list(map(float, line.get_ydata())) for line in left.lines}
-    assert drawn == {(20, 20): [-1.2, -0.8], (20,): [-1.0], (40, 40): [-4.2, -3.8], (40,): [-4.0], (220,): [-9.0]}
-    assert arrows(left) == [(220, -9.0)] and left.get_ylim()[0] < -9.5
+    limits = {(220,): [-9.0], (320,): [-12.0], (420,): [-9.7]}
+    assert drawn == {(20, 20): [-1.2, -0.8], (20,): [-1.0], (40, 40): [-4.2, -3.8], (40,): [-4.0], **limits}
+    assert arrows(left) == [(220, -9.0, "down"), (320, -12.0, "up"), (420, -9.7, "up")] and left.get_ylim()[0] < -12.5
     assert "sigma 0.1" in left.get_title() and left.get_title().endswith("outside this landscape: +60")
     assert "effective sample size 1.0 of 50" in right.get_title()
     legend = [text.get_text() for text in right.get_legend().get_texts()]
-    assert legend == ["+0 (native)", "+20", "+60", "+200"]
+    assert legend == ["+0 (native)", "+20", "+60", "+200", "+300", "+400", "+500"]
     assert left.get_xlabel() == "training samples" and "log mass" in left.get_ylabel()
 
 
@@ -65,10 +74,14 @@ def test_volume_profiles() -> None:
     (axis,) = figure.axes
     curves = [line for line in axis.lines if len(line.get_xdata()) == 3]
     np.testing.assert_allclose(curves[1].get_ydata(), [-4.0, -5.0, -6.0])
-    assert len(curves) == 4 and np.isnan(np.asarray(curves[2].get_ydata(), dtype=float)).all()
-    assert arrows(axis) == [(0.05, -9.0), (0.1, -10.0), (0.2, -11.0)]
+    assert len(curves) == 7
+    assert all(np.isnan(np.asarray(curve.get_ydata(), dtype=float)).all() for curve in curves[2:])
+    expected = [(top, "down" if top == -9.0 else "up") for top in (-9.0, -12.0, -9.7)]
+    assert arrows(axis) == [
+        (sigma, pytest.approx(top - k), way) for top, way in expected for k, sigma in enumerate((0.05, 0.1, 0.2))
+    ]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.05", "0.1", "0.2"]
-    assert len(axis.collections) == 4 and axis.get_xlabel() == "sigma (scaling: filter)"
+    assert len(axis.collections) == 7 and axis.get_xlabel() == "sigma (scaling: filter)"
 
 
 @pytest.mark.parametrize("name", ["log_masses", "volume_profiles"])

@@ -89,8 +89,8 @@ def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int,
 
 def _outside(results: Mapping[str, Any], i: int, column: int) -> bool:
     """Whether a minimum was looked at and is outside: nothing was drawn, and nothing bounds it."""
-    unknown = results["log_mass_values"][i][column] is None and results["log_mass_methods"][i][column] is None
-    return unknown and results["log_mass_intervals"][i][column] == [None, None]
+    unknown = results["log_mass_values"][i][column] is None and results["log_mass_intervals"][i][column] == [None, None]
+    return unknown and results["log_mass_methods"][i][column] is None
 
 
 def _limit(axis: Axes, x: float, limit: float, color: Any, up: bool) -> None:

@@ -105,6 +105,8 @@ def plain_estimate(hits: int, samples: int) -> GaussianMass:
 
 def binomial_limits(hits: int, samples: int) -> tuple[float | None, float]:
     """Logs of the exact 95 % limits of a probability (Clopper and Pearson 1934); no lower one without hits."""
+    if samples == 0:
+        return None, 0.0
     limits = scipy.stats.binomtest(hits, samples).proportion_ci(CONFIDENCE, method="exact")
     return (math.log(limits.low) if hits else None), math.log(limits.high)
 
