@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from minima_volume.volume.mass import GaussianMass, compare_masses
+from minima_volume.volume.mass_keys import CONFIDENT
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
@@ -107,7 +108,7 @@ def banana_event() -> KnownEvent:
     return KnownEvent("banana-shaped valley", 2 + NUM_OTHERS, score, threshold, LOG_MASS)
 
 
-def log_banana_mass(threshold: float, points: int = 801) -> float:
+def log_banana_mass(threshold: float, points: int = 401) -> float:
     """By Simpson's rule over u and the distance w = v - u^2 from the valley; the other directions are a chi-square."""
     grid = np.linspace(-1, 1, points)
     u = math.sqrt(threshold / ALONG) * grid[:, None]
@@ -128,48 +129,66 @@ def events() -> list[KnownEvent]:
     ]
 
 
-def covers(mass: GaussianMass, truth: float) -> bool:
-    """Whether the truth is within the interval; a side that nothing bounds counts as holding it."""
-    low, high = mass.interval
-    return (low is None or low <= truth) and (high is None or truth <= high)
+@dataclass(frozen=True)
+class Coverage:
+    """What many seeds found on one event.
 
+    Attributes:
+        event: the event.
+        masses: one a seed.
+    """
 
-def told_apart(a: GaussianMass, b: GaussianMass) -> bool:
-    """Whether one of two minima is called larger."""
-    probability = compare_masses(a, b)["probability"]
-    return isinstance(probability, float) and max(probability, 1 - probability) >= 0.975
+    event: KnownEvent
+    masses: Sequence[GaussianMass]
 
+    @property
+    def covered(self) -> int:
+        """Intervals that hold the truth; a side that nothing bounds counts as holding it."""
+        limits = [mass.interval for mass in self.masses]
+        truth = self.event.log_mass
+        return sum((low is None or low <= truth) and (high is None or truth <= high) for low, high in limits)
 
-def splitting_table(seeds: Sequence[int]) -> str:
-    """Default settings: intervals that hold the truth, and pairs of equal minima (seeds 0 and 1, 2 and 3, ...) that are told apart."""
-    rows = [
-        ("event", "interval covers", "two-sided", "half-width", "error", "repeats", "equal minima told apart"),
-        ("---",) * 7,
-    ]
-    settings = MassSettings("splitting")
-    for event in events():
-        found = [gaussian_mass(event, seed, settings) for seed in tqdm(seeds, desc=event.name)]
-        logs = np.array([mass.log_mass for mass in found if mass.log_mass is not None])
-        widths = [(m.interval[1] - m.interval[0]) / 2 for m in found if None not in m.interval]  # type: ignore[operator]
-        pairs = list(zip(found[::2], found[1::2], strict=False))
-        apart = sum(told_apart(*pair) for pair in pairs)
-        covered = sum(covers(mass, event.log_mass) for mass in found)
-        rows.append(
-            (
-                event.name,
-                f"{covered / len(found):.3f}",
-                f"{len(widths) / len(found):.3f}",
-                f"{np.mean(widths):.2f}",
-                f"{logs.mean() - event.log_mass:+.2f} ± {logs.std(ddof=1):.2f}",
-                f"{np.mean([len(mass.repeats) for mass in found]):.0f}",
-                f"{apart} of {len(pairs)} ({apart / len(pairs):.3f})",
-            )
+    @property
+    def pairs(self) -> list[tuple[GaussianMass, GaussianMass]]:
+        """Equal minima, measured with different seeds: the first and the second, the third and the fourth, ..."""
+        return list(zip(self.masses[::2], self.masses[1::2], strict=False))
+
+    @property
+    def told_apart(self) -> int:
+        """Pairs of which one is called larger."""
+        chances = [compare_masses(*pair)["probability"] for pair in self.pairs]
+        return sum(max(chance, 1 - chance) >= CONFIDENT for chance in chances if isinstance(chance, float))
+
+    def row(self) -> tuple[str, ...]:
+        """Of the table."""
+        errors = np.array([mass.log_mass for mass in self.masses if mass.log_mass is not None]) - self.event.log_mass
+        limits = [(low, high) for low, high in (mass.interval for mass in self.masses) if None not in (low, high)]
+        return (
+            self.event.name,
+            f"{self.covered / len(self.masses):.3f}",
+            f"{len(limits) / len(self.masses):.3f}",
+            f"{np.diff(np.array(limits, dtype=float)).mean() / 2:.2f}",
+            f"{errors.mean():+.3f} ± {errors.std(ddof=1):.2f}",
+            f"{np.mean([len(mass.repeats) for mass in self.masses]):.1f}",
+            f"{self.told_apart} of {len(self.pairs)} ({self.told_apart / len(self.pairs):.3f})",
         )
-    return markdown(rows) + f"\n\nSeeds {seeds[0]} to {seeds[-1]}."
+
+
+HEAD = ("event", "covered", "two-sided", "half-width", "error", "repeats", "equal minima told apart")
+
+
+def splitting_table(seeds: Sequence[int], settings: MassSettings | None = None) -> str:
+    """95 % intervals of splitting, by default at its default settings, at a log mass of -10."""
+    settings = settings or MassSettings("splitting")
+    found = [
+        Coverage(event, [gaussian_mass(event, seed, settings) for seed in tqdm(seeds, desc=event.name)])
+        for event in events()
+    ]
+    return markdown([HEAD, ("---",) * len(HEAD), *(coverage.row() for coverage in found)])
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the second row is the rule."""
+    """A table; the second row is the line under its head."""
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

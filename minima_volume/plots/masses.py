@@ -83,7 +83,7 @@ def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int,
         axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
     elif (limit := high if low is None else low) is not None:
         _limit(axis, x, limit, marker["color"], up=high is None)
-    if value is not None and high is not None:
+    if value is not None:
         axis.plot(x, value, **marker)
 
 
@@ -116,7 +116,7 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     variation = results.get("variation", "level")
     for i, color in enumerate(level_colors(len(levels))):
         limits = np.array([pair or (None, None) for pair in results["log_mass_intervals"][i]], dtype=float)
-        values = np.where(np.isnan(limits[:, 1]), np.nan, np.array(results["log_mass_values"][i], dtype=float))
+        values = np.array(results["log_mass_values"][i], dtype=float)
         axis.fill_between(sigmas, limits[:, 0], limits[:, 1], color=color, alpha=0.2, linewidth=0)
         marker = MARKERS[i % len(MARKERS)]
         axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=minimum_name(levels[i], variation))

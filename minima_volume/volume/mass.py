@@ -22,7 +22,7 @@ class GaussianMass:
     """log P[L(theta* + sigma F z) <= threshold], z standard normal, with what is needed to judge it.
 
     Attributes:
-        log_mass: the estimate, nats; None where undefined or only bounded, see `note`. Without an upper limit it is not to be trusted.
+        log_mass: the estimate, nats; None where undefined or only bounded, see `note`. Without an upper limit it is no estimate.
         interval: 95 % interval; a side is None where nothing bounds it.
         method: monte_carlo or splitting; None where nothing was measured.
         standard_error, degrees: of the log mass, with the degrees of freedom of its t law (None: normal).
@@ -62,6 +62,11 @@ class GaussianMass:
     def lineages(self) -> int | None:
         """The fewest first particles from which the last ones of a repeat descend."""
         return min((repeat.lineages for repeat in self.repeats), default=None)
+
+    @property
+    def estimate(self) -> float | None:
+        """The log mass where it can be put in order, averaged and drawn: None without an upper limit."""
+        return None if self.interval[1] is None else self.log_mass
 
     @property
     def verdict(self) -> str:

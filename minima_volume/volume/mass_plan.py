@@ -38,7 +38,7 @@ class MassSettings:
 
     Attributes:
         method: `monte_carlo` (plain samples), `splitting`, or `auto`: plain samples where the probability allows.
-        num_repeats: R, independent repeats of splitting; half of them with twice the moves.
+        num_repeats: R, independent repeats of splitting; half of them with twice the moves. 4 R where they disagree.
         precision: half-width of the interval, in nats, that more repeats (up to 4 R) are spent on; 3 % of the log mass where that is more.
         splitting: how particles are driven.
         num_samples: of plain Monte Carlo; None: enough for 200 hits, at most 100,000.

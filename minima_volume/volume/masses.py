@@ -132,7 +132,7 @@ def masses_missing(run: Run, trained: Trained) -> tuple[int, int]:
             except MissingStageError:
                 contents[path] = {}
         missing += mass is None
-        unwritten += mass is not None and written(contents[path], cell) != (mass.log_mass, mass.verdict)
+        unwritten += mass is not None and written(contents[path], cell) != (mass.estimate, mass.verdict)
     return missing, unwritten
 
 
