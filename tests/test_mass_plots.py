@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 import minima_volume as mv
+from minima_volume.analysis.quantities import MASS, measured
+from minima_volume.plots.seeds import over_seeds
 
 
 def results(sigmas: list[float]) -> dict[str, Any]:
@@ -89,3 +93,27 @@ def test_what_was_not_measured_is_said(name: str) -> None:
     content = {key: value for key, value in results([0.1]).items() if key not in ("log_mass_values", "sigmas")}
     figure = getattr(mv.plots, name)(content)
     assert not figure.axes and "set volume.gaussian." in figure.texts[0].get_text()
+
+
+def test_limits_over_seeds() -> None:
+    """A single limit is an arrow up or down, two are a bar, and neither is part of the mean."""
+    rows = pd.DataFrame(
+        {
+            "run": "model_0_data_10",
+            "variation": "level",
+            "variant": "data",
+            "native": False,
+            "level": [0, 20, 60, 140],
+            "train_size": [20, 40, 80, 160],
+            "log_mass": [-2.0, np.nan, np.nan, np.nan],
+            "log_mass_lower": [-2.5, -9.0, np.nan, -12.0],
+            "log_mass_upper": [-1.5, np.nan, -7.0, -6.0],
+        }
+    )
+    axis = Figure().subplots()
+    over_seeds(axis, rows, MASS)
+    drawn = {line.get_marker(): [*line.get_xdata(), *line.get_ydata()] for line in axis.lines}
+    assert drawn[r"$\uparrow$"] == [40, -9.0] and drawn[r"$\downarrow$"] == [80, -7.0]
+    bars = [segment.tolist() for collection in axis.collections for segment in collection.get_segments()]
+    assert [[20.0, -2.5], [20.0, -1.5]] in bars and [[160.0, -12.0], [160.0, -6.0]] in bars
+    assert measured(rows[1:2].assign(log_volume=np.nan, log_volume_lower=np.nan, log_volume_upper=np.nan))[0] is MASS
