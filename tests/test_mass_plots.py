@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 import minima_volume as mv
+from minima_volume.analysis.quantities import MASS, measured
+from minima_volume.plots.seeds import over_seeds
 
 
 def results(sigmas: list[float]) -> dict[str, Any]:
-    """Four minima: measured, measured, outside, only bounded."""
+    """Seven minima: measured, measured, outside, only bounded: above, below twice, not at all."""
     columns = range(len(sigmas))
     return {
-        "model_data_levels": [0, 20, 60, 200],
+        "model_data_levels": [0, 20, 60, 200, 300, 400, 500],
         "variation": "level",
         "loss_landscape_data_param": 0,
         "loss_threshold": 0.1,
@@ -28,21 +32,29 @@ def results(sigmas: list[float]) -> dict[str, Any]:
             [-4.0 - k for k in columns],
             [None for _ in columns],
             [None for _ in columns],
+            [None for _ in columns],
+            [None for _ in columns],
+            [None for _ in columns],
         ],
+        "log_mass_methods": [[None if i == 2 else "splitting" for _ in columns] for i in range(7)],
         "log_mass_intervals": [
             [[-1.2 - k, -0.8 - k] for k in columns],
             [[-4.2 - k, -3.8 - k] for k in columns],
             [[None, None] for _ in columns],
             [[None, -9.0 - k] for k in columns],
+            [[-12.0 - k, None] for k in columns],
+            [[-9.7 - k, None] for k in columns],
+            [[None, None] for _ in columns],
         ],
-        "log_volume_values": [-5.0, -6.0, None, -7.0],
-        "effective_sample_size": [1.0, 1.5, None, 2.0],
-        "num_directions": [50, 50, 50, 50],
+        "log_volume_values": [-5.0, -6.0, None, *[-7.0] * 4],
+        "effective_sample_size": [1.0, 1.5, None, *[2.0] * 4],
+        "num_directions": [50] * 7,
     }
 
 
-def arrows(axis: Any) -> list[tuple[float, float]]:
-    return [child.xy for child in axis.get_children() if isinstance(child, Annotation)]
+def arrows(axis: Any) -> list[tuple[float, float, str]]:
+    found = [child for child in axis.get_children() if isinstance(child, Annotation)]
+    return [(*arrow.xy, "up" if arrow.xyann[1] > 0 else "down") for arrow in found]
 
 
 def test_log_masses() -> None:
@@ -50,12 +62,13 @@ def test_log_masses() -> None:
     figure = mv.plots.log_masses(results([0.1]))
     left, right = figure.axes
     drawn = {tuple(map(float, line.get_xdata())): list(map(float, line.get_ydata())) for line in left.lines}
-    assert drawn == {(20, 20): [-1.2, -0.8], (20,): [-1.0], (40, 40): [-4.2, -3.8], (40,): [-4.0], (220,): [-9.0]}
-    assert arrows(left) == [(220, -9.0)] and left.get_ylim()[0] < -9.5
+    limits = {(220,): [-9.0], (320,): [-12.0], (420,): [-9.7]}
+    assert drawn == {(20, 20): [-1.2, -0.8], (20,): [-1.0], (40, 40): [-4.2, -3.8], (40,): [-4.0], **limits}
+    assert arrows(left) == [(220, -9.0, "down"), (320, -12.0, "up"), (420, -9.7, "up")] and left.get_ylim()[0] < -12.5
     assert "sigma 0.1" in left.get_title() and left.get_title().endswith("outside this landscape: +60")
     assert "effective sample size 1.0 of 50" in right.get_title()
     legend = [text.get_text() for text in right.get_legend().get_texts()]
-    assert legend == ["+0 (native)", "+20", "+60", "+200"]
+    assert legend == ["+0 (native)", "+20", "+60", "+200", "+300", "+400", "+500"]
     assert left.get_xlabel() == "training samples" and "log mass" in left.get_ylabel()
 
 
@@ -65,10 +78,14 @@ def test_volume_profiles() -> None:
     (axis,) = figure.axes
     curves = [line for line in axis.lines if len(line.get_xdata()) == 3]
     np.testing.assert_allclose(curves[1].get_ydata(), [-4.0, -5.0, -6.0])
-    assert len(curves) == 4 and np.isnan(np.asarray(curves[2].get_ydata(), dtype=float)).all()
-    assert arrows(axis) == [(0.05, -9.0), (0.1, -10.0), (0.2, -11.0)]
+    assert len(curves) == 7
+    assert all(np.isnan(np.asarray(curve.get_ydata(), dtype=float)).all() for curve in curves[2:])
+    expected = [(top, "down" if top == -9.0 else "up") for top in (-9.0, -12.0, -9.7)]
+    assert arrows(axis) == [
+        (sigma, pytest.approx(top - k), way) for top, way in expected for k, sigma in enumerate((0.05, 0.1, 0.2))
+    ]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["0.05", "0.1", "0.2"]
-    assert len(axis.collections) == 4 and axis.get_xlabel() == "sigma (scaling: filter)"
+    assert len(axis.collections) == 7 and axis.get_xlabel() == "sigma (scaling: filter)"
 
 
 @pytest.mark.parametrize("name", ["log_masses", "volume_profiles"])
@@ -76,3 +93,27 @@ def test_what_was_not_measured_is_said(name: str) -> None:
     content = {key: value for key, value in results([0.1]).items() if key not in ("log_mass_values", "sigmas")}
     figure = getattr(mv.plots, name)(content)
     assert not figure.axes and "set volume.gaussian." in figure.texts[0].get_text()
+
+
+def test_limits_over_seeds() -> None:
+    """A single limit is an arrow up or down, two are a bar, and neither is part of the mean."""
+    rows = pd.DataFrame(
+        {
+            "run": "model_0_data_10",
+            "variation": "level",
+            "variant": "data",
+            "native": False,
+            "level": [0, 20, 60, 140],
+            "train_size": [20, 40, 80, 160],
+            "log_mass": [-2.0, np.nan, np.nan, np.nan],
+            "log_mass_lower": [-2.5, -9.0, np.nan, -12.0],
+            "log_mass_upper": [-1.5, np.nan, -7.0, -6.0],
+        }
+    )
+    axis = Figure().subplots()
+    over_seeds(axis, rows, MASS)
+    drawn = {line.get_marker(): [*line.get_xdata(), *line.get_ydata()] for line in axis.lines}
+    assert drawn[r"$\uparrow$"] == [40, -9.0] and drawn[r"$\downarrow$"] == [80, -7.0]
+    bars = [segment.tolist() for collection in axis.collections for segment in collection.get_segments()]
+    assert [[20.0, -2.5], [20.0, -1.5]] in bars and [[160.0, -12.0], [160.0, -6.0]] in bars
+    assert measured(rows[1:2].assign(log_volume=np.nan, log_volume_lower=np.nan, log_volume_upper=np.nan))[0] is MASS

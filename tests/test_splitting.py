@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from helpers import agree, fewest
 from scipy.stats import chi2
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
+from minima_volume.volume.mass import splitting_estimate
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
-from minima_volume.volume.splitting import Splitting, next_stage, splitting
+from minima_volume.volume.moves import stays_below
+from minima_volume.volume.splitting import Repeat, Splitting, next_stage, splitting
 
 
 def same(score: np.ndarray) -> np.ndarray:
@@ -134,18 +137,18 @@ def test_a_tiny_region_in_few_dimensions() -> None:
 
 
 def test_a_plateau_above_the_threshold_ends_with_a_reason() -> None:
-    """No particle can be below 4: the answer is an upper limit, which a plateau of mass 0.32 makes log 0.32."""
+    """No particle can be below 4. What the particles came to bounds nothing; 8 x 200 of them were outside as plain samples."""
     event = ChiSquare(1.0, k=5, through=lambda score: np.maximum(score, 4.0))
     how = Splitting(num_particles=200)
     (repeat,) = splitting(event, [1], how)
-    assert repeat.reason == "all particles have the score 4, so there is no next stage"
+    assert repeat.reason == "all particles have the score 4, so there is no next stage" and not repeat.lost
     kept = math.exp(repeat.log_mass) * 200
     assert fewest(200, chi2.cdf(4, 5)) <= kept <= 200 - fewest(200, chi2.sf(4, 5))
     mass = gaussian_mass(event, 1, MassSettings("splitting", splitting=how))
-    assert mass.log_mass is None and mass.interval[0] is None
-    assert mass.interval[1] == pytest.approx(chi2.logcdf(4, 5), abs=0.5)
+    assert mass.log_mass is None and (mass.hits, mass.num_samples) == (0, 1600)
+    assert mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 1600))))
     assert mass.note == "all particles have the score 4, so there is no next stage (8 of 8 repeats)"
-    assert mass.verdict.startswith("log mass < -")
+    assert mass.verdict == f"log mass < -6.1: {mass.note}"
 
 
 def test_infinite_scores() -> None:
@@ -154,9 +157,9 @@ def test_infinite_scores() -> None:
     mass = gaussian_mass(nowhere, 1, MassSettings(splitting=Splitting(num_particles=100)))  # after 2,000 plain samples
     assert mass.log_mass is None and mass.moves_effect is None
     assert "all particles have the score inf" in str(mass.note)
-    # 8 x 100 independent particles were all outside: the probability is below 3.69 / 800 (97.5 %)
-    assert mass.interval[1] == pytest.approx(math.log(1 - 0.025 ** (1 / 800)))
-    assert mass.verdict.startswith("log mass < -5.4")
+    # the pilot and 8 x 100 independent particles were all outside: the probability is below 3.69 / 2800 (97.5 %)
+    assert mass.interval[1] == pytest.approx(math.log(1 - 0.025 ** (1 / 2800)))
+    assert mass.verdict.startswith("log mass < -6.6")
     steep = ChiSquare.of(-8.0, through=lambda score: np.where(score > 1.5, np.inf, score))
     found = gaussian_mass(steep, 1)
     agree(found, -8.0)
@@ -166,12 +169,74 @@ def test_infinite_scores() -> None:
 
 
 def test_max_stages() -> None:
-    """What it says is an upper limit, and no more repeats are spent."""
+    """Particles that ran out of stages bound nothing: the upper limit is that of plain samples, and no more repeats are spent."""
     how = Splitting(num_particles=100, max_stages=3)
     mass = gaussian_mass(ChiSquare.of(-40.0), 1, MassSettings(splitting=how))
-    assert mass.log_mass is None and mass.interval == (None, pytest.approx(3 * math.log(0.25)))
-    assert mass.verdict == "log mass < -4.2: not reached in 3 stages (8 of 8 repeats)"
-    assert len(mass.repeats) == 8
+    assert mass.log_mass is None and mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 2800))))
+    assert mass.verdict == "log mass < -6.6: not reached in 3 stages (8 of 8 repeats)"
+    assert len(mass.repeats) == 8 and not any(repeat.lost for repeat in mass.repeats)
+
+
+@dataclass(frozen=True)
+class BallBesideBowl(ChiSquare):
+    """A ball around z = 0, and a wide bowl whose bottom stays above the threshold: max score 0.1 at the ball's `radius`."""
+
+    threshold: float = 0.1
+    k: int = 10
+    dim: int = 10
+    radius: float = 0.2
+
+    def scores(self, z: Tensor) -> np.ndarray:
+        bowl = z - 3.0 * torch.eye(1, self.dim, dtype=z.dtype)
+        ball = self.threshold * z.square().sum(1) / self.radius**2
+        return torch.minimum(ball, 0.15 + 0.02 * bowl.square().sum(1)).numpy()
+
+
+def test_particles_that_lost_the_minimum() -> None:
+    """They come far below the ball's mass and are stuck in the bowl: neither that nor anything else is an upper limit.
+
+    A repeat keeps the ball where one of some 100 particles meets a ball of mass e^-14 or less: 1e-5 for both together.
+    """
+    event, how = BallBesideBowl(radius=0.2), Splitting(num_particles=30, num_moves=5)
+    truth = chi2.logcdf(0.2**2, 10)
+    mass = gaussian_mass(event, 1, MassSettings(num_repeats=2, splitting=how))
+    assert truth < -22 and mass.log_mass is None and mass.interval == (None, None)
+    assert all(repeat.lost for repeat in mass.repeats)
+    assert mass.verdict.startswith("not measured: all particles have the score 0.15")
+    assert "the particles have lost the minimum" in mass.verdict and mass.verdict.endswith("or take a smaller sigma")
+
+
+def test_repeats_that_reach_the_threshold_beside_some_that_are_stuck() -> None:
+    """A stuck repeat is an estimate of 0: the mean is unbiased, and Markov's inequality makes it a lower limit."""
+    reached, stuck = Repeat(0, -12.0, (), 5, 100, None, 50, 1), Repeat(1, -30.0, (), 5, 100, "stuck", 50, 0)
+    mass = splitting_estimate([reached, stuck], pilot=(2, 2000))
+    low, high = math.log(math.exp(-12.0) / 2 / 40), math.log(scipy.stats.beta.ppf(0.975, 4, 2097))
+    assert mass.interval == (pytest.approx(low), pytest.approx(high))
+    assert mass.verdict == "log mass between -16.4 and -5.5: stuck (1 of 2 repeats)"
+    lost = splitting_estimate([reached, replace(stuck, lost=True)], pilot=(2, 2000))
+    assert lost.log_mass is None and lost.interval == (pytest.approx(low), None)
+    assert lost.verdict.startswith("log mass > -16.4: stuck (1 of 2 repeats); the particles have lost the minimum")
+
+
+def test_the_chain_from_the_minimum() -> None:
+    """It stays in a ball that the cloud has left; where there is but one region it rises to the cloud's scores; it must move."""
+    assert stays_below(BallBesideBowl(), lowest=0.15, limit=0.1500001, seed=1)
+    for log_mass in (-3.0, -30.0):
+        event = ChiSquare.of(log_mass, k=8)
+        lowest = event.threshold * 300 ** (-1 / 4)  # about the lowest of 300 particles below the stage
+        assert not stays_below(event, lowest, event.threshold, seed=1)
+    still = ChiSquare(1.0, through=lambda score: np.where(score > 0, 4.0, 0.0))
+    assert not stays_below(still, lowest=4.0, limit=4.0, seed=1)
+
+
+def test_the_chain_changes_no_mass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeat that reaches the threshold does not need it; a stuck one keeps its particles."""
+    event, how = ChiSquare.of(-8.0), Splitting(num_particles=40, num_moves=4)
+    short = replace(how, max_stages=2)
+    found, stuck = splitting(event, [3, 4], how), splitting(event, [3, 4], short)
+    monkeypatch.setattr("minima_volume.volume.splitting.stays_below", lambda *args: True)
+    assert splitting(event, [3, 4], how) == found
+    assert splitting(event, [3, 4], short) == [replace(repeat, lost=True) for repeat in stuck]
 
 
 @pytest.mark.parametrize("chunk", [40, 150, 100_000])

@@ -30,10 +30,21 @@ def test_bisection_finds_the_crossing() -> None:
     assert stepped == pytest.approx(0.045, rel=0.02)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_no_sigma_does_it(share: float) -> None:
-    with pytest.raises(ConfigError, match=f"no sigma from 0.0001 to 10 leaves .* from {share:.3f} to {share:.3f}"):
-        bisect(lambda sigma: share, math.exp(NATIVE_LOG_MASS))
+def test_no_sigma_does_it() -> None:
+    """Both ends say what was tried and what to do."""
+    wanted = math.exp(NATIVE_LOG_MASS)
+    with pytest.raises(ConfigError, match=r"no sigma from 1e-07 to 10 leaves .* only 0.000 of .* raise the threshold"):
+        bisect(lambda sigma: 0.0, wanted, (1e-7, 1e7))
+    with pytest.raises(ConfigError, match=r"no sigma from 0.0001 to 1e\+07 leaves .* 1.000 of .* passed: lower it"):
+        bisect(lambda sigma: 1.0, wanted, (1e-7, 1e7))
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e-3, 1.0, 30.0, 1e4, 1e9])
+def test_any_scale_is_found(scale: float) -> None:
+    """Outside the usual range, too, to 1 %."""
+    wanted = math.exp(NATIVE_LOG_MASS)
+    found = bisect(lambda sigma: math.exp(-sigma / scale), wanted, (1e-12, 1e12))
+    assert found == pytest.approx(1.5 * scale, rel=0.012)
 
 
 def test_two_digits() -> None:
@@ -133,3 +144,36 @@ def test_a_model_outside() -> None:
     own = linear()
     with pytest.raises(ConfigError, match=r"outside: its value is 1 before .* train longer .* \(loss threshold 0.1\)"):
         mv.suggest_sigma(own, EYE, own(EYE).detach() + 1, "mse", threshold=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("scaling", "weights", "threshold"),
+    [("filter", 1e5, 0.1), ("filter", 1e-5, 0.1), ("none", 1e-3, 1e-12), ("none", 1.0, 1e12), ("layer", 1e4, 1e-3)],
+)
+def test_the_range_follows_the_weights(scaling: str, weights: float, threshold: float, dtype: torch.dtype) -> None:
+    """L = |z|^2 sigma^2 f^2 / 4 again; the sigmas lie far outside 1e-4 to 10."""
+    own = linear().to(dtype)
+    with torch.no_grad():
+        own.weight.mul_(weights)
+    x = EYE.to(dtype)
+    sigma = mv.suggest_sigma(own, x, own(x).detach(), "mse", threshold=threshold, scaling=scaling)
+    factor = 1.0 if scaling == "none" else own.weight.norm().item()
+    assert not 1e-4 < sigma < 10
+    assert chi2.logcdf(4 * threshold / (sigma * factor) ** 2, 4) == pytest.approx(-1.5, abs=0.3)
+
+
+def test_a_minimum_narrower_than_rounding() -> None:
+    """Weights of 1e5 in single precision are known to 0.01 only: a threshold that asks for 1e-6 is refused, not met by rounding."""
+    own = linear()
+    with torch.no_grad():
+        own.weight.mul_(1e5)
+    with pytest.raises(ConfigError, match="narrower than rounding: raise the threshold"):
+        mv.suggest_sigma(own, EYE, own(EYE).detach(), "mse", threshold=1e-12, scaling="none")
+
+
+def test_a_threshold_that_is_never_passed() -> None:
+    """A loss of at most 1 beside a threshold of 2."""
+    own = linear()
+    with pytest.raises(ConfigError, match="the threshold is hardly ever passed: lower it"):
+        mv.suggest_sigma(own, EYE, own(EYE).detach(), lambda a, b: (a - b).tanh().abs().mean(1), threshold=2.0)

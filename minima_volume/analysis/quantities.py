@@ -38,7 +38,8 @@ def possible(column: str) -> tuple[float, float]:
 
 def measured(rows: pd.DataFrame) -> list[Quantity]:
     """The quantities of which a table has values or limits, the Gaussian local volume first; the published-style number always."""
-    return [q for q in QUANTITIES if q is STAR or rows[[q.column, f"{q.column}_upper"]].notna().any(axis=None)]
+    columns = {q: [q.column, f"{q.column}_lower", f"{q.column}_upper"] for q in QUANTITIES}
+    return [q for q in QUANTITIES if q is STAR or rows[columns[q]].notna().any(axis=None)]
 
 
 def x_of(rows: pd.DataFrame) -> pd.Series:

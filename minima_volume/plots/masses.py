@@ -56,7 +56,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
         title += f"\noutside this landscape: {', '.join(outside)}"
     left.set(ylabel=MASS, title=title)
-    left.margins(y=0.12)  # room for the arrows of upper limits
+    left.margins(y=0.12)  # room for the arrows of limits
     effective = [value for value in results["effective_sample_size"] if value is not None]
     rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
     right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
@@ -79,23 +79,25 @@ def _words(text: str) -> Figure:
 def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int, marker: dict[str, Any]) -> None:
     value = results["log_mass_values"][i][column]
     low, high = results["log_mass_intervals"][i][column] or (None, None)
+    if low is not None and high is not None:
+        axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
+    elif (limit := high if low is None else low) is not None:
+        _limit(axis, x, limit, marker["color"], up=high is None)
     if value is not None:
-        if low is not None and high is not None:
-            axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
         axis.plot(x, value, **marker)
-    elif high is not None:
-        _upper_limit(axis, x, high, marker["color"])
 
 
 def _outside(results: Mapping[str, Any], i: int, column: int) -> bool:
-    """Whether a minimum was looked at and is outside: no value, and nothing bounds it."""
-    return results["log_mass_values"][i][column] is None and results["log_mass_intervals"][i][column] == [None, None]
+    """Whether a minimum was looked at and is outside: nothing was drawn, and nothing bounds it."""
+    unknown = results["log_mass_values"][i][column] is None and results["log_mass_intervals"][i][column] == [None, None]
+    return unknown and results["log_mass_methods"][i][column] is None
 
 
-def _upper_limit(axis: Axes, x: float, high: float, color: Any) -> None:
-    axis.plot(x, high, "_", color=color, markersize=12, markeredgewidth=2)
+def _limit(axis: Axes, x: float, limit: float, color: Any, up: bool) -> None:
+    """An arrow from what is only a limit: up from a lower one, down from an upper one."""
+    axis.plot(x, limit, "_", color=color, markersize=12, markeredgewidth=2)
     arrow = {"arrowstyle": "<|-", "color": color, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
-    axis.annotate("", (x, high), (0, -16), textcoords="offset points", arrowprops=arrow)
+    axis.annotate("", (x, limit), (0, 16 if up else -16), textcoords="offset points", arrowprops=arrow)
 
 
 @styled
@@ -113,13 +115,14 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     levels = results["model_data_levels"]
     variation = results.get("variation", "level")
     for i, color in enumerate(level_colors(len(levels))):
-        values = np.array(results["log_mass_values"][i], dtype=float)
         limits = np.array([pair or (None, None) for pair in results["log_mass_intervals"][i]], dtype=float)
+        values = np.array(results["log_mass_values"][i], dtype=float)
         axis.fill_between(sigmas, limits[:, 0], limits[:, 1], color=color, alpha=0.2, linewidth=0)
         marker = MARKERS[i % len(MARKERS)]
         axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=minimum_name(levels[i], variation))
-        for k in np.flatnonzero(np.isnan(values) & np.isfinite(limits[:, 1])):
-            _upper_limit(axis, sigmas[k], limits[k, 1], color)
+        for k in np.flatnonzero(np.isfinite(limits).sum(axis=1) == 1):
+            up = bool(np.isnan(limits[k, 1]))
+            _limit(axis, sigmas[k], limits[k, 0 if up else 1], color, up)
     axis.set(
         xscale="log",
         xlabel=f"sigma (scaling: {results['log_mass_scaling']})",

@@ -141,8 +141,13 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
     low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
     both = low.notna() & high.notna()
     axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
-    bounded = rows[quantity.column].isna() & high.notna()  # only an upper limit: the splitting gave up
-    axis.plot(x[bounded], high[bounded], linestyle="none", marker=r"$\downarrow$", color=color, markersize=10)
+    unknown = rows[quantity.column].isna()
+    for limit, other, arrow in (
+        (high, low, "downarrow"),
+        (low, high, "uparrow"),
+    ):  # only one limit: the splitting gave up
+        bounded = unknown & limit.notna() & other.isna()
+        axis.plot(x[bounded], limit[bounded], linestyle="none", marker=rf"$\{arrow}$", color=color, markersize=10)
     mean_with_interval(axis, rows, quantity.column, color)
     thousands(axis.yaxis, rows[quantity.column])
     native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()

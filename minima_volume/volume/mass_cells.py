@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from minima_volume.files import read_json, write_json
 from minima_volume.layout import Run
 from minima_volume.training import Trained
 from minima_volume.volume.crossings import Condition
-from minima_volume.volume.mass import GaussianMass
-from minima_volume.volume.mass_plan import MassSettings
+from minima_volume.volume.mass import GaussianMass, splitting_estimate
+from minima_volume.volume.mass_plan import PILOT, MassSettings, disagreeing
 from minima_volume.volume.splitting import Repeat, Splitting, Stage
 
-FORMAT = 1
+FORMAT = 1  # of the fingerprint
+RECORD = ("sigma", "verdict", "fingerprint", "estimator")  # what a cell's file holds beside the estimate
+ESTIMATOR = 2  # 1: Student's interval of splitting, and a pilot that was counted where it had many hits
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,40 @@ def kept_sigmas(run: Run, landscape: int, threshold: float) -> set[float]:
 
 def write_mass(path: Path, mass: GaussianMass, cell: Cell, fingerprint: str) -> Path:
     """Keep one measured cell, with all its repeats and stages."""
-    record = {"sigma": cell.sigma, "verdict": mass.verdict, "fingerprint": fingerprint}
+    record = {"sigma": cell.sigma, "verdict": mass.verdict, "fingerprint": fingerprint, "estimator": ESTIMATOR}
     return write_json(path, asdict(mass) | record)
 
 
 def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
-    """A kept cell, None where there is none or it was measured on other weights, data or settings."""
+    """A kept cell, None where there is none, or it has to be measured again: other weights, data, settings, or an older estimator."""
     try:
         content = read_json(path)
         if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
             return None
-        return _mass({key: value for key, value in content.items() if key not in ("sigma", "verdict", "fingerprint")})
+        estimator = content.get("estimator", 1)
+        mass = _mass({key: value for key, value in content.items() if key not in RECORD})
     except (MissingStageError, DamagedFileError):
         return None
+    if estimator == ESTIMATOR:
+        return mass
+    return _of_first_estimator(mass) if estimator == 1 else None
+
+
+def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:
+    """What a cell of estimator 1 says today: the same repeats with today's interval.
+
+    None where today's estimator would have drawn other particles: a pilot that was counted, repeats that disagree, and repeats
+    that did not reach the threshold, whose upper limit could be wrong.
+    """
+    if mass.method != "splitting":
+        return None if mass.num_samples == PILOT else mass
+    if mass.log_mass is None or mass.degrees is None:
+        return None
+    first = int(mass.degrees) + 1
+    found = splitting_estimate(mass.repeats[:first], mass.repeats[first:])
+    if found.interval[1] is None or disagreeing(mass.repeats[:first]):
+        return None
+    return replace(mass, interval=found.interval, standard_error=found.standard_error)
 
 
 def _mass(content: dict[str, Any]) -> GaussianMass:

@@ -43,13 +43,13 @@ def mass_keys(
     headline = run.config.volume.gaussian.sigma
     shown = headline if headline in sigmas else sigmas[0]
     first = [row[sigmas.index(shown)] for row in table]
-    values = [None if mass is None else mass.log_mass for mass in first]
+    values = [None if mass is None else mass.estimate for mass in first]
     native = results["loss_landscape_data_param"] if run.config.variation == "level" else None
     return {
         "sigmas": list(sigmas),
         "sigma": shown,
         "log_mass_scaling": run.config.perturbation.scaling,
-        f"log_mass{suffix}_values": each(lambda mass: mass.log_mass),
+        f"log_mass{suffix}_values": each(lambda mass: mass.estimate),
         f"log_mass{suffix}_intervals": each(lambda mass: list(mass.interval)),
         f"log_mass{suffix}_standard_errors": each(lambda mass: mass.standard_error),
         f"log_mass{suffix}_methods": each(lambda mass: mass.method),
@@ -72,7 +72,7 @@ def written(results: Mapping[str, Any], cell: Cell, mass: GaussianMass) -> bool:
         return False
     i, k = levels.index(cell.minimum), sigmas.index(cell.sigma)
     there = results[f"log_mass{suffix}_values"][i][k], results[f"log_mass{suffix}_verdicts"][i][k]
-    return there == (mass.log_mass, noted(mass, still_of(results, i)).verdict)
+    return there == (mass.estimate, noted(mass, still_of(results, i)).verdict)
 
 
 def _comparisons(

@@ -10,12 +10,22 @@ from itertools import islice
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.mass import GaussianMass, moves_effect, outside, plain_estimate, splitting_estimate
+from minima_volume.volume.mass import (
+    LARGEST_SPREAD,
+    GaussianMass,
+    half_width,
+    moves_effect,
+    outside,
+    plain_estimate,
+    splitting_estimate,
+    spread,
+)
 from minima_volume.volume.splitting import Repeat, Splitting, splitting
 from minima_volume.volume.target import Event
 
 METHODS = ("auto", "monte_carlo", "splitting")
 PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits, that is above a probability of 1/400
+# the pilot decides and is not counted: an estimate that counts it only where it has many hits is too large
 HITS, MAX_SAMPLES, BLOCK = 200, 100_000, 2000
 SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
 MAX_DOUBLINGS = 3
@@ -28,7 +38,7 @@ class MassSettings:
 
     Attributes:
         method: `monte_carlo` (plain samples), `splitting`, or `auto`: plain samples where the probability allows.
-        num_repeats: R, independent repeats of splitting; half of them with twice the moves.
+        num_repeats: R, independent repeats of splitting; half of them with twice the moves. 4 R where they disagree.
         precision: half-width of the interval, in nats, that more repeats (up to 4 R) are spent on; 3 % of the log mass where that is more.
         splitting: how particles are driven.
         num_samples: of plain Monte Carlo; None: enough for 200 hits, at most 100,000.
@@ -110,7 +120,7 @@ def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda t
     if isinstance(job, Start):
         return event.outside()
     if isinstance(job, Split):
-        return splitting(event, job.seeds, job.how, lambda reached: on_progress(f"splitting, log mass < {reached:.1f}"))
+        return splitting(event, job.seeds, job.how, lambda reached: on_progress(f"splitting, down to {reached:.1f}"))
     on_progress("plain samples")
     generator, hits = event.generator(job.seed), 0
     z = event.empty(min(event.chunk, job.count))
@@ -127,27 +137,25 @@ def mass_plan(seed: int, settings: MassSettings) -> Plan:
     if start is not None:
         assert isinstance(start, float)
         return outside(start)
-    spent = 0
+    pilot = (0, 0)
     if settings.method != "splitting":
         samples = settings.num_samples
         if samples is None:
-            (pilot,) = yield [Plain(next(seeds), PILOT)]
-            assert isinstance(pilot, int)
-            spent = PILOT
-            if pilot >= HITS:
-                return plain_estimate(pilot, PILOT)
-            if pilot >= PILOT_HITS or settings.method == "monte_carlo":
-                samples = min(MAX_SAMPLES, math.ceil(HITS * PILOT / max(pilot, 1)))
+            (inside,) = yield [Plain(next(seeds), PILOT)]
+            assert isinstance(inside, int)
+            pilot = inside, PILOT
+            if inside >= PILOT_HITS or settings.method == "monte_carlo":
+                samples = min(MAX_SAMPLES, max(PILOT, math.ceil(HITS * PILOT / max(inside, 1))))
         if samples is not None:
             counts = [min(BLOCK, samples - start) for start in range(0, samples, BLOCK)]
             found = yield [Plain(next(seeds), count) for count in counts]
             hits = sum(part for part in found if isinstance(part, int))
-            return replace(plain_estimate(hits, samples), num_forward=spent + samples)
-    mass = yield from _splitting_plan(seeds, settings)
-    return replace(mass, num_forward=spent + mass.num_forward)
+            return replace(plain_estimate(hits, samples), num_forward=pilot[1] + samples)
+    mass = yield from _splitting_plan(seeds, settings, pilot)
+    return replace(mass, num_forward=pilot[1] + mass.num_forward)
 
 
-def _splitting_plan(seeds: Iterator[int], settings: MassSettings) -> Plan:
+def _splitting_plan(seeds: Iterator[int], settings: MassSettings, pilot: tuple[int, int]) -> Plan:
     """Half of the repeats with twice the moves; where that changes the answer, more moves; then as many repeats as it takes."""
 
     def job(count: int, how: Splitting) -> Split:
@@ -170,16 +178,18 @@ def _splitting_plan(seeds: Iterator[int], settings: MassSettings) -> Plan:
     if more := more_repeats([*short, *long], settings):
         (added,) = _repeats((yield [job(more, more_moves)]))
         spent += added
-    mass = splitting_estimate([*short, *long], added)
-    note = mass.note
-    if note is None and effect is not None and effect[1] <= SUSPICIOUS:
-        note = f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
+    mass = splitting_estimate([*short, *long], added, pilot)
+    notes = [mass.note]
+    if effect is not None and effect[1] <= SUSPICIOUS:
+        notes.append(
+            f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
+        )
     return replace(
         mass,
         num_forward=sum(repeat.num_forward for repeat in spent),
         num_moves=more_moves.num_moves,
         moves_effect=effect,
-        note=note,
+        note="; ".join(filter(None, notes)) or None,
     )
 
 
@@ -201,11 +211,17 @@ def _repeats(results: Sequence[Result]) -> list[list[Repeat]]:
 
 
 def more_repeats(repeats: Sequence[Repeat], settings: MassSettings) -> int:
-    """Repeats to add so that the interval has the half-width asked for (Stein 1945, two-stage sampling)."""
-    estimate = splitting_estimate(repeats)
-    if estimate.log_mass is None or estimate.interval[0] is None:
+    """Repeats to add so that the interval has the half-width asked for (Stein 1945, two-stage sampling); the most where they disagree."""
+    estimate, first, most = splitting_estimate(repeats), len(repeats), MORE_REPEATS * settings.num_repeats
+    if estimate.log_mass is None:
         return 0
-    wanted = max(settings.precision, 0.03 * abs(estimate.log_mass))
-    half = estimate.log_mass - estimate.interval[0]
-    needed = math.ceil(len(repeats) * (half / wanted) ** 2)
-    return max(0, min(needed, MORE_REPEATS * settings.num_repeats) - len(repeats))
+    if disagreeing(repeats):
+        return max(0, most - first)
+    wanted, s = max(settings.precision, 0.03 * abs(estimate.log_mass)), spread(repeats)
+    enough = (count for count in range(first, most) if half_width(s, count, first - 1) <= wanted)
+    return next(enough, max(first, most)) - first
+
+
+def disagreeing(repeats: Sequence[Repeat]) -> bool:
+    """Whether repeats agree too little to be believed without more of them, or one of them rests on a single first particle."""
+    return spread(repeats) > LARGEST_SPREAD or any(repeat.lineages == 1 for repeat in repeats)

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
+from minima_volume.volume.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below, tuned
 from minima_volume.volume.target import Event
 
-ACCEPTANCE = 0.3
-FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
 ENOUGH_JUMP = 0.05  # mean squared distance of a stage's moves, where independent particles have 1
 MORE_MOVES = 4  # a stage that jumps less is moved up to this many times as often
 
@@ -32,7 +31,7 @@ class Splitting:
         num_particles: of one repeat.
         keep: p0, the fraction of particles that a stage keeps.
         num_moves: pCN moves between two stages; up to four times as many while particles have hardly moved.
-        max_stages: where a repeat gives up; what it then says is that the probability is smaller than what it has reached.
+        max_stages: where a repeat gives up.
         memory: bytes for the particles.
 
     Raises:
@@ -85,11 +84,13 @@ class Repeat:
 
     Attributes:
         seed: of its particles.
-        log_mass: log of the estimated probability; where a `reason` is given, an upper limit.
+        log_mass: log of the estimated probability; where a `reason` is given, how far the particles came, which bounds nothing.
         stages: in order.
         lineages: particles of the start from which those of the end descend.
         num_forward: parameter vectors evaluated.
         reason: why the threshold was not reached, or None.
+        num_particles, first_hits: particles, and how many were inside when they were drawn, as plain samples.
+        lost: the threshold was not reached although a chain from the minimum itself stays below the particles, see `stays_below`.
     """
 
     seed: int
@@ -98,6 +99,9 @@ class Repeat:
     lineages: int
     num_forward: int
     reason: str | None = None
+    num_particles: int = 0
+    first_hits: int = 0
+    lost: bool = False
 
 
 class _Cloud:
@@ -108,14 +112,13 @@ class _Cloud:
         self.generator, self.random = event.generator(seed), np.random.default_rng(seed)
         self.scores = np.full(len(z), np.inf)
         self.ancestors = np.arange(len(z))
-        self.step, self.log_mass, self.num_forward = FIRST_STEP, 0.0, 0
+        self.step, self.log_mass, self.num_forward, self.first_hits = FIRST_STEP, 0.0, 0, 0
         self.stages: list[Stage] = []
         self.result: Repeat | None = None
         self.limit = np.inf
 
     def propose(self, part: slice, out: Tensor) -> None:
-        """pCN: sqrt(1 - b^2) z + b xi, which leaves the standard normal law unchanged for every b."""
-        out.normal_(generator=self.generator).mul_(self.step).add_(self.z[part], alpha=math.sqrt(1 - self.step**2))
+        propose(self.z[part], self.step, self.generator, out)
 
     def accept(self, part: slice, proposals: Tensor, scores: np.ndarray) -> int:
         """Take over the proposals that stay below the stage."""
@@ -157,6 +160,8 @@ class _Cloud:
             len(np.unique(self.ancestors)),
             self.num_forward,
             None if hits else reason,
+            count,
+            self.first_hits,
         )
 
 
@@ -211,13 +216,21 @@ def splitting(
             cloud.step = 1.0  # independent of where they are: the first particles
         _move(event, clouds, scratch)
         for cloud in clouds:
-            cloud.step = FIRST_STEP
+            cloud.step, cloud.first_hits = FIRST_STEP, int((cloud.scores <= event.threshold).sum())
         while active := [cloud for cloud in clouds if not _finished(event, cloud, how)]:
             _stage(event, active, how, scratch)
             for cloud in active:
                 on_stage(cloud.log_mass)
-        repeats += [cloud.result for cloud in clouds if cloud.result is not None]
+        repeats += [_diagnosed(event, cloud, cloud.result) for cloud in clouds if cloud.result is not None]
     return repeats
+
+
+def _diagnosed(event: Event, cloud: _Cloud, repeat: Repeat) -> Repeat:
+    """Where the particles are stuck below some stage: whether they lost the minimum."""
+    if repeat.reason is None or not repeat.stages:
+        return repeat
+    lost = stays_below(event, float(cloud.scores.min()), cloud.limit, cloud.seed)
+    return replace(repeat, lost=lost, num_forward=repeat.num_forward + CHAIN_MOVES)
 
 
 def _finished(event: Event, cloud: _Cloud, how: Splitting) -> bool:
@@ -249,7 +262,7 @@ def _stage(event: Event, clouds: Sequence[_Cloud], how: Splitting, scratch: Tens
                 step=cloud.step,
                 jump=stage.jump + rate * (1 - math.sqrt(1 - cloud.step**2)),
             )
-            cloud.step = min(1.0, max(SMALLEST_STEP, cloud.step * math.exp(rate - ACCEPTANCE)))
+            cloud.step = tuned(cloud.step, rate)
         moving = [
             cloud
             for cloud in moving

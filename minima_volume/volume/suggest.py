@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -16,6 +17,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated, own_defaults
 from minima_volume.layout import Run
 from minima_volume.losses import PerSample
+from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
 from minima_volume.perturbation.shards import make_engine
@@ -32,7 +34,8 @@ from minima_volume.volume.target import Target
 NATIVE_LOG_MASS = -1.5
 SAMPLES, STEPS = 400, 10
 FIRST = 100  # particles that decide where their share is far from the wanted one
-SMALLEST, LARGEST = 1e-4, 10.0
+USUAL = 1e-4, 10.0  # where a sigma is looked for first
+WIDER = 1e5  # and then in steps of this factor
 REACH = 12  # stages, each a factor of four
 QUICK = MassSettings(
     num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=REACH)
@@ -79,7 +82,7 @@ def suggest_sigma(
     of `measure_volume`.
 
     Raises:
-        ConfigError: an argument is not allowed, the model is outside, or no sigma from 1e-4 to 10 does it.
+        ConfigError: an argument is not allowed, the model is outside, or no sigma that its weights can resolve does it.
 
     >>> import torch
     >>> x, model = torch.eye(4), nn.Linear(4, 1, bias=False)
@@ -111,7 +114,7 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
         progress: show a progress bar.
 
     Raises:
-        ConfigError: the native minimum is outside, or no sigma from 1e-4 to 10 does it.
+        ConfigError: the native minimum is outside, or no sigma that its weights can resolve does it.
     """
     trained = load_models_and_data(run) if trained is None else trained
     config = run.config
@@ -171,16 +174,54 @@ def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int
         return float(inside.mean())
 
     wanted = math.exp(NATIVE_LOG_MASS)
-    return round_sigma(bisect(share, wanted))
+    return round_sigma(bisect(share, wanted, sigma_limits(engine.directions)))
 
 
-def bisect(share: Callable[[float], float], wanted: float) -> float:
-    """The sigma at which a decreasing share of inside particles passes `wanted`, to 1 %, in log sigma."""
-    low, high = SMALLEST, LARGEST
-    if share(low) < wanted or share(high) > wanted:
+def sigma_limits(directions: Directions) -> tuple[float, float]:
+    """The smallest and the largest sigma that mean something.
+
+    Below, sigma F z is lost in the rounding of every parameter tensor; above, theta* is, and weights of size 1 would be.
+
+    >>> model = nn.Linear(4, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 1000.0)
+    >>> [f"{sigma:.1e}" for sigma in sigma_limits(Directions.of(model, "none"))]
+    ['1.2e-04', '8.4e+09']
+    """
+    moved = zip(directions.minimum, directions.factors, strict=True)
+    norms = [(float(tensor.norm()), float(factor.expand(tensor.shape).norm())) for tensor, factor in moved]
+    scales = [norm / factor for norm, factor in norms if norm > 0 and factor > 0] or [1.0]
+    eps = torch.finfo(directions.minimum[0].dtype).eps
+    return eps * min(scales), max(1.0, *scales) / eps
+
+
+def bisect(share: Callable[[float], float], wanted: float, limits: tuple[float, float] = USUAL) -> float:
+    """The sigma at which a decreasing share of inside particles passes `wanted`, to 1 %, in log sigma.
+
+    Args:
+        share: of the particles that are inside, at a sigma.
+        wanted: share.
+        limits: the smallest and the largest sigma that are tried, 1e-4 to 10 first.
+
+    Raises:
+        ConfigError: it does not pass `wanted` between them.
+    """
+    first = low, high = max(USUAL[0], limits[0]), min(max(USUAL[1], WIDER * limits[0]), limits[1])
+    above, below = share(low), share(high)
+    while above < wanted and low > limits[0]:
+        low, high, below = max(limits[0], low / WIDER), low, above
+        above = share(low)
+    while below > wanted and high < limits[1]:
+        low, high, above = high, min(limits[1], high * WIDER), below
+        below = share(high)
+    if above < wanted:
         raise ConfigError(
-            f"no sigma from {SMALLEST:g} to {LARGEST:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: "
-            f"its share of inside particles goes from {share(low):.3f} to {share(high):.3f}"
+            f"no sigma from {low:g} to {first[1]:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the smallest only "
+            f"{above:.3f} of the particles are inside; the minimum is at its threshold, or narrower than rounding: raise the threshold"
+        )
+    if below > wanted:
+        raise ConfigError(
+            f"no sigma from {first[0]:g} to {high:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the largest "
+            f"{below:.3f} of the particles are inside; the threshold is hardly ever passed: lower it"
         )
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
