@@ -306,6 +306,7 @@ def test_comparisons() -> None:
     error = math.sqrt(2) * np.std([0, 0.2, -0.2, 0], ddof=1) / 2
     assert found["interval"] == pytest.approx([3 - 2.446912 * error, 3 + 2.446912 * error], rel=1e-5)
     assert comparison_verdict(["+0", "+9"], found).startswith("+0 is larger than +9 by 3.00 (2.")
+    assert comparison_verdict(["+0", "+9"], found).endswith("this comparison alone)")
     assert comparison_verdict(["+9", "+0"], compare_masses(b, a)).startswith("+0 is larger than +9 by 3.00 (2.")
     for sure in (plain_estimate(200, 200), splitting_estimate(repeats(0.0, 0.0))):
         tie = compare_masses(sure, sure)
@@ -313,7 +314,7 @@ def test_comparisons() -> None:
         assert "cannot be told apart: difference 0.00" in comparison_verdict(["+0", "+9"], tie)
     bound = GaussianMass(None, (None, -5.0), "splitting", note="not reached")
     verdict = comparison_verdict(["+0", "+9"], compare_masses(bound, b))
-    assert verdict == "+0 and +9 cannot be compared: one of them is undefined or only bounded"
+    assert verdict == "+0 and +9 cannot be compared: one of them is no estimate"
 
 
 def test_binomial_estimate() -> None:

@@ -104,7 +104,10 @@ def test_thousands_of_dimensions_have_no_interval():
     assert estimate.effective_sample_size < 5
     assert estimate.interval == (pytest.approx(estimate.log_exp_r_n - math.log(40)), None)
     assert estimate.log_volume_interval == (pytest.approx(estimate.log_volume - math.log(40)), None)
-    assert estimate.verdict.startswith(f"lower bound: one direction carries {estimate.largest_share:.0%}")
+    assert estimate.verdict == (
+        f"cannot be trusted: one direction of 1000 decides it (effective sample size {estimate.effective_sample_size:.1f}); "
+        f"the log-volume is above {estimate.log_volume - math.log(40):,.1f} (97.5 %)"
+    )
     truth = -0.5 * np.log(np.geomspace(1, 10, n)).sum()
     assert estimate.interval[0] < truth
     assert truth > estimate.log_exp_r_n + 10  # what the published number misses
@@ -116,7 +119,9 @@ def test_censored_directions_leave_no_upper_limit():
     free, censored = volume_of(logs, 3), volume_of(logs, 3, censored=1)
     assert free.interval[1] is not None
     assert censored.interval == (free.interval[0], None)
-    assert censored.verdict == "lower bound: 1 of 500 directions never crossed the threshold"
+    assert censored.verdict.startswith(
+        "cannot be trusted: 1 of 500 directions never crossed the threshold; the log-vol"
+    )
 
 
 @pytest.mark.parametrize("directions", [1, 2, 20])
@@ -245,7 +250,7 @@ def test_lower_bounds_cannot_be_told_apart():
     found = compare(volume_of(first, 4000), volume_of(second, 4000))
     assert found.log_exp_r_n.value == pytest.approx(2000 * math.log(1.1))
     assert (found.log_exp_r_n.lower, found.log_exp_r_n.upper, found.log_exp_r_n.probability) == (None, None, None)
-    assert found.verdict == f"{CANNOT_TELL}: both are lower bounds"
+    assert found.verdict == f"{CANNOT_TELL}: neither is an estimate"
     assert not found.told_apart
 
 
@@ -262,7 +267,7 @@ def test_a_lower_bound_beside_an_estimate():
     assert (swapped.log_volume.lower, swapped.log_volume.upper) == (None, -above.log_volume.lower)
     assert swapped.verdict == above.verdict
     below = compare(bound, large, ("+0", "+20"))
-    assert below.log_volume.upper is None and below.verdict == f"{CANNOT_TELL}: +0 is a lower bound"
+    assert below.log_volume.upper is None and below.verdict == f"{CANNOT_TELL}: +0 is no estimate"
 
 
 def test_censored_directions_open_one_side():
@@ -283,7 +288,7 @@ def test_log_volumes_differ_by_the_filter_norms():
     assert found.log_exp_r_n.probability == pytest.approx(0.5, abs=0.001) and found.log_exp_r_n.sign == 0
     assert (found.log_volume.lower, found.log_volume.upper) == (pytest.approx(2.0), pytest.approx(2.0))
     assert found.log_volume.probability > 0.99
-    assert found.verdict == "+0 is larger, by 2 to 2 nats (95% interval)"
+    assert found.verdict == "+0 is larger, by 2 to 2 nats (95% interval of this pair alone)"
 
 
 @given(st.integers(0, 100), st.floats(-3, 3))
@@ -351,8 +356,8 @@ def test_results_say_null_where_nothing_can_be_said(four_minima: dict):
     assert [pair["levels"] for pair in four_minima["comparisons"]] == [[0, 20], [0, 80], [0, 300], [20, 80], [80, 300]]
     assert [pair["log_volume_probability"] is None for pair in four_minima["comparisons"]] == [False] + [True] * 4
     assert four_minima["overall_verdict"] == (
-        "2 of 4 volumes are estimates; lower bounds: 1, of which one direction carries 100% in the median; "
-        "undefined: 1; 3 of 3 compared pairs can be told apart"
+        "2 of 4 volumes are estimates; no estimates: 1, of which one direction carries 100% in the median; "
+        "undefined: 1; 3 of 3 compared pairs can be told apart (Holm)"
     )
     assert four_minima["loss_spearman_interval"] is None
     assert four_minima["loss_spearman_note"].startswith("3 minima: below 5")
@@ -361,7 +366,7 @@ def test_results_say_null_where_nothing_can_be_said(four_minima: dict):
 def test_tables_to_read(four_minima: dict):
     """A row a minimum and a row a pair; the words of each; results without an accuracy threshold say so."""
     table = volume_table(four_minima)
-    assert table["verdict"].tolist() == ["estimate", "estimate", "lower bound", "undefined"]
+    assert table["verdict"].tolist() == ["estimate", "estimate", "cannot be trusted", "undefined"]
     assert [text.split()[-1] for text in table["95 % interval"]][2:] == ["more", "none"]
     assert table["largest share"].tolist()[2:] == ["100%", ""]
     pairs = comparison_table(four_minima)

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
-from minima_volume.plots.landscape import LEGEND_TITLES
+from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, star_volume
 from minima_volume.plots.style import (
+    GREY,
     MARKERS,
     level_colors,
     new_figure,
@@ -20,6 +21,7 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
+from minima_volume.volume.claims import is_estimate
 
 MASS = "log mass (nats)"
 STAR = "log volume of the star region (nats)"
@@ -40,6 +42,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     variation = results.get("variation", "level")
     sizes = results["base_dataset_size"] + levels if variation == "level" else levels
     column = results["sigmas"].index(results["sigma"])
+    one_sided = False
     for i, color in enumerate(level_colors(len(levels))):
         native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
         marker = {
@@ -50,8 +53,9 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         }
         name = minimum_name(int(levels[i]), variation) + (" (native)" if native else "")
         _mass(left, sizes[i], results, i, column, marker)
-        volume = results["log_volume_values"][i]
-        right.plot(sizes[i], np.nan if volume is None else volume, label=name, **marker)
+        volume, limits = results["log_volume_values"][i], results["log_volume_intervals"][i]
+        one_sided |= volume is not None and not is_estimate(volume, limits)
+        star_volume(right, sizes[i], np.nan if volume is None else volume, limits, marker | {"label": name})
     title = f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval"
     if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
         title += f"\noutside this landscape: {', '.join(outside)}"
@@ -67,6 +71,8 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}",
         fontsize=10.5,
     )
+    if one_sided:
+        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
     return figure
 
 
