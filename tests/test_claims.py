@@ -156,7 +156,7 @@ def test_pairs_of_a_landscape_are_one_family():
 
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_null_studies_make_no_claims(seeds: int, null_studies: ModuleType):
-    """400 studies of five levels that differ by chance alone: one in twenty may say that some minimum is larger, or smaller, than the native.
+    """400 studies of five levels and the native one that differ by chance alone: one in twenty may say that some minimum is larger, or smaller, than the native.
 
     With 5 % a count above 41 has a chance of 6e-6; judged one by one there are more.
     """
@@ -168,7 +168,7 @@ def test_null_studies_make_no_claims(seeds: int, null_studies: ModuleType):
 
 
 def test_null_landscapes_make_no_claims(null_studies: ModuleType):
-    """400 landscapes of five minima with equal masses, as splitting reports them: the same limit for pairs that are told apart."""
+    """400 landscapes of six minima with equal masses, as splitting reports them: the same limit for pairs that are told apart."""
     random = np.random.default_rng(1)
     claims = sum(any(pair["told_apart"] for pair in null_studies.measured_pairs(random)) for _ in range(400))
     assert claims <= 41

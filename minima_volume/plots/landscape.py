@@ -115,7 +115,7 @@ def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]
 @styled
 def volumes(results: Mapping[str, Any]) -> Figure:
     """Log-volume against training data, and test loss against log-volume, of one landscape at one threshold."""
-    figure = new_figure(9.5, 3.6)
+    figure = new_figure(9.5, 3.9)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
     variation = results.get("variation", "level")
@@ -140,6 +140,7 @@ def volumes(results: Mapping[str, Any]) -> Figure:
             _arrow(right, r"$\rightarrow$", (shown, loss[i]), (10, 0), color)
     if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
+    left.margins(y=0.15)  # room for the arrows
     left.set_ylabel("log volume of the star region (nats)")
     size_axis(left, sizes, AXIS_LABELS[variation])
     right.xaxis.set_major_locator(MaxNLocator(5))

@@ -36,7 +36,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     """
     if "log_mass_values" not in results:
         return _words("Gaussian local volumes were not measured: set volume.gaussian.sigma")
-    figure = new_figure(9.5, 3.6)
+    figure = new_figure(9.8, 4.1)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
     variation = results.get("variation", "level")
@@ -60,7 +60,8 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
         title += f"\noutside this landscape: {', '.join(outside)}"
     left.set(ylabel=MASS, title=title)
-    left.margins(y=0.12)  # room for the arrows of upper limits
+    for axis in (left, right):
+        axis.margins(y=0.15)  # room for the arrows of limits
     effective = [value for value in results["effective_sample_size"] if value is not None]
     rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
     right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
