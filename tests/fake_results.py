@@ -17,13 +17,18 @@ from minima_volume.yaml_files import write_yaml
 LEVELS = (0, 20, 40)
 
 
-def fake_condition(folder: Path, seeds: int = 3, overrides: dict[str, Any] | None = None, masses: bool = True) -> Path:
-    """A condition of `seeds` runs whose volumes fall with the data they were trained on: see `log_mass` and `log_volume`."""
+def fake_condition(
+    folder: Path, seeds: int = 3, overrides: dict[str, Any] | None = None, masses: bool = True, trusted: bool = False
+) -> Path:
+    """A condition of `seeds` runs whose volumes fall with the data they were trained on: see `log_mass` and `log_volume`.
+
+    The log volumes have lower limits alone, unless they are `trusted`.
+    """
     settings = {"data.levels": list(LEVELS), "volume.accuracy_thresholds": None} | (overrides or {})
     settings |= {"volume.gaussian": {"sigma": 0.1}} if masses else {}
     write_yaml(folder / "config.yaml", tiny(settings))
     for seed in range(seeds):
-        fake_run(folder / f"model_{seed}_data_{10 + seed}", seed, settings, masses)
+        fake_run(folder / f"model_{seed}_data_{10 + seed}", seed, settings, masses, trusted)
     return folder
 
 
@@ -39,7 +44,7 @@ def log_volume(seed: int, size: int, train_size: int) -> float:
     )
 
 
-def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = True) -> Run:
+def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = True, trusted: bool = False) -> Run:
     """One run folder: config.yaml, every results.json, and cutoffs.json."""
     write_yaml(folder / "config.yaml", tiny(settings | {"seeds.model": seed, "seeds.data": 10 + seed}))
     run = read_run(folder)
@@ -47,7 +52,8 @@ def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = T
     for landscape in config.data.levels:
         minima = [minimum for minimum in config.minima if config.level_of(minimum) >= landscape]
         for threshold in config.volume.loss_thresholds:
-            write_json(run.results_file(landscape, threshold), fake_results(run, landscape, minima, seed, masses))
+            results = fake_results(run, landscape, minima, seed, masses, trusted)
+            write_json(run.results_file(landscape, threshold), results)
     cutoffs = {}
     for minimum in config.minima:
         cutoffs[f"Model_{minimum}"] = {
@@ -66,7 +72,9 @@ def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = T
     return run
 
 
-def fake_results(run: Run, landscape: int, minima: Sequence[int], seed: int, masses: bool) -> dict[str, Any]:
+def fake_results(
+    run: Run, landscape: int, minima: Sequence[int], seed: int, masses: bool, trusted: bool
+) -> dict[str, Any]:
     """A results.json."""
     config, count = run.config, len(minima)
     base = config.data.base_size
@@ -79,9 +87,9 @@ def fake_results(run: Run, landscape: int, minima: Sequence[int], seed: int, mas
         "variation": config.variation,
         "loss_landscape_data_param": landscape,
         "log_exp_r_n_values": volumes,
-        "log_exp_r_n_intervals": [[v - 4, None] for v in volumes],
+        "log_exp_r_n_intervals": [[v - 4, v + 4 if trusted else None] for v in volumes],
         "log_volume_values": volumes,
-        "log_volume_intervals": [[v - 4, None] for v in volumes],
+        "log_volume_intervals": [[v - 4, v + 4 if trusted else None] for v in volumes],
         "effective_sample_size": [1.2] * count,
         "largest_share": [0.9] * count,
         "num_directions": [500] * count,
@@ -90,7 +98,7 @@ def fake_results(run: Run, landscape: int, minima: Sequence[int], seed: int, mas
         "test_accuracy_values": [1 - 1 / np.log(n) for n in sizes],
         "train_loss_values": [0.01] * count,
         "start_loss_values": [0.02] * count,
-        "verdicts": ["lower bound: one direction carries 90%"] * count,
+        "verdicts": ["cannot be trusted: one direction of 500 decides it (effective sample size 1.2)"] * count,
         "comparisons": [
             {
                 "levels": pair,
@@ -114,7 +122,7 @@ def fake_results(run: Run, landscape: int, minima: Sequence[int], seed: int, mas
             "log_mass_intervals": [[[m - 0.05, m + 0.05]] for m in mass],
             "log_mass_verdicts": [["measured"]] * count,
             "log_mass_comparisons": [
-                {"levels": pair, "difference": 0.4, "interval": [0.2, 0.6], "probability": 0.99, "verdict": "larger"}
+                {"levels": pair, "difference": 0.4, "interval": [0.2, 0.6], "probability": 0.999, "verdict": "larger"}
                 for pair in pairs
             ],
         }

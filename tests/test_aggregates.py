@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -39,6 +40,12 @@ def collected(condition):
     return collect(condition)
 
 
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory):
+    """The same with volumes that are estimates."""
+    return collect(fake_condition(tmp_path_factory.mktemp("fake") / "trusted", trusted=True))
+
+
 # ---- statistics
 
 
@@ -59,21 +66,27 @@ def test_intervals_end_where_values_cannot_be(collected):
     native = rows["level"] == 0
     values = np.array([-0.1, -0.5, -3.0])
     rows.loc[native, "log_mass"] = rows.loc[native, "log_volume"] = np.resize(values, native.sum())
+    rows["log_volume_upper"] = rows["log_volume_lower"] + 8  # estimates
     mass, star = (mv.aggregate(rows, column).iloc[0] for column in ("log_mass", "log_volume"))
     assert mass["upper"] == 0.0 and mass["mean"] == pytest.approx(-1.2)
     assert star["upper"] > 2.0 and star["lower"] == mass["lower"]
 
 
-def test_bootstrap_interval_is_that_of_the_mean():
-    """Percentiles of a mean of many values are those of its normal law; the same twice."""
-    values = np.random.default_rng(2).exponential(1, 400)
-    found = mean_interval(values, "bootstrap")
-    half = 1.96 * values.std(ddof=1) / 20
-    assert found.lower == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert found.upper == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert found == mean_interval(values, "bootstrap")
-    with pytest.raises(ConfigError, match="interval 'z' is not known; allowed: t, bootstrap"):
-        mean_interval(values, "z")
+def test_p_values_are_those_of_the_t_test():
+    """Of a mean of 0, two-sided; none without a spread to judge it by."""
+    values = np.random.default_rng(2).normal(0.5, 1, 6)
+    assert mean_interval(values).p_value == pytest.approx(scipy.stats.ttest_1samp(values, 0).pvalue)
+    assert mean_interval([1.0, 1.0]).p_value == 0 and mean_interval([0.0, 0.0]).p_value == 1
+    assert math.isnan(mean_interval([1.0]).p_value)
+
+
+def test_a_bootstrap_over_few_seeds_is_refused(condition):
+    """By name, with what there is instead."""
+    for name in ("bootstrap", "z"):
+        with pytest.raises(
+            ConfigError, match=f"interval '{name}' is not allowed: .*Student's t interval, 't'.*Leave interval out"
+        ):
+            mv.analyze(condition, interval=name)
 
 
 def test_line_of_one_group_is_that_of_scipy():
@@ -101,8 +114,17 @@ def test_line_of_several_groups_is_judged_by_their_own_lines():
     assert (line.slope_lower, line.slope_upper) == pytest.approx((slopes.lower, slopes.upper))
     assert line.groups == 3 and line.interval_from == "the lines of 3 seeds"
     assert fit_line(np.ones(4), np.arange(4.0)) is None
-    two = fit_line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, math.nan]))
-    assert two.slope == 1.0 and math.isnan(two.slope_lower)
+
+
+def test_there_is_no_line_through_two():
+    """Neither through two points, nor two x, nor the points of two seeds, nor three seeds of two landscapes each."""
+    x, y = np.tile([0.0, 1.0, 2.0], 3), np.random.default_rng(0).normal(size=9)
+    seeds = np.repeat([0, 1, 2], 3).tolist()
+    assert fit_line(x, y, seeds) is not None and fit_line(x[:3], y[:3]) is not None
+    assert fit_line(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, math.nan])) is None
+    assert fit_line(np.array([0.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])) is None
+    assert fit_line(x[:6], y[:6], seeds[:6]) is None and fit_line(x[:3], y[:3], seeds[:3]) is None
+    assert fit_line(x[x < 2], y[x < 2], np.array(seeds)[x < 2].tolist()) is None
 
 
 def test_quartiles_of_nothing():
@@ -123,13 +145,14 @@ def test_aggregates_are_those_of_the_values(collected):
     assert (table["upper"] - table["mean"]).tolist() == pytest.approx([half] * 3)
 
 
-def test_orders_and_ranks(collected):
+def test_orders_and_ranks(collected, trusted):
     """The mass is in order in every seed, the published-style number in even seeds alone."""
     rows = select(collected)
     assert rank_table(rows, "log_mass")["mean"].tolist() == [1, 2, 3]
     orders = order_table(rows, "log_mass")
     assert orders["spearman_data"].tolist() == [-1, -1, -1] and orders["exact"].tolist() == [True] * 3
     assert orders["native_is_largest"].tolist() == [True] * 3 and orders["wrong_pairs"].tolist() == [0] * 3
+    rows = select(trusted)
     star = order_table(rows, "log_volume")
     assert star["exact"].tolist() == [True, False, True] and star["wrong_pairs"].tolist() == [0, 1, 0]
     assert star["native_is_largest"].tolist() == [True, False, True] and star["pairs"].tolist() == [3] * 3
@@ -140,6 +163,39 @@ def test_orders_and_ranks(collected):
     # the test loss falls with the data in every seed: where the largest two change places, one pair of neighbours disagrees
     for name in ("violations", "discordant_pairs"):
         assert orders[name].tolist() == [0] * 3 and star[name].tolist() == [0, 1, 0]
+
+
+def test_what_is_no_estimate_is_left_out_of_every_table(collected, trusted):
+    """Numbers with a lower limit alone have no mean, rank, order, difference or line; how many were left out is counted."""
+    rows = select(collected)
+    for column in ("log_volume", "log_exp_r_n"):
+        table = mv.aggregate(rows, column)
+        assert table["seeds"].tolist() == [0] * 3 and table["left_out"].tolist() == [3] * 3
+        assert table[["mean", "lower", "upper", "sd", "median"]].isna().all(axis=None)
+    assert rank_table(rows, "log_volume")["mean"].isna().all()
+    orders = order_table(rows, "log_volume")
+    assert orders["minima"].tolist() == [0] * 3 == orders["pairs"].tolist() and orders["left_out"].tolist() == [3] * 3
+    assert orders[["spearman_data", "spearman_loss"]].isna().all(axis=None) and orders["exact"].tolist() == [None] * 3
+    differences = paired_differences(rows, "log_volume")
+    assert differences["seeds"].tolist() == [0, 0] and differences["clear"].tolist() == [0, 0]
+    assert scaling_law(collected.table, 0.5, "log_volume") is None
+    assert scaling_law(trusted.table, 0.5, "log_volume") is not None
+
+
+def test_an_estimate_beside_numbers_that_are_none(trusted):
+    """One seed's native volume loses its upper limit: the others' mean, ranks among what is left, and a word."""
+    found = trusted.table.copy()
+    lost = (found["level"] == 0) & (found["run"] == "model_1_data_11")
+    found.loc[lost, "log_volume_upper"] = math.nan
+    part = dataclasses.replace(trusted, table=found)
+    rows = select(part)
+    table = mv.aggregate(rows, "log_volume")
+    kept = [log_volume(seed, 20, 20) for seed in (0, 2)]
+    assert table["seeds"].tolist() == [2, 3, 3] and table["left_out"].tolist() == [1, 0, 0]
+    assert table["mean"].iloc[0] == pytest.approx(np.mean(kept))
+    assert rank_table(rows, "log_volume")["mean"].tolist() == pytest.approx([1, 5 / 3, 8 / 3])
+    assert paired_differences(rows, "log_volume")["seeds"].tolist() == [2, 2]
+    assert "1 of 9 values have a limit on one side only and are left out" in paragraph(part)
 
 
 def test_orders_with_ties_and_unknown_values(collected):
@@ -166,7 +222,25 @@ def test_differences_within_seeds_have_no_seed_in_them(collected):
     for column in ("mean", "lower", "upper"):
         assert table[column].tolist() == pytest.approx(expected)
     assert table["larger"].tolist() == [3, 3] and table["reference"].tolist() == [20, 20]
-    assert paired_differences(select(collected), "log_volume")["larger"].tolist() == [2, 3]
+
+
+def test_differences_are_judged_together(trusted):
+    """Each with its own t interval and p-value, both p-values times what Holm asks for, and a sign where that is clear."""
+    rows = select(trusted)
+    table = paired_differences(rows, "log_volume")
+    assert table["larger"].tolist() == [2, 3]
+    p_values = []
+    for x, p_value in zip(table["x"], table["p_value"], strict=True):
+        volumes = [rows[rows["train_size"] == size].set_index("run")["log_volume"] for size in (20, x)]
+        p_values.append(scipy.stats.ttest_rel(*volumes).pvalue)
+        assert p_value == pytest.approx(p_values[-1])
+    smallest = 2 * min(p_values)
+    assert table["p_adjusted"].tolist() == pytest.approx(
+        [max(smallest, p) if p > min(p_values) else smallest for p in p_values]
+    )
+    assert (table["clear"] == np.where(table["p_adjusted"] <= 0.05, np.sign(table["mean"]), 0)).all()
+    rows = rows.assign(log_volume=-rows["log_mass"], log_volume_lower=-9.0, log_volume_upper=9.0)
+    assert paired_differences(rows, "log_volume")["clear"].tolist() == [-1, -1]
 
 
 def test_scaling_law_recovers_its_line(collected):
@@ -196,6 +270,9 @@ def test_comparisons_name_their_quantity(collected):
     pairs = collected.comparisons[collected.comparisons["landscape"] == 0]
     told = pairs.groupby("quantity")["told_apart"].all()
     assert told.to_dict() == {"log_mass": True, "log_volume": False}
+    masses = pairs[(pairs["quantity"] == "log_mass") & (pairs["threshold"] == 0.5)]
+    assert masses["p_value"].tolist() == pytest.approx([0.002] * 6)
+    assert masses["p_adjusted"].tolist() == pytest.approx([0.012] * 6)  # six pairs of three runs
 
 
 def test_words_say_the_numbers(collected, condition):
@@ -204,12 +281,21 @@ def test_words_say_the_numbers(collected, condition):
     mean = mv.aggregate(select(collected), "log_mass")
     first, last = (f"{mean['mean'].iloc[i]:.2f} nats" for i in (0, -1))
     assert "3 seeds of 'tiny digits', landscape of 20 samples, loss threshold 0.5." in words
-    assert f"falls from {first}" in words and f"to {last}" in words
-    assert words.index("Gaussian local volume") < words.index("Published-style number")
-    assert "without exception in 3 of 3 seeds (wrong pairs: 0 of 9" in words
-    assert "without exception in 2 of 3 seeds (wrong pairs: 1 of 9" in words
-    assert "6 of 6 compared pairs of minima can be told apart" in words and "0 of 6 compared pairs" in words
-    assert "rests on 1.2 of 500 directions (median), and 9 of 9 are lower bounds" in words
+    assert f"the mean log mass is {first}" in words and f"and {last}" in words and "falls" not in words
+    masses, star = words.split("Published-style number: ")
+    assert (
+        "without exception in 3 of 3 seeds (pairs in the other order: 0 of 9; mean Spearman correlation -1.00)"
+        in masses
+    )
+    assert "is clearly larger than 2 and clearly smaller than 0 of the 2 others" in masses
+    assert "the least clear of these has p < 0.001; p < 0.001 after Holm over 2 comparisons" in masses
+    assert "6 of 6 compared pairs of minima can be told apart by this number (Holm over all 6)" in masses
+    assert star.startswith("none of the values is an estimate: they are not averaged, fitted or put in order.")
+    limits = [log_volume(seed, 20, size) - 4 for seed in range(3) for size in (20, 40, 60)]
+    assert f"only a lower limit is known (97.5 % each): {min(limits):,.1f} to {max(limits):,.1f}." in star
+    assert not any(
+        claim in star for claim in ("other order", "larger", "told apart", "a = -8", "for the published-style")
+    )
     assert "a = -2.00 (95 % interval -2.00 to -2.00, from the lines of 3 seeds)" in words
     assert "leaves at 25 to 27 samples" in words and "3 seeds are few" in words
     assert (condition / "config.yaml").is_file()
@@ -249,6 +335,7 @@ def test_one_seed_only(tmp_path):
     table, words = summary(select(found)), paragraph(found)
     assert table["log_mass_lower"].isna().all()
     assert "1 seed is few: intervals over seeds are missing." in words and "nan" not in words
+    assert "the log mass is" in words and "mean" not in words and "clearly" not in words and "Scaling law" not in words
     assert "nan" not in format_table(table) and "-5.99 " in format_table(table)
     assert draw(found).keys() == WHEN_DRAWN.keys() - {"conditions"}
 
@@ -266,8 +353,8 @@ def test_minima_outside_their_landscape(tmp_path):
             results["log_mass_intervals"] = [[[None, -8.0]]] * count
             write_json(path, results)
         words, drawn = paragraph(collect(folder)), draw(collect(folder))
-        assert "nan" not in words and len(drawn) >= 10
-    assert "Gaussian local volume: no minimum is inside" in words
+        assert "nan" not in words and len(drawn) >= 7
+    assert "Gaussian local volume (sigma 0.1): none of the values is an estimate" in words
     assert "Published-style number: no minimum is inside" in words
     assert "estimators" not in drawn
 
@@ -291,8 +378,12 @@ def test_a_series_is_told_apart_by_its_epochs(tmp_path):
     assert paired_differences(rows, "log_mass")["reference"].tolist() == [5, 5]
     words, drawn = paragraph(collect(folder)), draw(collect(folder))
     assert drawn["log_mass_against_data"].figure.axes[0].get_xlabel() == "epoch" and "scaling_law" not in drawn
-    assert "at 5 to" in words and "at epoch 30." in words and "the minimum of epoch 5 is larger than" in words
-    assert "More epochs means" in words and "Scaling law" not in words
+    assert "at epoch 5 and" in words and "at epoch 30." in words
+    assert (
+        "the minimum of epoch 5 is clearly larger than" in words
+        and "By it, more epochs goes with" in words
+        and "Scaling law" not in words
+    )
 
 
 def test_levels_sort_as_numbers(tmp_path):

@@ -11,7 +11,6 @@ from helpers import edit_config, make_run, tiny
 
 import minima_volume as mv
 from minima_volume.analysis import collect, select, summary
-from minima_volume.analysis.aggregates import paired_differences
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import read_json, read_pt, write_json, write_pt
 from minima_volume.yaml_files import write_yaml
@@ -25,7 +24,7 @@ def compared(first, second, lower):
         "levels": [first, second],
         "log_volume_difference": 2.0,
         "log_volume_interval": [lower, 3.0],
-        "log_volume_probability": 0.9,
+        "log_volume_probability": 0.99,
         "told_apart": lower > 0,
         "verdict": "words",
     }
@@ -88,10 +87,10 @@ def test_means_and_deviations_over_seeds(two_runs):
     table = summary(select(collected)).set_index("level")
     assert table.index.tolist() == LEVELS
     assert table["seeds"].tolist() == [2, 2, 2]
-    assert table["log_volume"].tolist() == [-8.0, -14.0, -30.0]
-    assert table["log_exp_r_n"].tolist() == [992.0, 986.0, 970.0]
-    assert table["log_volume_sd"].tolist()[:2] == pytest.approx([4 / math.sqrt(2), 12 / math.sqrt(2)])
-    assert math.isnan(table["log_volume_sd"].iloc[2])
+    assert table["log_volume"].isna().tolist() == table["log_exp_r_n"].isna().tolist() == [True, False, True]
+    assert table.loc[20, "log_volume"] == -14.0 and table.loc[20, "log_exp_r_n"] == 986.0  # the only estimates
+    assert table["log_volume_above"].tolist()[::2] == [-20.0, -40.0] and math.isnan(table.loc[20, "log_volume_above"])
+    assert table.loc[20, "log_volume_sd"] == pytest.approx(12 / math.sqrt(2))
     assert table["test_loss"].tolist() == pytest.approx([4.0, 1.0, 0.5])
     assert table["test_accuracy"].tolist() == pytest.approx([0.6, 0.75, 0.9])
     assert table["directions"].tolist() == [12] * 3 and table["censored"].tolist() == [2] * 3
@@ -100,7 +99,10 @@ def test_means_and_deviations_over_seeds(two_runs):
 
 
 def test_comparisons_and_limits_are_collected(two_runs):
-    """Limits beside the volumes, missing upper ones as NaN; a row for each compared pair; the sentence that counts them."""
+    """Limits beside the volumes, missing upper ones as NaN; a row for each compared pair; the sentence that counts them.
+
+    Each pair has a p-value of 0.02: alone it would be clear, among the four of the sentence none is (Holm: 0.08).
+    """
     collected = collect(two_runs)
     rows = select(collected)
     assert (rows["log_volume"] - rows["log_volume_lower"]).dropna().tolist() == [10.0] * 5
@@ -110,7 +112,10 @@ def test_comparisons_and_limits_are_collected(two_runs):
     assert len(pairs) == 8 and set(pairs["run"]) == {"model_0_data_10", "model_1_data_11"}
     assert pairs[["first", "second"]].drop_duplicates().values.tolist() == [[0, 20], [0, 40]]
     text = mv.describe(mv.analyze(two_runs))
-    assert "2 of 4 compared pairs of minima can be told apart" in text
+    assert "0 of 4 compared pairs of minima can be told apart by their log-volumes (Holm over all 4)" in text
+    assert pairs["p_value"].tolist() == pytest.approx([0.02] * 8) and pairs["p_adjusted"].tolist() == pytest.approx(
+        [0.08] * 8
+    )
     assert len(pd.read_csv(two_runs / "analysis" / "comparisons.csv")) == 8
 
 
@@ -165,7 +170,7 @@ def test_runs_with_other_levels_are_named(two_runs):
 
 
 def test_files_of_the_analysis(two_runs):
-    """CSV files that read back, and figures; the description says mean and spread."""
+    """CSV files that read back, and figures; the description says means and lower limits."""
     analysis = mv.analyze(two_runs)
     folder = two_runs / "analysis"
     assert len(pd.read_csv(folder / "all_minima.csv")) == 24
@@ -174,19 +179,17 @@ def test_files_of_the_analysis(two_runs):
     for path in analysis.figures:
         assert path.read_bytes()[:4] == {".png": b"\x89PNG", ".svg": b"<?xm"}[path.suffix]
         assert len(pd.read_csv(path.with_suffix(".csv"))) == len(analysis.drawn[path.stem].data)
-    differences = paired_differences(select(analysis.collected), "log_volume")
-    pd.testing.assert_frame_equal(
-        pd.read_csv(folder / "differences.csv").drop(columns="quantity"), differences, check_dtype=False
-    )
-    assert pd.read_csv(folder / "ranks_against_data.csv")["rank_by_log_volume"].dropna().tolist() == [1, 2, 3, 1, 2]
     assert (folder / "summary.txt").read_text(encoding="utf-8") == analysis.words + "\n"
     text = mv.describe(analysis)
     assert (
-        "-8 (-33 to 17)" in text and "-14 (-90 to 62)" in text and "-30" in text and "landscape +0 (20 samples)" in text
+        "above -20" in text
+        and "-14 (-90 to 62)" in text
+        and "above -40" in text
+        and "landscape +0 (20 samples)" in text
     )
-    assert "3 of 5 log-volumes are lower bounds" in text
+    assert "3 of 5 log-volumes are no estimates" in text
     lines = text.splitlines()[2:5]
-    assert [line.endswith("estimate") for line in lines] == [False, True, False] and "lower bound" in lines[0]
+    assert [line.endswith("no estimate") for line in lines] == [True, False, True] and lines[1].endswith(" estimate")
 
 
 def test_thresholds_that_no_run_has(two_runs):

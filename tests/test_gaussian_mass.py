@@ -344,6 +344,7 @@ def test_comparisons() -> None:
     found = compare_masses(a, b)
     assert found["difference"] == pytest.approx(3.0) and found["probability"] == pytest.approx(1, abs=1e-3)
     assert comparison_verdict(["+0", "+9"], found).startswith("+0 is larger than +9 by 3.00 (2.")
+    assert comparison_verdict(["+0", "+9"], found).endswith("this comparison alone)")
     assert comparison_verdict(["+9", "+0"], compare_masses(b, a)).startswith("+0 is larger than +9 by 3.00 (2.")
     for sure in (plain_estimate(200, 200), splitting_estimate(repeats(0.0, 0.0))):
         tie = compare_masses(sure, sure)
@@ -351,7 +352,7 @@ def test_comparisons() -> None:
         assert "cannot be told apart: difference 0.00" in comparison_verdict(["+0", "+9"], tie)
     bound = GaussianMass(None, (None, -5.0), "splitting", note="not reached")
     verdict = comparison_verdict(["+0", "+9"], compare_masses(bound, b))
-    assert verdict == "+0 and +9 cannot be compared: one of them is undefined or only bounded"
+    assert verdict == "+0 and +9 cannot be compared: one of them is no estimate"
 
 
 @pytest.mark.parametrize(("errors", "degrees"), [((0.1, 0.1), (7, 7)), ((0.3, 0.1), (3, None)), ((0.01, 0.2), (1, 7))])

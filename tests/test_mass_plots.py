@@ -47,6 +47,7 @@ def results(sigmas: list[float]) -> dict[str, Any]:
             [[None, None] for _ in columns],
         ],
         "log_volume_values": [-5.0, -6.0, None, *[-7.0] * 4],
+        "log_volume_intervals": [[-8.7, None], [-6.5, -5.5], None, *[[-10.7, None]] * 4],
         "effective_sample_size": [1.0, 1.5, None, *[2.0] * 4],
         "num_directions": [50] * 7,
     }
@@ -67,6 +68,9 @@ def test_log_masses() -> None:
     assert arrows(left) == [(220, -9.0, "down"), (320, -12.0, "up"), (420, -9.7, "up")] and left.get_ylim()[0] < -12.5
     assert "sigma 0.1" in left.get_title() and left.get_title().endswith("outside this landscape: +60")
     assert "effective sample size 1.0 of 50" in right.get_title()
+    heights = [list(map(float, line.get_ydata())) for line in right.lines]
+    assert heights[:3] == [[-8.7], [-6.5, -5.5], [-6.0]] and heights[-1] == [-10.7]  # no estimate: its lower limit
+    assert len(arrows(right)) == 2 and "no estimate, drawn at its lower limit" in figure.get_supxlabel()
     legend = [text.get_text() for text in right.get_legend().get_texts()]
     assert legend == ["+0 (native)", "+20", "+60", "+200", "+300", "+400", "+500"]
     assert left.get_xlabel() == "training samples" and "log mass" in left.get_ylabel()

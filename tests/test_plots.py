@@ -198,12 +198,59 @@ def _overlap(a, b):
 
 def test_both_volumes_are_drawn_and_the_trustworthy_first(figures):
     """Left the Gaussian local volume with its name and sigma, right the published-style number with what it rests on."""
-    for name in ("mass_against_data", "loss_against_volume", "scaling", "minima_across_landscapes", "differences"):
+    for name in ("mass_against_data", "loss_against_volume", "scaling", "minima_across_landscapes"):
         left, right = figures[name].axes[:2]
         assert "Gaussian local volume, sigma 0.1" in left.get_title()
         assert "published-style number" in right.get_title()
     note = figures["mass_against_data"].get_supxlabel()
-    assert "rests on 1.2 of 500 directions" in note and "each is a lower bound" in note
+    assert "rests on 1.2 of 500 directions" in note and "none is an estimate" in note
+
+
+def drawn_lines(axis):
+    """Lines through two points or more, marked ones and bars apart."""
+    return [line for line in axis.lines if np.isfinite(np.asarray(line.get_ydata(), dtype=float)).sum() > 1]
+
+
+def test_what_is_no_estimate_is_not_averaged_fitted_or_put_in_order(tmp_path):
+    """Panels of bounded volumes have arrows at their lower limits, no line, mean or bar; figures of orders leave them out, in words."""
+    found = collect(fake_condition(tmp_path / "base"))
+    rows = select(found)
+    limits = rows.sort_values(["run", "train_size"])["log_volume_lower"].to_numpy()
+    for figure in (mv.plots.mass_against_data(rows), mv.plots.volume_against_data(rows)):
+        axis = figure.axes[-1]
+        (arrows,) = drawn_lines(axis)
+        assert arrows.get_marker() == r"$\uparrow$" and arrows.get_linestyle() == "None"
+        np.testing.assert_array_equal(np.asarray(arrows.get_ydata(), dtype=float), limits)
+        assert not axis.containers and "they are not averaged, fitted or put in order" in figure.get_supxlabel()
+    scaling = mv.plots.scaling(found.table, 0.5)
+    assert [line.get_linestyle() for line in scaling.axes[1].lines].count("--") == 0
+    assert "no line: it takes three seeds" in scaling.axes[1].get_title() and "a = -2.00" in scaling.axes[0].get_title()
+    for function in (mv.plots.differences, mv.plots.loss_ranks_against_volume_ranks):
+        figure = function(rows)
+        assert len(figure.axes) == 1 and "Gaussian local volume" in figure.axes[0].get_title()
+        assert "published-style number: none of the values is an estimate" in figure.get_supxlabel()
+    assert legends(mv.plots.ranks_against_data(rows)) == ["more data, smaller volume", "Gaussian local volume"]
+    estimators = mv.plots.estimators(rows)
+    assert "published style" not in estimators.get_suptitle() and "both agree" not in estimators.get_supxlabel()
+    assert (
+        "none of the values is an estimate" in mv.plots.conditions_against_data({"a": rows, "b": rows}).get_supxlabel()
+    )
+    drawn = draw(collect(fake_condition(tmp_path / "without", masses=False)))
+    assert not {"differences", "ranks_against_data", "loss_ranks_against_volume_ranks"} & set(drawn)
+
+
+def test_clear_differences_are_filled(tmp_path):
+    """Those that Holm's procedure over the panel leaves, as in the table."""
+    rows = select(collect(fake_condition(tmp_path / "base", trusted=True)))
+    for axis, column in zip(mv.plots.differences(rows).axes, ("log_mass", "log_volume"), strict=True):
+        table = mv.paired_differences(rows, column)
+        filled = {
+            float(x)
+            for line in axis.lines
+            if line.get_marker() == "o" and line.get_markerfacecolor() != "white"
+            for x in line.get_xdata()
+        }
+        assert filled == set(table.loc[table["clear"] != 0, "x"].astype(float))
 
 
 def test_means_and_intervals_in_the_figure_are_those_of_the_table(figures, tmp_path):
@@ -298,8 +345,12 @@ def test_values_in_the_figures_are_those_of_the_files(figures, digits_run):
     """The volumes and the loss curves that are drawn."""
     results = mv.load_results(digits_run.results_file(0, 0.5))
     line = figures["volumes"].axes[0].lines[0]
-    np.testing.assert_allclose(line.get_ydata(), results["log_volume_values"])
-    assert list(line.get_xdata()) == [20, 40, 60]
+    assert np.isnan(
+        np.asarray(line.get_ydata(), dtype=float)
+    ).all()  # none is an estimate: no line, markers at the lower limits
+    markers = [line for line in figures["volumes"].axes[0].lines[1:] if len(line.get_xdata()) == 1]
+    assert [line.get_ydata()[0] for line in markers] == [low for low, _ in results["log_volume_intervals"]]
+    assert [line.get_xdata()[0] for line in markers] == [20, 40, 60]
     sweep = mv.read_sweep(digits_run.sweep_file(0, 20))
     lines = figures["loss_curves"].axes[1].lines
     np.testing.assert_allclose(np.array([line.get_ydata() for line in lines[:12]]), sweep.loss)

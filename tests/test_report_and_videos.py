@@ -63,7 +63,7 @@ def test_the_page_says_everything(page):
     assert text.count("<img ") == 11 == text.count("<figcaption>")
     assert text.index("log_mass_against_data") < text.index("log_volume_against_data")
     assert "minima-volume new base --pair 0:10 --pair 1:11" in text
-    assert "lower bound: one direction carries 90%" in text
+    assert "cannot be trusted: one direction of 500 decides it" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")

@@ -195,7 +195,7 @@ def test_censored_directions_are_lower_bounds(tmp_path):
     assert file.parent.name == "loss_30" and results["num_censored"] == [12] and radii["censored"].all()
     norms = mv.read_sweep(run.sweep_file(0, 0)).perturbation_norm
     np.testing.assert_allclose(radii["radius"][0], 0.02 * norms, rtol=1e-6)
-    assert results["verdicts"][0].startswith("lower bound: 12 of 12 directions never crossed")
+    assert results["verdicts"][0].startswith("cannot be trusted: 12 of 12 directions never crossed")
 
 
 def test_changing_a_threshold_makes_nothing_older_stale(digits_run, copied):
@@ -353,9 +353,9 @@ def test_published_numbers_come_with_their_trust(digits_run):
                 assert pair["log_exp_r_n_difference"] == values[i] - values[j]
                 assert pair["log_exp_r_n_interval"] == pair["log_volume_interval"] == [None, None]
                 assert pair["log_volume_probability"] is None and pair["told_apart"] is False
-                assert pair["verdict"] == "these two minima cannot be told apart: both are lower bounds"
+                assert pair["verdict"] == "these two minima cannot be told apart: neither is an estimate"
             assert results[f"overall_verdict{suffix}"].startswith(
-                f"0 of {len(levels)} volumes are estimates; lower bounds"
+                f"0 of {len(levels)} volumes are estimates; no estimates: {len(levels)}"
             )
         assert results["loss_spearman_interval"] is None
         assert results["loss_spearman_note"].startswith(

@@ -207,19 +207,27 @@ def test_nothing_that_moves_is_undefined_with_the_reason():
     assert estimate.verdict == "undefined: no parameter moves: every scaling is 0"
 
 
+def above(limit: float) -> str:
+    return f"the log-volume is above {limit:,.1f} (97.5 %)"
+
+
 @pytest.mark.parametrize(
     ("radii", "n", "verdict"),
     [
         (radii_of([1.0] * 30), 7, "estimate: effective sample size 30 of 30"),
-        (radii_of([1.0] * 30, censored=4), 7, "lower bound: 4 of 30 directions never crossed the threshold"),
         (
-            radii_of([1.0] * 19 + [9.0]), 1000,
-            "lower bound: one direction carries 100%; effective sample size 1.0 of 20",
+            radii_of([1.0] * 30, censored=4), 7,
+            f"cannot be trusted: 4 of 30 directions never crossed the threshold; {above(log_unit_ball(7))}",
         ),
         (
-            radii_of([1.0, 1.0], censored=1), 3,
-            "lower bound: 1 of 2 directions never crossed the threshold; "
-            "lower bound: one direction carries 50%; effective sample size 2.0 of 2",
+            radii_of([1.0] * 19 + [9.0]), 1000,
+            "cannot be trusted: one direction of 20 decides it (effective sample size 1.0); "
+            + above(log_unit_ball(1000) + 1000 * math.log(9) - math.log(20) - math.log(40)),
+        ),
+        (
+            radii_of([1.0] * 3, censored=1), 3,
+            "cannot be trusted: 1 of 3 directions never crossed the threshold; "
+            f"few of 3 directions decide it (effective sample size 3.0); {above(log_unit_ball(3) - math.log(40))}",
         ),
     ],
 )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Tables over seeds: means and medians, ranks, orders, paired differences, the scaling law, one minimum across landscapes."""
+"""Tables over seeds: means and medians, ranks, orders, paired differences, the scaling law, one minimum across landscapes.
+
+Only estimates go into them, see `quantities.estimated`; how many numbers were left out is in a column of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,36 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from minima_volume.analysis.quantities import kind_of, possible, x_of
+from minima_volume.analysis.quantities import bounded, estimated, kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
+from minima_volume.volume.claims import CLEAR, holm
 from minima_volume.volume.result_keys import disagreement_keys
 
 
-def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+def aggregate(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """One column over seeds, a row for each minimum.
 
     Args:
         rows: one landscape at one threshold, from `analysis.select`.
         column: of the tidy table.
-        interval: of the mean: `t` or `bootstrap`, see `statistics.mean_interval`.
 
     Returns:
-        Columns `x` (what figures draw on the axis), `level`, `seeds` (with a known value), `runs`, `mean`, `lower` and `upper` (95 %
-        interval of the mean over seeds, within possible values), `sd`, `median`, `lower_quartile`, `upper_quartile`; one row an x,
-        ascending as numbers.
+        Columns `x` (what figures draw on the axis), `level`, `seeds` (with an estimate), `left_out` (seeds whose number is bounded from
+        one side only), `runs`, `mean`, `lower` and `upper` (95 % interval of the mean over seeds, within possible values), `sd`,
+        `median`, `lower_quartile`, `upper_quartile`; one row an x, ascending as numbers.
     """
     found = []
-    for (x, level), part in rows.assign(x=x_of(rows)).groupby(["x", "level"], sort=True):
-        values = part[column].to_numpy(dtype=float)
-        mean = mean_interval(values, interval, possible(column))
+    placed = rows.assign(x=x_of(rows), value=estimated(rows, column), bounded=bounded(rows, column))
+    for (x, level), part in placed.groupby(["x", "level"], sort=True):
+        values = part["value"].to_numpy(dtype=float)
+        mean = mean_interval(values, possible(column))
         low, middle, high = quartiles(values)
         found.append(
             {
                 "x": x,
                 "level": level,
                 "seeds": mean.count,
+                "left_out": int(part["bounded"].sum()),
                 "runs": part["run"].nunique(),
                 "mean": mean.value,
                 "lower": mean.lower,
@@ -50,27 +55,30 @@ def aggregate(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFr
 
 
 def add_ranks(rows: pd.DataFrame, column: str, descending: bool = True) -> pd.Series:
-    """The rank of each minimum among those of its run: 1 = largest (or smallest), ties share the average, NaN stays NaN."""
-    return rows[column].astype(float).groupby(rows["run"]).rank(method="average", ascending=not descending)
+    """The rank of each estimate among those of its run: 1 = largest (or smallest), ties share the average; NaN for what is no estimate."""
+    return estimated(rows, column).groupby(rows["run"]).rank(method="average", ascending=not descending)
 
 
-def rank_table(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+def rank_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """`aggregate` of ranks within each run: 1 = largest."""
-    return aggregate(rows.assign(rank=add_ranks(rows, column)), "rank", interval)
+    return aggregate(rows.assign(rank=add_ranks(rows, column)), "rank")
 
 
 def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """How a volume orders the minima of each run, a row a seed.
 
     Returns:
-        Columns `run`; `minima` with a known volume; `spearman_data`: Spearman's rho of volume and x (-1: more data, smaller volume,
+        Columns `run`; `minima` with an estimate; `left_out`: those with a number that is none; `spearman_data`: Spearman's rho of volume and x (-1: more data, smaller volume,
         without exception); `wrong_pairs` of `pairs`: pairs in which the minimum of more data has the larger volume; `exact`: no such pair;
         `native_is_largest`; `spearman_loss`: rho of volume and test loss; `violations` and `discordant_pairs`: how often the order by
         volume disagrees with the order by test loss, as results.json defines it. Undefined values are NaN, None or pd.NA.
     """
-    numbers = rows.assign(x=x_of(rows)).sort_values("x", kind="stable")  # arrays below: 100 runs as fast as one
-    x, volume, loss = (numbers[name].to_numpy(dtype=float) for name in ("x", column, "test_loss"))
-    is_native = numbers["native"].to_numpy(dtype=bool)
+    numbers = rows.assign(x=x_of(rows), volume=estimated(rows, column), bounded=bounded(rows, column))
+    numbers = numbers.sort_values("x", kind="stable")
+    x, volume, loss = (
+        numbers[name].to_numpy(dtype=float) for name in ("x", "volume", "test_loss")
+    )  # 100 runs as fast as one
+    is_native, is_bounded = (numbers[name].to_numpy(dtype=bool) for name in ("native", "bounded"))
     found = []
     places = numbers.groupby("run", sort=False).indices
     for run in rows["run"].unique():
@@ -86,6 +94,7 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
             {
                 "run": run,
                 "minima": len(known),
+                "left_out": int(is_bounded[at].sum()),
                 "spearman_data": _spearman(volume[at], x[at]),
                 "wrong_pairs": sum(a < b for a, b in combinations(known, 2)),
                 "pairs": math.comb(len(known), 2),
@@ -120,23 +129,26 @@ def average_ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
-def paired_differences(rows: pd.DataFrame, column: str, interval: str = "t") -> pd.DataFrame:
+def paired_differences(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """The reference minimum minus every other one, seed by seed: what all minima of a seed share cancels.
 
-    The reference is the native minimum of the landscape; in a series the one of the smallest x.
+    The reference is the native minimum of the landscape; in a series the one of the smallest x. The comparisons of a table are one family:
+    `clear` is by Holm's procedure, while `lower` and `upper` are each difference's own.
 
     Returns:
-        Columns `x`, `level`, `seeds` (with both values), `mean`, `lower`, `upper` (95 % interval over seeds), `larger` (seeds in which the
-        reference is the larger one), and `reference`, its x; empty with a single minimum.
+        Columns `x`, `level`, `seeds` (with both estimates), `mean`, `lower`, `upper` (95 % interval over seeds), `larger` (seeds in which the
+        reference is the larger one), `reference`, its x; `p_value` (paired t test), `p_adjusted` (Holm, over the rows with a p-value),
+        and `clear`: 1 where the reference is the larger one, -1 where it is the smaller, 0 where neither is clear; empty with a single
+        minimum.
     """
-    placed = rows.assign(x=x_of(rows))
+    placed = rows.assign(x=x_of(rows), value=estimated(rows, column))
     native = placed[placed["native"]]
     reference = (native if len(native) else placed)["x"].min()
-    base = placed[placed["x"] == reference].set_index("run")[column].astype(float)
+    base = placed[placed["x"] == reference].set_index("run")["value"]
     found = []
     for (x, level), part in placed[placed["x"] != reference].groupby(["x", "level"], sort=True):
-        difference = part["run"].map(base).to_numpy(dtype=float) - part[column].to_numpy(dtype=float)
-        mean = mean_interval(difference, interval)
+        difference = part["run"].map(base).to_numpy(dtype=float) - part["value"].to_numpy(dtype=float)
+        mean = mean_interval(difference)
         found.append(
             {
                 "x": x,
@@ -147,10 +159,14 @@ def paired_differences(rows: pd.DataFrame, column: str, interval: str = "t") -> 
                 "lower": mean.lower,
                 "upper": mean.upper,
                 "larger": int((difference > 0).sum()),
+                "p_value": mean.p_value,
             }
         )
-    columns = ("x", "level", "reference", "seeds", "mean", "lower", "upper", "larger")
-    return pd.DataFrame(found, columns=list(columns))
+    columns = ("x", "level", "reference", "seeds", "mean", "lower", "upper", "larger", "p_value")
+    table = pd.DataFrame(found, columns=list(columns))
+    adjusted = holm(table["p_value"].to_numpy(dtype=float))
+    clear = np.sign(table["mean"].to_numpy(dtype=float)) * (adjusted <= CLEAR)
+    return table.assign(p_adjusted=adjusted, clear=np.nan_to_num(clear).astype(int))
 
 
 def native_minima(table: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -167,14 +183,14 @@ def scaling_law(table: pd.DataFrame, threshold: float, column: str) -> Line | No
         column: `log_mass` or `log_volume`.
 
     Returns:
-        The line (slope a, intercept b, natural logarithms), or None where fewer than two landscapes have a value, or where what was
-        added is wrong labels or noise, not data.
+        The line (slope a, intercept b, natural logarithms), or None with fewer than three seeds that have estimates in three landscapes
+        each, or where what was added is wrong labels or noise, not data.
     """
     native = native_minima(table, threshold)
     if native.empty or kind_of(native) != "level":
         return None
-    size, value = np.log(native["train_size"].to_numpy(dtype=float)), native[column].to_numpy(dtype=float)
-    return fit_line(size, value, native["run"].tolist())
+    size = np.log(native["train_size"].to_numpy(dtype=float))
+    return fit_line(size, estimated(native, column).to_numpy(dtype=float), native["run"].tolist())
 
 
 def across_landscapes(table: pd.DataFrame, threshold: float, level: int | None = None) -> pd.DataFrame:

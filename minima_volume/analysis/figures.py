@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import add_ranks, native_minima, paired_differences
-from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of, measured
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of, measured, with_estimates
 from minima_volume.analysis.tables import Collected, select
 
 SHOWN = ["run", "landscape", "threshold", "level", "train_size", "native"]
@@ -19,11 +19,11 @@ MASS_COLUMNS = ["sigma", "log_mass", "log_mass_lower", "log_mass_upper"]
 WHEN_DRAWN = {  # every figure, and what it needs
     "log_mass_against_data": "Gaussian local volumes were not measured; set volume.gaussian.sigma (`minima-volume suggest-sigma`)",
     "log_volume_against_data": "there are no results",
-    "differences": "it needs two minima or more in the landscape",
+    "differences": "it needs estimates of two minima or more in the landscape",
     "test_loss_against_log_volume": "there are no results",
     "test_accuracy_against_log_volume": "there are no results",
-    "ranks_against_data": "it needs two minima or more in the landscape",
-    "loss_ranks_against_volume_ranks": "it needs two minima or more in the landscape",
+    "ranks_against_data": "it needs estimates of two minima or more in the landscape",
+    "loss_ranks_against_volume_ranks": "it needs estimates of two minima or more in the landscape",
     "scaling_law": "it needs native minima of two landscapes or more",
     "minima_across_landscapes": "it needs two landscapes or more",
     "estimators": "it needs Gaussian local volumes and published-style numbers of the same minima",
@@ -47,9 +47,7 @@ class Drawn:
     data: pd.DataFrame
 
 
-def draw(
-    collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None, interval: str = "t"
-) -> dict[str, Drawn]:
+def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Drawn]:
     """All figures over the seeds of a condition, in its smallest landscape at the headline threshold.
 
     Figures that the results have nothing for (a scaling law of one landscape, an estimator that was not run) are left out.
@@ -57,7 +55,6 @@ def draw(
     Args:
         collected: the condition.
         conditions: name -> selected rows of conditions to set side by side; drawn where there are two or more.
-        interval: of the differences in their data: `t`, which the figure has, or `bootstrap`.
     """
     from minima_volume import plots  # plots stands on these tables
 
@@ -77,7 +74,8 @@ def draw(
         add(
             "log_mass_against_data",
             plots.mass_against_data,
-            f"Volume of every minimum of one landscape against {x}: the Gaussian local volume with its intervals, and the published-style number.",
+            f"Volume of every minimum of one landscape against {x}: the Gaussian local volume with its intervals, and the "
+            "published-style number; arrows are limits of what is no estimate.",
             columns=volumes,
         )
     add(
@@ -86,12 +84,13 @@ def draw(
         f"The published-style number of every minimum of one landscape against {x}.",
         columns=STAR_COLUMNS,
     )
-    several = rows["level"].nunique() > 1
-    if several:
+    ordered = with_estimates(rows)
+    if ordered:
         found["differences"] = Drawn(
             plots.differences(rows),
-            "The reference minimum minus every other one, within seeds: above 0 the reference is the larger.",
-            pd.concat([paired_differences(rows, q.column, interval).assign(quantity=q.column) for q in measured(rows)]),
+            "The reference minimum minus every other one, within seeds: above 0 the reference is the larger. Bars are the 95 % interval of "
+            "each difference alone; filled points are clear after Holm's procedure over all points of a panel.",
+            pd.concat([paired_differences(rows, q.column).assign(quantity=q.column) for q in ordered]),
         )
     add(
         "test_loss_against_log_volume",
@@ -105,7 +104,7 @@ def draw(
         "Test accuracy against volume.",
         columns=[*volumes, "test_accuracy"],
     )
-    if several:
+    if ordered:
         add(
             "ranks_against_data",
             plots.ranks_against_data,
@@ -126,7 +125,11 @@ def draw(
         found["scaling_law"] = Drawn(
             plots.scaling(table, threshold),
             f"Volume of native minima against {x}"
-            + (", with the line log V = a log N + b." if kind_of(rows) == "level" else "."),
+            + (
+                ", with the line log V = a log N + b if three seeds or more have one."
+                if kind_of(rows) == "level"
+                else "."
+            ),
             native[SHOWN + volumes],
         )
         found["minima_across_landscapes"] = Drawn(
@@ -138,7 +141,7 @@ def draw(
         add(
             "estimators",
             plots.estimators,
-            "The two ways to measure a volume against each other, minimum by minimum.",
+            "The two ways to measure a volume against each other, minimum by minimum; arrows are lower limits of what is no estimate.",
             columns=volumes,
         )
     add(

@@ -11,8 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.figures import draw
+from minima_volume.analysis.quantities import measured
 from minima_volume.analysis.report import left_out, shown_table, trust
-from minima_volume.analysis.tables import Collected, collect, select, summary
+from minima_volume.analysis.tables import Collected, collect, compared, select, summary
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files import write_text
@@ -119,10 +120,27 @@ def _verdicts(collected: Collected, rows: pd.DataFrame) -> str:
     if rows["log_mass_verdict"].notna().any():
         columns["Gaussian local volume"] = rows["log_mass_verdict"].fillna("not measured")
     columns["published-style number"] = rows["verdict"]
-    pairs = collected.comparisons
-    place = (pairs["landscape"] == rows["landscape"].iloc[0]) & (pairs["threshold"] == rows["threshold"].iloc[0])
-    chosen = pairs.loc[place, ["run", "quantity", "verdict"]]
-    return f"{_table(pd.DataFrame(columns))}<details><summary>pairs of minima ({len(chosen)})</summary>{_table(chosen)}</details>"
+    pairs = pd.concat([compared(collected, rows, quantity.column) for quantity in measured(rows)])
+    shown = [
+        "run",
+        "quantity",
+        "first",
+        "second",
+        "difference",
+        "lower",
+        "upper",
+        "p_value",
+        "p_adjusted",
+        "told_apart",
+    ]
+    caption = (
+        "First minus second, with the 95 % interval of each pair alone; p_adjusted and told_apart: Holm over all pairs of a quantity "
+        "in this table. Pairs that cannot be compared are left out."
+    )
+    return (
+        f"{_table(pd.DataFrame(columns))}<details><summary>pairs of minima ({len(pairs)})</summary>"
+        f"<p>{_escape(caption)}</p>{_table(pairs[shown])}</details>"
+    )
 
 
 def _settings(condition: Path, rows: pd.DataFrame) -> str:

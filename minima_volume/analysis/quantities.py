@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+
+from minima_volume.volume.claims import is_estimate
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,44 @@ def measured(rows: pd.DataFrame) -> list[Quantity]:
     """The quantities of which a table has values or limits, the Gaussian local volume first; the published-style number always."""
     columns = {q: [q.column, f"{q.column}_lower", f"{q.column}_upper"] for q in QUANTITIES}
     return [q for q in QUANTITIES if q is STAR or rows[columns[q]].notna().any(axis=None)]
+
+
+LIMITED = {"log_mass": "log_mass", "log_volume": "log_volume", "log_exp_r_n": "log_volume"}  # whose limits a column has
+
+
+def estimated(rows: pd.DataFrame, column: str) -> pd.Series:
+    """A column as floats, NaN where the number is no estimate: what is put in order, fitted or averaged.
+
+    The rule is that of `volume.claims`: an estimate has a lower and an upper limit. Columns without limits (test losses, ranks) are whole.
+    """
+    values = rows[column].astype(float)
+    name = LIMITED.get(column)
+    if name is None:
+        return values
+    limits = zip(values, rows[f"{name}_lower"], rows[f"{name}_upper"], strict=True)
+    return values.where(np.array([is_estimate(value, (low, high)) for value, low, high in limits], dtype=bool))
+
+
+def bounded(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Where a volume is known from one side only: no estimate, but not undefined."""
+    name = LIMITED.get(column)
+    if name is None:
+        return pd.Series(False, index=rows.index)
+    return rows[[f"{name}_lower", f"{name}_upper"]].notna().any(axis=1) & estimated(rows, column).isna()
+
+
+def with_estimates(rows: pd.DataFrame) -> list[Quantity]:
+    """The measured quantities of which two minima or more have estimates, so that something can be said about their order."""
+    return [q for q in measured(rows) if rows.loc[estimated(rows, q.column).notna(), "level"].nunique() > 1]
+
+
+def left_out(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """A word about the numbers that are no estimates; empty where there are none."""
+    count, total = int(bounded(rows, quantity.column).sum()), int(estimated(rows, quantity.column).count())
+    if not count:
+        return ""
+    which = f"{count} of {total + count} values have a limit on one side only and are left out"
+    return f"{which if total else 'none of the values is an estimate'}: they are not averaged, fitted or put in order"
 
 
 def x_of(rows: pd.DataFrame) -> pd.Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from minima_volume.analysis.analyze import Analysis
+from minima_volume.analysis.tables import compared, select
 
 
 def describe(analysis: Analysis) -> str:
@@ -36,14 +37,7 @@ def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
             variation.replace("_", " "): table["level"],
             "seeds": table["seeds"],
             **mass_column(table),
-            "log-volume": [
-                "outside"
-                if pd.isna(mean)
-                else f"{mean:,.0f}" + ("" if pd.isna(low) else f" ({low:,.0f} to {high:,.0f})")
-                for mean, low, high in zip(
-                    *(table[f"log_volume{end}"] for end in ("", "_lower", "_upper")), strict=True
-                )
-            ],
+            "log-volume": [volume_cell(row) for _, row in table.iterrows()],
             "test accuracy": table["test_accuracy"].map("{:.3f}".format),
             "test loss": table["test_loss"].map("{:.3f}".format),
             "directions": table["directions"],
@@ -67,18 +61,32 @@ def mass_column(table: pd.DataFrame) -> dict[str, list[str]]:
     }
 
 
+def volume_cell(row: pd.Series) -> str:
+    """The mean log-volume of the estimates with its interval, and the smallest lower limit of what is none.
+
+    >>> volume_cell(pd.Series({"log_volume": None, "log_volume_above": -12.3, "inside": 3, "estimates": 0}))
+    'above -12'
+    """
+    parts = []
+    if row["estimates"]:
+        mean, low, high = (row[f"log_volume{end}"] for end in ("", "_lower", "_upper"))
+        parts.append(f"{mean:,.0f}" + ("" if pd.isna(low) else f" ({low:,.0f} to {high:,.0f})"))
+    if row["estimates"] < row["inside"]:
+        parts.append(f"above {row['log_volume_above']:,.0f}")
+    return "; ".join(parts) or "outside"
+
+
 def verdict(estimates: int, inside: int) -> str:
     """What the log-volumes of one level are, over its seeds.
 
     >>> verdict(0, 3), verdict(3, 3), verdict(1, 3), verdict(0, 0)
-    ('lower bound', 'estimate', '1 estimate, 2 lower bounds', 'outside')
+    ('no estimate', 'estimate', '1 of 3 are estimates', 'outside')
     """
-    bounds = inside - estimates
     if not inside:
         return "outside"
-    if not estimates or not bounds:
-        return "estimate" if estimates else "lower bound"
-    return f"{estimates} estimate{'s' * (estimates > 1)}, {bounds} lower bound{'s' * (bounds > 1)}"
+    if estimates in (0, inside):
+        return "estimate" if estimates else "no estimate"
+    return f"{estimates} of {inside} are estimates"
 
 
 def trust(table: pd.DataFrame) -> str:
@@ -89,12 +97,14 @@ def trust(table: pd.DataFrame) -> str:
     rests = f"{table['effective_sample_size'].mean():.1f} of {int(table['directions'].min())} directions (effective sample size)"
     if estimates == inside:
         return f"each log-volume is an estimate with an interval; on average one rests on {rests}"
-    bounds = inside - estimates
     which = (
-        "each log-volume is a lower bound" if not estimates else f"{bounds} of {inside} log-volumes are lower bounds"
+        "no log-volume is an estimate"
+        if not estimates
+        else f"{inside - estimates} of {inside} log-volumes are no estimates"
     )
     return (
-        f"{which}, set by the largest radius and growing with the number of directions; on average one rests on {rests}"
+        f"{which}: a few directions decide such a number, and it grows with their count; on average one rests on {rests}. The table has "
+        "no mean of these, but the smallest of their lower limits (97.5 % each)"
     )
 
 
@@ -104,20 +114,13 @@ def left_out(table: pd.DataFrame) -> str:
 
 
 def told_apart(analysis: Analysis) -> str:
-    """How many of the compared pairs differ by more than their intervals, in the landscape of the table, a line for each volume."""
-    lines = [
-        _told_apart(analysis, column, name)
-        for column, name in (("log_mass", "log masses"), ("log_volume", "log-volumes"))
-    ]
-    return "\n".join(line for line in lines if line)
-
-
-def _told_apart(analysis: Analysis, quantity: str, name: str) -> str:
-    pairs = analysis.collected.comparisons
-    pairs = pairs[pairs["quantity"] == quantity]
-    landscape, threshold = min(analysis.collected.table["landscape"]), analysis.collected.config.volume.headline
-    pairs = pairs[(pairs["landscape"] == landscape) & (pairs["threshold"] == threshold) & pairs["difference"].notna()]
-    if pairs.empty:
-        return ""
-    count = int(pairs["told_apart"].sum())
-    return f"{count} of {len(pairs)} compared pairs of minima can be told apart by their {name}"
+    """How many of the compared pairs can be told apart (Holm), in the landscape of the table, a line for each volume that has any."""
+    lines = []
+    for column, name in (("log_mass", "log masses"), ("log_volume", "log-volumes")):
+        pairs = compared(analysis.collected, select(analysis.collected), column)
+        if len(pairs):
+            count = int(pairs["told_apart"].sum())
+            lines.append(
+                f"{count} of {len(pairs)} compared pairs of minima can be told apart by their {name} (Holm over all {len(pairs)})"
+            )
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ from minima_volume.errors import MinimaVolumeError, StaleError
 from minima_volume.files import read_json, read_pt
 from minima_volume.layout import Run, read_run
 from minima_volume.provenance import require_same
-from minima_volume.volume.mass_keys import CONFIDENT
+from minima_volume.volume.claims import two_sided
 from minima_volume.volume.result_keys import still_of
 from minima_volume.volume.results import load_results
 
@@ -136,9 +136,7 @@ def _pair(comparison: Mapping[str, Any], quantity: str, prefix: str) -> dict[str
         "lower": lower,
         "upper": upper,
         "probability": probability,
-        "told_apart": comparison["told_apart"]
-        if "told_apart" in comparison
-        else probability is not None and max(probability, 1 - probability) >= CONFIDENT,
+        "p_value": comparison.get(f"{prefix}p_value", two_sided(probability)),
         "verdict": comparison["verdict"],
     }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from minima_volume.errors import ConfigError
 from minima_volume.layout import minimum_name
+from minima_volume.volume.claims import two_sided
 
 INDEX_NAMES = {"level": "trained on +", "epoch": "epoch", "batch_size": "batch size"}
 
@@ -43,7 +44,9 @@ def _name(results: Mapping[str, Any], minimum: int) -> str:
 
 
 def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
-    """One row a compared pair: the first log-volume minus the second, with interval and probability.
+    """One row a compared pair: the first log-volume minus the second, with its own interval, its p-value, and this after Holm's procedure.
+
+    The pairs are one family: told apart is what has an adjusted p-value of at most 0.05.
 
     Args:
         results: a results.json.
@@ -55,10 +58,9 @@ def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFra
         "second": [_name(results, pair["levels"][1]) for pair in pairs],
         "log volumes, first - second": [_number(pair["log_volume_difference"]) for pair in pairs],
         "95 % interval": [interval_text(pair["log_volume_interval"]) for pair in pairs],
-        "probability that the first is larger": [
-            "none" if pair["log_volume_probability"] is None else f"{pair['log_volume_probability']:.3f}"
-            for pair in pairs
-        ],
+        "probability that the first is larger": [_share(pair["log_volume_probability"]) for pair in pairs],
+        "p": [_share(pair.get("log_volume_p_value", two_sided(pair["log_volume_probability"]))) for pair in pairs],
+        "p, Holm": [_share(pair.get("log_volume_p_adjusted")) for pair in pairs],
         "told apart": ["yes" if pair["told_apart"] else "no" for pair in pairs],
     }
     return pd.DataFrame(columns)
@@ -95,6 +97,10 @@ def interval_text(interval: Sequence[float | None] | None) -> str:
             return "none"
         return f"{_number(low)} or more" if high is None else f"{_number(high)} or less"
     return f"{_number(low)} to {_number(high)}"
+
+
+def _share(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _number(value: float | None) -> str:

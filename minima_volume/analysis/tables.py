@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate
+from minima_volume.analysis.quantities import bounded
 from minima_volume.analysis.run_results import CUTOFF_COLUMNS, RunResults, read_results
 from minima_volume.analysis.settings import odd_ones_out, other_minima
 from minima_volume.config import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 from minima_volume.layout import CONFIG_NAME, find_runs, refuse_twins
+from minima_volume.volume.claims import CLEAR, holm
 
 NUMBERS = (
     "log_mass",
@@ -28,8 +30,9 @@ NUMBERS = (
 )
 PAIR_COLUMNS = (
     *("run", "landscape", "threshold", "quantity", "first", "second", "difference", "lower", "upper", "probability"),
-    *("told_apart", "verdict"),
+    *("p_value", "verdict"),
 )
+FAMILY = ["quantity", "landscape", "threshold"]  # of pairs that are compared together, over all runs
 NAMED = 3  # runs without results, in an error
 
 
@@ -39,7 +42,9 @@ class Collected:
 
     Attributes:
         table: one row a (run, landscape, threshold, level).
-        comparisons: one row a (run, landscape, threshold, quantity, pair of levels); quantity is `log_mass` or `log_volume`.
+        comparisons: one row a (run, landscape, threshold, quantity, pair of levels); quantity is `log_mass` or `log_volume`. `p_adjusted`
+            and `told_apart` are by Holm's procedure over the pairs of all runs that share the other three; `verdict` is that of the
+            run's own file.
         cutoffs: one row a (run, level, threshold): `samples` at which the minimum leaves, NaN where it never does (`inside_all`).
         missing: what could not be read or is not comparable: run folder -> reason.
         partial: what else a run that is in the tables lacks, or has otherwise than most: run folder -> reason.
@@ -97,12 +102,26 @@ def collect(condition: str | Path) -> Collected:
     cutoffs = pd.DataFrame([row for run in runs for row in run.cutoffs], columns=list(CUTOFF_COLUMNS))
     return Collected(
         pd.DataFrame([row for run in runs for row in run.rows]).astype(dict.fromkeys(NUMBERS, float)),
-        pd.DataFrame([pair for run in runs for pair in run.pairs], columns=list(PAIR_COLUMNS)),
+        _judged(pd.DataFrame([pair for run in runs for pair in run.pairs], columns=list(PAIR_COLUMNS))),
         cutoffs.astype({"samples": float}),
         missing,
         {name: reason for name, reason in partial.items() if reason},
         (own or [runs[0].config])[0],
     )
+
+
+def _judged(pairs: pd.DataFrame) -> pd.DataFrame:
+    """With p-values adjusted over the pairs of one quantity, landscape and threshold, and which of them are told apart."""
+    p_values = pairs["p_value"].astype(float)
+    adjusted = p_values.groupby([pairs[name] for name in FAMILY]).transform(lambda family: holm(family.to_numpy()))
+    return pairs.assign(p_value=p_values, p_adjusted=adjusted, told_apart=adjusted <= CLEAR)
+
+
+def compared(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The compared pairs of one quantity in the landscape and at the threshold of `rows` that could be tested: one family."""
+    pairs = collected.comparisons
+    place = (pairs["landscape"] == rows["landscape"].iloc[0]) & (pairs["threshold"] == rows["threshold"].iloc[0])
+    return pairs[place & (pairs["quantity"] == column) & pairs["p_value"].notna()]
 
 
 def select(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> pd.DataFrame:
@@ -126,24 +145,31 @@ def select(collected: Collected, landscape: int | None = None, threshold: float 
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread over seeds for each level, with 95 % intervals of the means (t): what `make run` prints."""
+    """Mean and spread over seeds for each level, with 95 % intervals of the means (t): what `make run` prints.
+
+    Means are over estimates (`estimates`, of the `inside` volumes); `log_volume_above` is the smallest lower limit (97.5 %) of the others.
+    """
     grouped = rows.groupby("level")
-    mass, star = (aggregate(rows, column).set_index("level") for column in ("log_mass", "log_volume"))
+    mass, star, published = (
+        aggregate(rows, column).set_index("level") for column in ("log_mass", "log_volume", "log_exp_r_n")
+    )
+    limits = rows["log_volume_lower"].astype(float).where(bounded(rows, "log_volume"))
     return pd.DataFrame(
         {
             "seeds": grouped["run"].nunique(),
             "sigma": grouped["sigma"].first(),
-            "log_mass": grouped["log_mass"].mean(),
+            "log_mass": mass["mean"],
             "log_mass_lower": mass["lower"],
             "log_mass_upper": mass["upper"],
-            "log_mass_sd": grouped["log_mass"].std(),
-            "log_volume": grouped["log_volume"].mean(),
+            "log_mass_sd": mass["sd"],
+            "log_volume": star["mean"],
             "log_volume_lower": star["lower"],
             "log_volume_upper": star["upper"],
-            "log_volume_sd": grouped["log_volume"].std(),
-            "log_exp_r_n": grouped["log_exp_r_n"].mean(),
+            "log_volume_sd": star["sd"],
+            "log_volume_above": limits.groupby(rows["level"]).min(),
+            "log_exp_r_n": published["mean"],
             "inside": grouped["log_volume"].count(),
-            "estimates": grouped["log_volume_upper"].count(),  # the others have no upper limit: lower bounds
+            "estimates": star["seeds"],
             "test_accuracy": grouped["test_accuracy"].mean(),
             "test_loss": grouped["test_loss"].mean(),
             "directions": grouped["num_directions"].min(),

@@ -7,8 +7,9 @@ import math
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
-from minima_volume.analysis.quantities import MORE, STAR, Quantity, kind_of, measured, place
-from minima_volume.analysis.tables import NAMED, Collected, select
+from minima_volume.analysis.quantities import MORE, STAR, Quantity, bounded, kind_of, left_out, measured, place
+from minima_volume.analysis.tables import NAMED, Collected, compared, select
+from minima_volume.volume.claims import p_text
 
 
 def paragraph(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> str:
@@ -27,7 +28,7 @@ def paragraph(collected: Collected, landscape: int | None = None, threshold: flo
         f"{_count(seeds, 'seed')} of '{config.experiment.name}', landscape of {size:,} samples, loss threshold {rows['threshold'].iloc[0]:g}."
     ]
     for quantity in measured(rows):
-        lines += [_trend(rows, quantity, kind), _order(rows, quantity, kind), _pairs(collected, rows, quantity)]
+        lines += [_values(rows, quantity, kind), _order(rows, quantity, kind), _pairs(collected, rows, quantity)]
     law = [_law(collected, float(rows["threshold"].iloc[0]), quantity) for quantity in measured(rows)]
     lines += [*law, _loss(rows), _cutoffs(collected, float(rows["threshold"].iloc[0]))]
     if seeds < 5:
@@ -45,28 +46,30 @@ def _named(runs: list[str]) -> str:
     return ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
 
 
-def _trend(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
+def _values(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
+    """The first and the last value on the axis, and what the numbers rest on; which is larger is said by `_order` alone."""
     table = aggregate(rows, quantity.column)
     known = table[table["seeds"] > 0]
-    if known.empty:
-        return f"{_name(quantity)}: no minimum is inside this landscape; choose a higher threshold or train longer."
-    first, last = known.iloc[0], known.iloc[-1]
     sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"
-    if len(known) == 1:
-        return f"{_name(quantity)}{sigmas}: {_value(first)} at {place(kind, first['x'])}."
-    change = "falls" if last["mean"] < first["mean"] else "rises"
-    text = (
-        f"{_name(quantity)}{sigmas}: the mean {quantity.noun} {change} from {_value(first)} at {first['x']:,.0f} to {_value(last)} at "
-        f"{place(kind, last['x'])}."
-    )
+    word = left_out(rows, quantity)
+    if known.empty and not word:
+        return f"{_name(quantity)}: no minimum is inside this landscape; choose a higher threshold or train longer."
+    text = f"{_name(quantity)}{sigmas}: "
+    if len(known):
+        mean = "mean " if rows["run"].nunique() > 1 else ""
+        shown = [f"{_value(row)} at {place(kind, row['x'])}" for _, row in known.iloc[[0, -1]].iterrows()]
+        text += f"the {mean}{quantity.noun} is {' and '.join(dict.fromkeys(shown))}"
+        text += f"; {word}." if word else "."
+    else:
+        text += f"{word}."
     if quantity is STAR:
         effective, directions = rows["effective_sample_size"].median(), int(rows["num_directions"].min())
-        bounds = int((rows["log_volume"].notna() & rows["log_volume_upper"].isna()).sum())
-        text += f" Each value rests on {effective:.1f} of {directions} directions (median)"
-        text += f", and {bounds} of {int(rows['log_volume'].notna().sum())} are lower bounds." if bounds else "."
-    outside = int((rows["log_volume"].isna()).sum())
-    if outside and quantity is STAR:
-        text += f" {_count(outside, 'minimum', 'minima')} lie outside the landscape."
+        text += f" Each value rests on {effective:.1f} of {directions} directions (median)."
+        if len(limits := rows["log_volume_lower"][bounded(rows, STAR.column)]):
+            span = " to ".join(dict.fromkeys(f"{limit:,.1f}" for limit in (limits.min(), limits.max())))
+            text += f" Of those that are no estimates only a lower limit is known (97.5 % each): {span}."
+        if outside := int(rows["log_volume"].isna().sum()):
+            text += f" {_count(outside, 'minimum lies', 'minima lie')} outside the landscape."
     return text
 
 
@@ -84,26 +87,34 @@ def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
         return ""
     exact, count = int(orders["exact"].astype(bool).sum()), len(orders)
     text = (
-        f"More {MORE[kind]} means a smaller volume without exception in {exact} of {_count(count, 'seed')} "
-        f"(wrong pairs: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; mean Spearman correlation "
-        f"{orders['spearman_data'].mean():.2f})"
+        f"By it, more {MORE[kind]} goes with a smaller volume without exception in {exact} of {_count(count, 'seed')} "
+        f"(pairs in the other order: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; "
+        f"{'mean ' if count > 1 else ''}Spearman correlation {orders['spearman_data'].mean():.2f})"
     )
     differences = paired_differences(rows, quantity.column)
-    clear = int((differences["lower"] > 0).sum())
-    if len(differences) and differences["lower"].notna().any():
-        reference = f"the minimum of {place(kind, differences['reference'].iloc[0])}"
-        text += f"; compared within seeds, {reference} is larger than {clear} of the {len(differences)} others at the 95 % level"
+    tested = differences[differences["p_value"].notna()]
+    if len(tested):
+        larger, smaller = (int((tested["clear"] == sign).sum()) for sign in (1, -1))
+        reference = f"the minimum of {place(kind, tested['reference'].iloc[0])}"
+        text += (
+            f"; compared within seeds, {reference} is clearly larger than {larger} and clearly smaller than {smaller} of the "
+            f"{_count(len(tested), 'other')} ("
+        )
+        clear = tested[tested["clear"] != 0]
+        worst = p_text(clear["p_value"].max(), clear["p_adjusted"].max(), len(tested)) if len(clear) else ""
+        text += f"t tests; the least clear of these has {worst})" if worst else f"t tests, Holm over {len(tested)})"
     return text + "."
 
 
 def _pairs(collected: Collected, rows: pd.DataFrame, quantity: Quantity) -> str:
-    pairs = collected.comparisons
-    place = (pairs["landscape"] == rows["landscape"].iloc[0]) & (pairs["threshold"] == rows["threshold"].iloc[0])
-    pairs = pairs[place & (pairs["quantity"] == quantity.column) & pairs["difference"].notna()]
+    pairs = compared(collected, rows, quantity.column)
     if pairs.empty:
         return ""
     told = int(pairs["told_apart"].sum())
-    return f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number."
+    return (
+        f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number (Holm over "
+        f"all {len(pairs)})."
+    )
 
 
 def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:
@@ -112,8 +123,6 @@ def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:
         return ""
     number = ",.0f" if abs(law.slope) >= 100 else ".2f"
     limits = f" (95 % interval {law.slope_lower:{number}} to {law.slope_upper:{number}}, from {law.interval_from})"
-    if math.isnan(law.slope_lower):
-        limits = ""
     return (
         f"Scaling law of native minima by the {quantity.name}: log V = a log N + b with a = {law.slope:{number}}{limits}, "
         f"R² = {law.r_squared:.2f}, {law.points} points."
@@ -126,7 +135,8 @@ def _loss(rows: pd.DataFrame) -> str:
         rho = order_table(rows, quantity.column)["spearman_loss"]
         if rho.notna().any():
             parts.append(f"{rho.mean():.2f} for the {quantity.name}")
-    return f"Spearman correlation of volume and test loss, mean over seeds: {', '.join(parts)}." if parts else ""
+    over = ", mean over seeds" if rows["run"].nunique() > 1 else ""
+    return f"Spearman correlation of volume and test loss{over}: {', '.join(parts)}." if parts else ""
 
 
 def _cutoffs(collected: Collected, threshold: float) -> str:

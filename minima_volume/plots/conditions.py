@@ -9,11 +9,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import order_table
-from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, kind_of, measured, x_of
+from minima_volume.analysis.quantities import (
+    AXIS_LABELS,
+    MASS,
+    STAR,
+    bounded,
+    estimated,
+    kind_of,
+    left_out,
+    measured,
+    with_estimates,
+    x_of,
+)
 from minima_volume.plots.seeds import (
     data_axis,
     mean_of,
     mean_with_interval,
+    one_sided,
     panel_title,
     set_aside,
     shared_legend,
@@ -85,6 +97,7 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
             "Gaussian local volumes of different sigmas cannot be compared: "
             + ", ".join(f"{n} {s}" for n, s in sigmas.items())
         )
+    lines += [f"{q.name}: {word}" for q in quantities if (word := left_out(everything, q))]
     figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)
     return figure
 
@@ -100,34 +113,39 @@ def estimators(rows: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     x = x_of(rows)
     values = sorted(set(x))
+    star = estimated(rows, STAR.column)
+    shown = star.fillna(rows["log_volume_lower"].astype(float).where(bounded(rows, STAR.column)))
     for i, (color, value) in enumerate(zip(level_colors(len(values)), values, strict=True)):
-        part = rows[x == value]
+        part = x == value
         axis.plot(
-            part[MASS.column],
-            part[STAR.column],
+            rows.loc[part, MASS.column],
+            shown[part],
             MARKERS[i % len(MARKERS)],
             color=color,
             markersize=8,
             markeredgecolor="white",
             label=f"{value:,.0f}",
         )
-    ordered = rows.sort_values(["run", MASS.column])
+    one_sided(axis, rows, STAR.column, rows[MASS.column], GREY)
+    ordered = rows.assign(**{STAR.column: star}).sort_values(["run", MASS.column])
     breaks = np.flatnonzero(np.diff(pd.factorize(ordered["run"])[0])) + 1
     joined = [np.insert(ordered[q.column].to_numpy(dtype=float), breaks, np.nan) for q in (MASS, STAR)]
     axis.plot(*joined, color="#bbbbbb", linewidth=0.8, zorder=0)
-    rho = {q: order_table(rows, q.column)["spearman_data"].mean() for q in (MASS, STAR)}
+    names = {MASS: "Gaussian", STAR: "published style"}
+    rho = [f"{order_table(rows, q.column)['spearman_data'].mean():.2f} ({names[q]})" for q in with_estimates(rows)]
     axis.set(
         xlabel=f"Gaussian local volume, {MASS.label}",
         ylabel=f"published-style number,\n{STAR.label}",
     )
-    figure.suptitle(
-        f"{title_of(rows)}\n{mean_of(rows)}Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n"
-        f"{rho[MASS]:.2f} (Gaussian), {rho[STAR]:.2f} (published style)",
-        fontsize=10,
+    correlation = (
+        f"\n{mean_of(rows)}Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n{', '.join(rho)}" if rho else ""
     )
-    figure.supxlabel(
-        "grey: the minima of one seed; where it rises, both agree on what is larger", color=GREY, fontsize=8.5
+    figure.suptitle(f"{title_of(rows)}{correlation}", fontsize=10)
+    joined_by = (
+        "grey: the minima of one seed; where it rises, both agree on what is larger" if star.notna().any() else ""
     )
+    word = left_out(rows, STAR).replace(": ", ":\n")
+    figure.supxlabel("\n".join(filter(None, [joined_by, word])), color=GREY, fontsize=8.5)
     thousands(axis.yaxis, rows[STAR.column])
     axis.legend(title=AXIS_LABELS[kind_of(rows)], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

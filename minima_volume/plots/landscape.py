@@ -23,8 +23,10 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
+from minima_volume.volume.claims import is_estimate
 
 MAX_LINES = 100
+ARROW = "arrow: no estimate, drawn at its lower limit (97.5 %); nothing is said about which is larger"
 LEGEND_TITLES = {"level": "trained on", "epoch": "weights after", "batch_size": "trained with"}
 
 
@@ -113,14 +115,16 @@ def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]
 @styled
 def volumes(results: Mapping[str, Any]) -> Figure:
     """Log-volume against training data, and test loss against log-volume, of one landscape at one threshold."""
-    figure = new_figure(9.5, 3.6)
+    figure = new_figure(9.5, 3.9)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
     variation = results.get("variation", "level")
     sizes = results["base_dataset_size"] + levels if variation == "level" else levels
     volume = np.array(results["log_volume_values"], dtype=float)
+    limits = results["log_volume_intervals"]
+    estimates = np.array([is_estimate(*pair) for pair in zip(results["log_volume_values"], limits, strict=True)])
     loss = np.array(results["test_loss_values"])
-    left.plot(sizes, volume, color=GREY, linewidth=1)
+    left.plot(sizes, np.where(estimates, volume, np.nan), color=GREY, linewidth=1)
     for i, color in enumerate(level_colors(len(levels))):
         native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
         style = {
@@ -130,38 +134,46 @@ def volumes(results: Mapping[str, Any]) -> Figure:
             "markersize": 11 if native else 7,
         }
         label = minimum_name(levels[i], variation) + (" (native)" if native else "")
-        left.plot(sizes[i], volume[i], **style)
-        _limits(left, sizes[i], volume[i], results["log_volume_intervals"][i], color)
-        right.plot(volume[i], loss[i], label=label, **style)
+        shown = star_volume(left, sizes[i], volume[i], limits[i], style)
+        right.plot(shown, loss[i], label=label, **style)
+        if not estimates[i] and np.isfinite(shown):
+            _arrow(right, r"$\rightarrow$", (shown, loss[i]), (10, 0), color)
     if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
+    left.margins(y=0.15)  # room for the arrows
     left.set_ylabel("log volume of the star region (nats)")
     size_axis(left, sizes, AXIS_LABELS[variation])
     right.xaxis.set_major_locator(MaxNLocator(5))
     right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
     right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
-    bounds = any(interval is not None and interval[1] is None for interval in results["log_volume_intervals"])
-    arrows = "; arrow: lower bound" if bounds else ""
     figure.suptitle(
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; smallest effective sample "
-        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions{arrows}",
+        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
         fontsize=10.5,
     )
+    if (~estimates & np.isfinite(volume)).any():
+        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
     return figure
 
 
-def _limits(axis: Axes, x: float, value: float, interval: Sequence[float | None] | None, color: Any) -> None:
-    """A bar for the 95 % interval, an arrow upwards where there is no upper limit."""
-    if interval is None or np.isnan(value):
-        return
-    low, high = interval
+def star_volume(
+    axis: Axes, x: float, value: float, interval: Sequence[float | None] | None, style: Mapping[str, Any]
+) -> float:
+    """Draw an estimate with the bar of its 95 % interval, or what is none at its lower limit with an arrow upwards; its height."""
+    low, high = interval or (None, None)
     if low is not None and high is not None:
-        axis.plot([x, x], [low, high], color=color, linewidth=2)
-    else:
-        axis.annotate(
-            r"$\uparrow$", (x, value), (0, 5), textcoords="offset points", ha="center", color=color, fontsize=14
-        )
+        axis.plot([x, x], [low, high], color=style["color"], linewidth=2)
+    elif low is not None:
+        value = low
+        _arrow(axis, r"$\uparrow$", (x, low), (0, 5), style["color"])
+    axis.plot(x, value, **style)
+    return value
+
+
+def _arrow(axis: Axes, arrow: str, at: tuple[float, float], offset: tuple[float, float], color: Any) -> None:
+    vertical = "bottom" if offset[1] else "center"
+    axis.annotate(arrow, at, offset, textcoords="offset points", ha="center", va=vertical, color=color, fontsize=14)
 
 
 def _least(values: Sequence[float | None]) -> str:

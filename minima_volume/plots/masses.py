@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.layout import minimum_name
-from minima_volume.plots.landscape import LEGEND_TITLES
+from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, star_volume
 from minima_volume.plots.style import (
+    GREY,
     MARKERS,
     level_colors,
     new_figure,
@@ -20,6 +21,7 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
+from minima_volume.volume.claims import is_estimate
 
 MASS = "log mass (nats)"
 STAR = "log volume of the star region (nats)"
@@ -34,12 +36,13 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     """
     if "log_mass_values" not in results:
         return _words("Gaussian local volumes were not measured: set volume.gaussian.sigma")
-    figure = new_figure(9.5, 3.6)
+    figure = new_figure(9.8, 4.1)
     left, right = figure.subplots(1, 2)
     levels = np.array(results["model_data_levels"])
     variation = results.get("variation", "level")
     sizes = results["base_dataset_size"] + levels if variation == "level" else levels
     column = results["sigmas"].index(results["sigma"])
+    one_sided = False
     for i, color in enumerate(level_colors(len(levels))):
         native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
         marker = {
@@ -50,13 +53,15 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         }
         name = minimum_name(int(levels[i]), variation) + (" (native)" if native else "")
         _mass(left, sizes[i], results, i, column, marker)
-        volume = results["log_volume_values"][i]
-        right.plot(sizes[i], np.nan if volume is None else volume, label=name, **marker)
+        volume, limits = results["log_volume_values"][i], results["log_volume_intervals"][i]
+        one_sided |= volume is not None and not is_estimate(volume, limits)
+        star_volume(right, sizes[i], np.nan if volume is None else volume, limits, marker | {"label": name})
     title = f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval"
     if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
         title += f"\noutside this landscape: {', '.join(outside)}"
     left.set(ylabel=MASS, title=title)
-    left.margins(y=0.12)  # room for the arrows of limits
+    for axis in (left, right):
+        axis.margins(y=0.15)  # room for the arrows of limits
     effective = [value for value in results["effective_sample_size"] if value is not None]
     rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
     right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
@@ -67,6 +72,8 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}",
         fontsize=10.5,
     )
+    if one_sided:
+        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
     return figure
 
 

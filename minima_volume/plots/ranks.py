@@ -8,7 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table, paired_differences
-from minima_volume.analysis.quantities import AXIS_LABELS, MORE, kind_of, measured, place, x_of
+from minima_volume.analysis.quantities import (
+    AXIS_LABELS,
+    MORE,
+    estimated,
+    kind_of,
+    left_out,
+    measured,
+    place,
+    with_estimates,
+    x_of,
+)
 from minima_volume.plots.seeds import (
     data_axis,
     mean_of,
@@ -28,13 +38,13 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     """Average rank of each minimum by volume within its seed (1 = largest) against what it was trained on.
 
     Args:
-        rows: one landscape at one threshold, from `analysis.select`.
+        rows: one landscape at one threshold, from `analysis.select`; some quantity has estimates of two minima or more.
     """
     figure = new_figure(6.6, 4.3)
     axis = figure.subplots()
     x = sorted(set(x_of(rows)))
     axis.plot(x, np.arange(1, len(x) + 1), ":", color=GREY, label=f"more {MORE[kind_of(rows)]}, smaller volume")
-    quantities = measured(rows)
+    quantities = with_estimates(rows)
     for i, quantity in enumerate(quantities):
         ranked = rows.assign(rank=add_ranks(rows, quantity.column))
         color, aside = QUANTITY_COLORS[quantity.column], set_aside(x_of(rows), i, len(quantities), 0.014)
@@ -43,15 +53,14 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
     shared_legend(figure, [axis], title_of(rows), ncols=2)
-    if rows["run"].nunique() > 1:
-        figure.supxlabel("means over seeds with their 95 % intervals", color=GREY, fontsize=8.5)
+    figure.supxlabel(_explained(rows, "means over seeds with their 95 % intervals"), color=GREY, fontsize=8.5)
     return figure
 
 
 @styled
 def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
-    """Average rank by test loss (1 = largest) against average rank by volume (1 = largest); single seeds faint."""
-    quantities = measured(rows)
+    """Average rank by test loss (1 = largest) against average rank by volume (1 = largest), of estimates; single seeds faint."""
+    quantities = with_estimates(rows)
     figure, axes = volume_panels(quantities, sharey=True)
     count = len(set(x_of(rows)))
     for axis, quantity in zip(axes, quantities, strict=True):
@@ -74,9 +83,16 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("average rank by test loss (1 = largest)")
     figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
     figure.suptitle(title_of(rows), fontsize=10.5)
-    explained = "faint: single seeds; " if rows["run"].nunique() > 1 else ""
-    figure.supxlabel(f"{explained}dotted: the same order by both", color=GREY, fontsize=8.5)
+    explained = _explained(rows, "faint: single seeds", "dotted: the same order by both")
+    figure.supxlabel(explained, color=GREY, fontsize=8.5)
     return figure
+
+
+def _explained(rows: pd.DataFrame, over_seeds: str, always: str = "") -> str:
+    """What is said under a figure: about several seeds, in any case, and about the numbers that it leaves out."""
+    absent = [f"{q.name}: {word}" for q in measured(rows) if (word := left_out(rows, q))]
+    about = [over_seeds if rows["run"].nunique() > 1 else "", always]
+    return "\n".join(filter(None, ["; ".join(filter(None, about)), *absent]))
 
 
 @styled
@@ -85,28 +101,28 @@ def differences(rows: pd.DataFrame) -> Figure:
 
     The reference is the native minimum; in a series the one of the smallest epoch or batch size.
     """
-    quantities = measured(rows)
+    quantities = with_estimates(rows)
     figure, axes = volume_panels(quantities)
-    placed = rows.assign(x=x_of(rows))
     for axis, quantity in zip(axes, quantities, strict=True):
         table, color = paired_differences(rows, quantity.column), QUANTITY_COLORS[quantity.column]
-        reference = placed[placed["x"] == placed["x"][placed["native"]].min()] if placed["native"].any() else placed
-        reference = reference[reference["x"] == reference["x"].min()].set_index("run")[quantity.column]
+        placed = rows.assign(x=x_of(rows), value=estimated(rows, quantity.column))
+        reference = placed[placed["native"]] if placed["native"].any() else placed
+        reference = reference[reference["x"] == reference["x"].min()].set_index("run")["value"]
         others = placed[placed["x"].isin(table["x"])]
-        minus = others["run"].map(reference).to_numpy(dtype=float) - others[quantity.column].to_numpy(dtype=float)
+        minus = others["run"].map(reference).to_numpy(dtype=float) - others["value"].to_numpy(dtype=float)
         axis.plot(others["x"], minus, ".", color=color, alpha=0.5, markersize=7)
         half = (table["upper"] - table["mean"]).astype(float).fillna(0.0)
-        axis.errorbar(
-            table["x"], table["mean"], yerr=half, fmt="o", color=color, capsize=3, elinewidth=1.2, markersize=7
-        )
+        axis.errorbar(table["x"], table["mean"], yerr=half, fmt="none", ecolor=color, capsize=3, elinewidth=1.2)
+        for part, face in ((table[table["clear"] != 0], color), (table[table["clear"] == 0], "white")):
+            axis.plot(part["x"], part["mean"], "o", color=color, markerfacecolor=face, markersize=7)
         axis.axhline(0, color=RED, linewidth=1)
         thousands(axis.yaxis, pd.Series([*minus, *table["lower"], *table["upper"]], dtype=float))
         axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
-    explained = "; dots: seeds; bars: 95 % interval of the mean" if rows["run"].nunique() > 1 else ""
     figure.suptitle(
-        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}{explained}",
-        fontsize=10,
+        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}", fontsize=10
     )
+    over = "dots: seeds; bars: 95 % interval of each mean alone; filled: clear over all points of its panel (Holm)"
+    figure.supxlabel(_explained(rows, over), color=GREY, fontsize=8.5)
     return figure

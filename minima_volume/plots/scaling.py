@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import STAR, Quantity, kind_of, measured, possible
+from minima_volume.analysis.quantities import STAR, Quantity, estimated, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.seeds import (
     data_axis,
     marker_legend,
     notes,
+    one_sided,
     over_seeds,
     panel_title,
     set_aside,
@@ -62,10 +63,9 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
     shared_legend(
         figure, axes, f"native minima of all landscapes, loss threshold {threshold:g}, {count} seed{'s' * (count > 1)}"
     )
-    if any(law is not None for law in laws):
-        source = next(law.interval_from for law in laws if law is not None)
-        explained = [f"in brackets: the slope's 95 % interval, from {source}", *notes(native, [STAR])]
-        figure.supxlabel("\n".join(explained), color=GREY, fontsize=8.5)
+    sources = dict.fromkeys(law.interval_from for law in laws if law is not None)
+    explained = [f"in brackets: the slope's 95 % interval, from {source}" for source in sources]
+    figure.supxlabel("\n".join([*explained, *notes(native, [STAR])]), color=GREY, fontsize=8.5)
     return figure
 
 
@@ -79,15 +79,14 @@ def law_text(law: Line | None) -> str:
     """Slope and how well the line fits, to read.
 
     >>> law_text(None)
-    'no line: fewer than two landscapes have a value'
+    'no line: it takes three seeds with estimates\\nin three landscapes each'
     """
     if law is None:
-        return "no line: fewer than two landscapes have a value"
+        return "no line: it takes three seeds with estimates\nin three landscapes each"
     number = ",.0f" if abs(law.slope) >= 100 else ".2f"
-    text = f"a = {law.slope:{number}}"
-    if not np.isnan(law.slope_lower):
-        text += f" ({law.slope_lower:{number}} to {law.slope_upper:{number}})"
-    return f"{text}, R² = {law.r_squared:.2f}"
+    return (
+        f"a = {law.slope:{number}} ({law.slope_lower:{number}} to {law.slope_upper:{number}}), R² = {law.r_squared:.2f}"
+    )
 
 
 @styled
@@ -122,22 +121,23 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
         f"minima across landscapes, loss threshold {threshold:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=10.5
     )
     bars = "bars: 95 % interval over seeds; " if seeds > 1 else ""
-    figure.supxlabel(
-        f"points side by side are of one landscape; {bars}dotted: where a minimum leaves", color=GREY, fontsize=8.5
-    )
+    explained = [
+        f"points side by side are of one landscape; {bars}dotted: where a minimum leaves",
+        *notes(rows, [STAR]),
+    ]
+    figure.supxlabel("\n".join(explained), color=GREY, fontsize=8.5)
     return figure
 
 
 def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, marker: str, aside: float) -> None:
     sizes: list[float] = []
     means: list[Mean] = []
-    for _, group in part.groupby("size"):
-        values = group[quantity.column].to_numpy(dtype=float)
-        mean = mean_interval(values, possible=possible(quantity.column))
+    for _, group in part.assign(value=estimated(part, quantity.column)).groupby("size"):
+        mean = mean_interval(group["value"].to_numpy(dtype=float), possible(quantity.column))
         if mean.count:
             sizes.append(aside * float(group["size"].iloc[0]))
             means.append(mean)
-    bars = np.array([(mean.value - mean.lower, mean.upper - mean.value) for mean in means]).T
+    bars = np.array([(mean.value - mean.lower, mean.upper - mean.value) for mean in means]).reshape(-1, 2).T
     axis.errorbar(
         sizes,
         [mean.value for mean in means],
@@ -149,6 +149,7 @@ def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, ma
         capsize=3,
         label=f"{int(part['train_size'].iloc[0]):,}",
     )
+    one_sided(axis, part, quantity.column, aside * part["size"], color)
 
 
 @styled

@@ -15,7 +15,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.aggregates import aggregate
-from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, Quantity, kind_of, measured, x_of
+from minima_volume.analysis.quantities import (
+    AXIS_LABELS,
+    MASS,
+    STAR,
+    Quantity,
+    bounded,
+    estimated,
+    kind_of,
+    measured,
+    x_of,
+)
 from minima_volume.plots.style import (
     GREEN,
     GREY,
@@ -87,7 +97,10 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
         for i, (color, x) in enumerate(zip(level_colors(len(across)), across.index, strict=True)):
             part = rows[x_of(rows) == x]
             marker, native = MARKERS[i % len(MARKERS)], bool(part["native"].any())
-            axis.plot(part[quantity.column], part[column], marker, color=color, alpha=0.3, markersize=5)
+            axis.plot(estimated(part, quantity.column), part[column], marker, color=color, alpha=0.3, markersize=5)
+            limits = part["log_volume_lower"].where(bounded(part, STAR.column)) if quantity is STAR else None
+            if limits is not None:
+                axis.plot(limits, part[column], color=color, marker=r"$\rightarrow$", linestyle="none", markersize=9)
             axis.errorbar(
                 across["mean"][x],
                 up["mean"][x],
@@ -139,30 +152,36 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
     color = color or QUANTITY_COLORS[quantity.column]
     single_seeds(axis, rows, quantity.column, color)
     low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
-    both = low.notna() & high.notna()
+    both = estimated(rows, quantity.column).notna()
     axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
-    unknown = rows[quantity.column].isna()
-    for limit, other, arrow in (
-        (high, low, "downarrow"),
-        (low, high, "uparrow"),
-    ):  # only one limit: the splitting gave up
-        bounded = unknown & limit.notna() & other.isna()
-        axis.plot(x[bounded], limit[bounded], linestyle="none", marker=rf"$\{arrow}$", color=color, markersize=10)
     mean_with_interval(axis, rows, quantity.column, color)
     thousands(axis.yaxis, rows[quantity.column])
     native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
-    if len(native):
+    if len(native) and native["mean"].notna().any():
         axis.plot(
             native["x"], native["mean"], "*", color=RED, markersize=15, zorder=5, label="native minimum", clip_on=False
         )
 
 
 def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
-    """A faint line a seed."""
-    placed = rows.assign(x=x_of(rows).astype(float)).sort_values(["run", "x"])
+    """A faint line a seed through the estimates; arrows at the limits of what is none."""
+    placed = rows.assign(x=x_of(rows).astype(float), y=estimated(rows, column)).sort_values(["run", "x"])
     breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
-    x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", column))
+    x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", "y"))
     axis.plot(x, y, color=color, alpha=0.45, linewidth=1.0)
+    one_sided(axis, rows, column, x_of(rows), color)
+
+
+def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, color: str) -> None:
+    """Arrows at the lower or upper limits of volumes that are no estimates."""
+    known = bounded(rows, column)
+    if not known.any():
+        return
+    for end, arrow in (("lower", "uparrow"), ("upper", "downarrow")):
+        limit = rows[f"{column}_{end}"].astype(float).where(known).to_numpy()
+        if np.isfinite(limit).any():
+            style: dict[str, Any] = {"marker": rf"$\{arrow}$", "markersize": 10, "linestyle": "none", "color": color}
+            axis.plot(x.to_numpy(dtype=float), limit, **style, label=f"{end} limit alone")
 
 
 def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
@@ -202,6 +221,8 @@ def mean_with_interval(
         aside: factor of x, so that the bars of several series do not hide each other.
     """
     table = means(rows, column, limits)
+    if table["mean"].isna().all():
+        return
     seeds = rows["run"].nunique()
     axis.errorbar(
         table["x"] * aside,
@@ -296,12 +317,12 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
         several = "faint lines: single seeds; intervals over seeds end at 0; " if rows["run"].nunique() > 1 else ""
         lines.append(f"{several}faint bars: the 95 % interval of one measured Gaussian local volume")
     effective = rows["effective_sample_size"].median()
-    inside, estimates = int(rows["log_volume"].notna().sum()), int(rows["log_volume_upper"].notna().sum())
+    inside, estimates = int(rows["log_volume"].notna().sum()), int(estimated(rows, STAR.column).count())
     if inside:
         star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
         if estimates < inside:
-            which = "each is" if not estimates else f"{inside - estimates} of {inside} are"
-            star += f"; {which} a lower bound"
+            which = "none is an estimate" if not estimates else f"{inside - estimates} of {inside} are no estimates"
+            star += f"; {which}:\narrows are lower limits (97.5 %); they are not averaged, fitted or put in order"
         lines.append(star)
     if outside := int(rows["log_volume"].isna().sum()):
         lines.append(f"outside the landscape and not shown: {outside} of {len(rows)} minima")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 
 from minima_volume.errors import ConfigError
+from minima_volume.volume.claims import CLEAR, p_text
 from minima_volume.volume.star import StarVolume
-from minima_volume.volume.uncertainty import LEVEL, bootstrap
+from minima_volume.volume.uncertainty import LEVEL, Bootstrap, bootstrap
 
 CANNOT_TELL = "these two minima cannot be told apart"
+OWN = " of this pair alone"
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,15 @@ class Difference:
     Attributes:
         value: of the two estimates; None where either is undefined or they have different dimensions.
         lower, upper: of the 95 % interval; None where there is no limit on that side.
-        probability: that the first is larger; None unless both are estimates and not lower bounds.
+        probability: that the first is larger; None unless both are estimates.
+        p_value: of no difference, two-sided; None where the limits leave nothing to be tested.
     """
 
     value: float | None
     lower: float | None = None
     upper: float | None = None
     probability: float | None = None
+    p_value: float | None = None
 
     @property
     def sign(self) -> int:
@@ -56,11 +62,13 @@ class Comparison:
 
 
 def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("the first", "the second")) -> Comparison:
-    """Compare two minima whose radii were measured along the same directions.
+    """Compare two minima whose radii were measured along the same directions, at this pair's own 95 %.
 
     Where both effective sample sizes allow it, directions are resampled for both at once (bootstrap-t): what a direction does to
-    both radii alike cancels. Where either is only a lower bound there is no probability, and a limit is stated only as far as it
-    follows from one minimum's lower limit and the other's upper limit, which two lower bounds never give.
+    both radii alike cancels. Where either is no estimate there is no probability, and a limit is stated only as far as it
+    follows from one minimum's lower limit and the other's upper limit, which two lower limits never give.
+
+    Several pairs at once need `verdict_among`, whose p-values are adjusted for their number.
 
     Args:
         first, second: the estimates.
@@ -94,6 +102,7 @@ def _differences(first: StarVolume, second: StarVolume, shift: float) -> tuple[D
     lower: float | None
     upper: float | None
     chances: tuple[float | None, float | None] = None, None
+    p_values: tuple[float | None, float | None]
     if first.estimate.trusted and second.estimate.trusted:
         found = bootstrap(first.logs[None], second.logs[None])
         value = float(found.value[0])
@@ -104,14 +113,47 @@ def _differences(first: StarVolume, second: StarVolume, shift: float) -> tuple[D
             upper = None
         if not (first.num_censored or second.num_censored):
             chances = float(found.probability_positive()[0]), float(found.probability_positive(shift)[0])
+        sides = lower is not None, upper is not None
+        p_values = _p_value(found, 0.0, sides), _p_value(found, shift, sides)
     else:
         (low, high), (other_low, other_high) = first.estimate.interval, second.estimate.interval
         lower = None if other_high is None else low - other_high
         upper = None if high is None else high - other_low
+        p_values = _p_of_bound(first, second, 0.0), _p_of_bound(first, second, shift)
     return (
-        Difference(value, lower, upper, chances[0]),
-        Difference(value + shift, _plus(lower, shift), _plus(upper, shift), chances[1]),
+        Difference(value, lower, upper, chances[0], p_values[0]),
+        Difference(value + shift, _plus(lower, shift), _plus(upper, shift), chances[1], p_values[1]),
     )
+
+
+def _p_value(found: Bootstrap, shift: float, sides: tuple[bool, bool]) -> float | None:
+    """Two-sided; on a side without a limit nothing is claimed, and without any there is no p-value."""
+    if not any(sides):
+        return None
+    tails = [float(tail[0]) for tail, limited in zip(found.tails(shift), sides, strict=True) if limited]
+    return min(1.0, 2 * min(tails))
+
+
+def _p_of_bound(first: StarVolume, second: StarVolume, shift: float) -> float | None:
+    """Of a minimum of which only Markov's limit is known, beside an estimate: is it larger? None unless it is such a pair.
+
+    The smallest level at which log mean - log(2 / level) is above the estimate's upper limit at half that level.
+    """
+    assert first.estimate is not None and second.estimate is not None
+    estimates = [one for one in (first, second) if one.is_estimate]
+    if len(estimates) != 1:
+        return None
+    lead = first.estimate.value - second.estimate.value + shift
+    lead = -lead if estimates[0] is first else lead
+    found = bootstrap(estimates[0].logs[None])
+
+    def room(log_half: float) -> float:
+        return lead + log_half - float(found.upper(math.exp(log_half))[0] - found.value[0])
+
+    smallest, largest = math.log(1e-300), math.log(0.5)
+    if room(largest) <= 0:
+        return 1.0
+    return 2 * math.exp(smallest if room(smallest) > 0 else float(scipy.optimize.brentq(room, smallest, largest)))
 
 
 def _plus(value: float | None, shift: float) -> float | None:
@@ -123,15 +165,25 @@ def _verdict(first: StarVolume, second: StarVolume, difference: Difference, name
         larger = names[0] if difference.sign > 0 else names[1]
         size = sorted(abs(limit) for limit in (difference.lower, difference.upper) if limit is not None)
         by = f"{size[0]:.3g} to {size[1]:.3g}" if len(size) == 2 else f"at least {size[0]:.3g}"
-        return f"{larger} is larger, by {by} nats ({LEVEL:.0%} interval)"
-    assert first.estimate is not None and second.estimate is not None
-    bounds = [
-        name
-        for name, volume in zip(names, (first.estimate, second.estimate), strict=True)
-        if volume.interval[1] is None
-    ]
-    reasons = {0: "the interval of their difference holds 0", 1: "{} is a lower bound", 2: "both are lower bounds"}
+        return f"{larger} is larger, by {by} nats ({LEVEL:.0%} interval{OWN})"
+    bounds = [name for name, volume in zip(names, (first, second), strict=True) if not volume.is_estimate]
+    reasons = {0: "the interval of their difference holds 0", 1: "{} is no estimate", 2: "neither is an estimate"}
     return f"{CANNOT_TELL}: {reasons[len(bounds)].format(*bounds)}"
+
+
+def verdict_among(comparison: Comparison, adjusted: float, count: int) -> str:
+    """The verdict of one of several pairs that are compared together.
+
+    Args:
+        comparison: of the pair.
+        adjusted: its p-value after Holm's procedure; NaN where it could not be tested.
+        count: pairs that could be tested.
+    """
+    p_value = comparison.log_volume.p_value
+    if p_value is None:
+        return comparison.verdict
+    text = comparison.verdict if adjusted <= CLEAR or not comparison.told_apart else CANNOT_TELL
+    return f"{text.replace(OWN, '')}; {p_text(p_value, adjusted, count)}"
 
 
 def pairs_to_compare(native: int | None, levels: Sequence[int]) -> list[tuple[int, int]]:

@@ -36,9 +36,21 @@ PILOT_SEED = 2**40  # far from any direction's own seed
 STANDARD_ERRORS = 3.0
 RANK = 20
 FULL_LIMIT = 5000
+FULL_DEFAULT = (
+    500  # parameters: up to here the whole Hessian takes a second or two, and is exact where the loss is quadratic
+)
 
 Damped = Callable[[float], Preconditioner | None]
 Follow = Callable[[Directions, range], np.ndarray]
+
+
+def default_preconditioner(n: int) -> str:
+    """What is taken for n parameters where nothing else is asked for.
+
+    >>> default_preconditioner(500), default_preconditioner(501)
+    ('full', 'low_rank')
+    """
+    return "full" if n <= FULL_DEFAULT else "low_rank"
 
 
 def damped_preconditioner(

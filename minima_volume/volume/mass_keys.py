@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from minima_volume.layout import Run, minimum_name
+from minima_volume.volume.claims import CLEAR, holm, order_note, p_text, two_sided
 from minima_volume.volume.comparison import pairs_to_compare
 from minima_volume.volume.mass import GaussianMass, compare_masses, noted
 from minima_volume.volume.mass_cells import Cell, settings_record
 from minima_volume.volume.ordering import ranks
-from minima_volume.volume.result_keys import order_keys, still_of
-
-CONFIDENT = 0.975  # of the order of two minima
+from minima_volume.volume.result_keys import none_if_nan, order_keys, still_of
 
 
 def mass_keys(
@@ -58,7 +59,8 @@ def mass_keys(
         f"log_mass{suffix}_num_stages": each(lambda mass: mass.num_stages),
         f"log_mass{suffix}_num_forward": each(lambda mass: mass.num_forward),
         f"log_mass{suffix}_ranks": ranks(values),
-        f"log_mass{suffix}_comparisons": _comparisons(run, native, levels, first),
+        f"log_mass{suffix}_order_note": order_note(values, [None if mass is None else mass.interval for mass in first]),
+        f"log_mass{suffix}_comparisons": compare_all(native, levels, first, run.config.variation),
         **order_keys(f"log_mass{suffix}", native, levels, values, results["test_loss_values"]),
         "log_mass_settings": settings_record(run),
     }
@@ -75,32 +77,51 @@ def written(results: Mapping[str, Any], cell: Cell, mass: GaussianMass) -> bool:
     return there == (mass.estimate, noted(mass, still_of(results, i)).verdict)
 
 
-def _comparisons(
-    run: Run, native: int | None, levels: Sequence[int], masses: Sequence[GaussianMass | None]
+def compare_all(
+    native: int | None,
+    levels: Sequence[int],
+    masses: Sequence[GaussianMass | None],
+    variation: str = "level",
 ) -> list[dict[str, Any]]:
-    """Neighbours in level, and the native minimum with every other, at the headline sigma."""
-    found = []
+    """Neighbours in level, and the native minimum with every other, at the headline sigma; one family for Holm's procedure."""
+    found: list[tuple[list[str], dict[str, Any]]] = []
     for i, j in pairs_to_compare(native, levels):
         a, b = masses[i], masses[j]
         if a is None or b is None:
             continue
-        names = [minimum_name(levels[k], run.config.variation) for k in (i, j)]
-        compared = compare_masses(a, b)
-        found.append({"levels": [levels[i], levels[j]], **compared, "verdict": comparison_verdict(names, compared)})
-    return found
+        names = [minimum_name(levels[k], variation) for k in (i, j)]
+        found.append((names, {"levels": [levels[i], levels[j]], **compare_masses(a, b)}))
+    p_values = [two_sided(compared["probability"]) for _, compared in found]
+    adjusted = holm(p_values)
+    count = int(np.isfinite(adjusted).sum())
+    for (names, compared), p_value, p_adjusted in zip(found, p_values, adjusted.tolist(), strict=True):
+        clear = p_adjusted <= CLEAR
+        compared |= {"p_value": p_value, "p_adjusted": none_if_nan(p_adjusted), "told_apart": clear}
+        compared["verdict"] = comparison_verdict(names, compared, count)
+    return [compared for _, compared in found]
 
 
-def comparison_verdict(names: Sequence[str], compared: Mapping[str, Any]) -> str:
+def comparison_verdict(names: Sequence[str], compared: Mapping[str, Any], count: int = 1) -> str:
     """Which of two minima is larger, or that they cannot be told apart.
 
-    >>> comparison_verdict(["+0", "+540"], {"difference": 2.1, "interval": [1.8, 2.4], "probability": 1.0})
-    '+0 is larger than +540 by 2.10 (1.80 to 2.40)'
+    Args:
+        names: of the two.
+        compared: from `compare_masses`, a pair that is compared at its own 95 %; with `p_adjusted` beside, one of several.
+        count: how many are compared together.
+
+    >>> comparison_verdict(["+0", "+540"], {"difference": 2.1, "interval": [1.8, 2.4], "probability": 0.998})
+    '+0 is larger than +540 by 2.10 (1.80 to 2.40; p = 0.004, this comparison alone)'
     """
-    difference, interval, probability = (compared[key] for key in ("difference", "interval", "probability"))
-    if difference is None:
-        return f"{names[0]} and {names[1]} cannot be compared: one of them is undefined or only bounded"
-    if max(probability, 1 - probability) < CONFIDENT:
-        return f"{names[0]} and {names[1]} cannot be told apart: difference {difference:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+    difference, interval, p_value = compared["difference"], compared["interval"], two_sided(compared["probability"])
+    if p_value is None:
+        return f"{names[0]} and {names[1]} cannot be compared: one of them is no estimate"
+    adjusted = compared.get("p_adjusted")
+    tested = p_text(p_value, adjusted, count)
+    if (p_value if adjusted is None else adjusted) > CLEAR:
+        return (
+            f"{names[0]} and {names[1]} cannot be told apart: difference {difference:.2f} "
+            f"({interval[0]:.2f} to {interval[1]:.2f}; {tested})"
+        )
     larger, smaller = names if difference > 0 else (names[1], names[0])
     low, high = sorted(abs(limit) for limit in interval)
-    return f"{larger} is larger than {smaller} by {abs(difference):.2f} ({low:.2f} to {high:.2f})"
+    return f"{larger} is larger than {smaller} by {abs(difference):.2f} ({low:.2f} to {high:.2f}; {tested})"

@@ -20,7 +20,7 @@ from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.arguments import condition_of
-from minima_volume.volume.importance import Damped, damped_preconditioner
+from minima_volume.volume.importance import Damped, damped_preconditioner, default_preconditioner
 from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
 from minima_volume.volume.mass import noted
 from minima_volume.volume.mass_plan import METHODS, MassSettings
@@ -101,8 +101,9 @@ def measure_volume(
         coefficients: (C,) grid on which crossings are bracketed, increasing from 0; 34 quadratic steps to 1 by default.
         max_coefficient: past the grid the search doubles up to here; sets the radius of `ball`.
         tolerance: relative, of the radius; min(1e-4, 0.003 / n) by default, in float32 at least 2e-6.
-        preconditioner: of `importance`: `adam` (Adam's second moments, free), `diagonal` (of the Gauss-Newton matrix), `low_rank`
-            (the default: 20 eigenpairs of the Hessian and that diagonal), `full` (the whole Hessian, n up to 5,000), or your own.
+        preconditioner: of `importance`: `adam` (Adam's second moments, free), `diagonal` (of the Gauss-Newton matrix), `low_rank` (20
+            eigenpairs of the Hessian and that diagonal), `full` (the whole Hessian, n up to 5,000), or your own; by default `full` for n
+            up to 500, `low_rank` above.
         damping: added to the curvature, relative to its mean; chosen on pilot directions by default.
         second_moments: for `adam`: the optimiser, or parameter name -> its `exp_avg_sq`.
         device: where to compute; the model's by default.
@@ -220,7 +221,8 @@ def _preconditioner(
     """What was asked for: ready, or still to be damped."""
     if isinstance(preconditioner, Preconditioner):
         return preconditioner
-    damped = damped_preconditioner(preconditioner or "low_rank", mean_loss, second_moments, seed=seed)
+    name = preconditioner or default_preconditioner(mean_loss.directions.num_params)
+    damped = damped_preconditioner(name, mean_loss, second_moments, seed=seed)
     if damping is None:
         return damped
     if not 0 <= damping < np.inf:

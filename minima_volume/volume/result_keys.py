@@ -9,7 +9,8 @@ import numpy as np
 
 from minima_volume.layout import minimum_name
 from minima_volume.perturbation.names import left_out_note, still_note
-from minima_volume.volume.comparison import Comparison, compare, pairs_to_compare
+from minima_volume.volume.claims import CLEAR, holm, order_note
+from minima_volume.volume.comparison import Difference, compare, pairs_to_compare, verdict_among
 from minima_volume.volume.crossings import Radii
 from minima_volume.volume.growth import growth
 from minima_volume.volume.ordering import (
@@ -32,6 +33,7 @@ def volume_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
     return {
         f"log_exp_r_n{suffix}_values": values,
         f"log_exp_r_n{suffix}_ranks": ranks(values),
+        f"log_exp_r_n{suffix}_order_note": order_note(values, [v.interval for v in volumes]),
         f"log_exp_r_n{suffix}_notes": [v.note for v in volumes],
         f"log_exp_r_n{suffix}_intervals": [v.interval for v in volumes],
         f"log_volume{suffix}_values": [v.log_volume for v in volumes],
@@ -82,44 +84,62 @@ def growth_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
 def comparison_keys(
     suffix: str, native: int | None, levels: Sequence[int], volumes: Sequence[StarVolume], variation: str = "level"
 ) -> dict[str, Any]:
-    """Neighbours in level, and the native minimum with every other, over shared directions; and all of it in one sentence."""
+    """Neighbours in level, and the native minimum with every other, over shared directions; and all of it in one sentence.
+
+    The pairs are one family: `told_apart` and the verdicts are by Holm's procedure over those that can be tested.
+    """
     names = [minimum_name(level, variation) for level in levels]
-    found = [
-        ((levels[i], levels[j]), compare(volumes[i], volumes[j], (names[i], names[j])))
-        for i, j in pairs_to_compare(native, levels)
-    ]
+    pairs = pairs_to_compare(native, levels)
+    found = [compare(volumes[i], volumes[j], (names[i], names[j])) for i, j in pairs]
+    adjusted = {
+        name: holm([getattr(comparison, name).p_value for comparison in found])
+        for name in ("log_exp_r_n", "log_volume")
+    }
+    told_apart = adjusted["log_volume"] <= CLEAR
+    count = int(np.isfinite(adjusted["log_volume"]).sum())
+    content = []
+    for k, ((i, j), comparison) in enumerate(zip(pairs, found, strict=True)):
+        content.append(
+            {"levels": [levels[i], levels[j]]}
+            | _difference("log_exp_r_n", comparison.log_exp_r_n, adjusted["log_exp_r_n"][k])
+            | _difference("log_volume", comparison.log_volume, adjusted["log_volume"][k])
+            | {
+                "told_apart": bool(told_apart[k]),
+                "verdict": verdict_among(comparison, adjusted["log_volume"][k], count),
+            }
+        )
     return {
-        f"comparisons{suffix}": [_comparison(pair, comparison) for pair, comparison in found],
-        f"overall_verdict{suffix}": overall_verdict(volumes, [comparison for _, comparison in found]),
+        f"comparisons{suffix}": content,
+        f"overall_verdict{suffix}": overall_verdict(volumes, int(told_apart.sum()), count),
     }
 
 
-def _comparison(pair: tuple[int, int], comparison: Comparison) -> dict[str, Any]:
-    content: dict[str, Any] = {"levels": list(pair)}
-    for name, difference in (("log_exp_r_n", comparison.log_exp_r_n), ("log_volume", comparison.log_volume)):
-        content |= {
-            f"{name}_difference": difference.value,
-            f"{name}_interval": [difference.lower, difference.upper],
-            f"{name}_probability": difference.probability,
-        }
-    return content | {"told_apart": comparison.told_apart, "verdict": comparison.verdict}
+def _difference(name: str, difference: Difference, adjusted: float) -> dict[str, Any]:
+    return {
+        f"{name}_difference": difference.value,
+        f"{name}_interval": [difference.lower, difference.upper],
+        f"{name}_probability": difference.probability,
+        f"{name}_p_value": difference.p_value,
+        f"{name}_p_adjusted": none_if_nan(adjusted),
+    }
 
 
-def overall_verdict(volumes: Sequence[StarVolume], comparisons: Sequence[Comparison]) -> str:
-    """How many of the volumes are estimates, and how many of the compared pairs can be told apart."""
+def overall_verdict(volumes: Sequence[StarVolume], told_apart: int, compared: int) -> str:
+    """How many of the volumes are estimates, and how many of the pairs that could be compared are told apart."""
     inside = [v.estimate for v in volumes if v.estimate is not None]
     if not inside:
         return "undefined: no minimum has a volume in this landscape"
-    bounds = [estimate for estimate in inside if estimate.interval[1] is None]
-    parts = [f"{len(inside) - len(bounds)} of {len(volumes)} volumes are estimates"]
-    if bounds:
-        share = float(np.median([estimate.largest_share for estimate in bounds]))
-        parts.append(f"lower bounds: {len(bounds)}, of which one direction carries {share:.0%} in the median")
+    bounded = [v.estimate for v in volumes if v.estimate is not None and not v.is_estimate]
+    parts = [f"{len(inside) - len(bounded)} of {len(volumes)} volumes are estimates"]
+    if bounded:
+        share = float(np.median([estimate.largest_share for estimate in bounded]))
+        parts.append(f"no estimates: {len(bounded)}, of which one direction carries {share:.0%} in the median")
     if len(inside) < len(volumes):
         parts.append(f"undefined: {len(volumes) - len(inside)}")
-    pairs = [c for c in comparisons if c.log_volume.value is not None]
-    if pairs:
-        parts.append(f"{sum(c.told_apart for c in pairs)} of {len(pairs)} compared pairs can be told apart")
+    if compared:
+        parts.append(f"{told_apart} of {compared} compared pairs can be told apart (Holm)")
+    elif len(inside) > 1:
+        parts.append("no pair can be compared")
     return "; ".join(parts)
 
 

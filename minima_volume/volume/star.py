@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import gammaln
 
+from minima_volume.volume.claims import is_estimate
 from minima_volume.volume.crossings import Condition, Radii
 from minima_volume.volume.uncertainty import Interval, LogMean, log_mean, needed_sample_size
 
@@ -22,7 +23,7 @@ class StarVolume:
         effective_sample_size: (sum w)^2 / sum w^2 with w_i = r_i^n: how many directions the mean rests on.
         largest_share: share of the largest direction in the mean.
         num_directions: D.
-        num_censored: directions that never passed the threshold; their radii are lower bounds, so the volume is one too.
+        num_censored: directions that never passed the threshold; their radii are lower limits, so the volume has no upper one.
         num_reentered: directions that are inside again further out.
         note: why the values are None, or None.
         estimate: log_exp_r_n with its 95 % interval and the weight of its tail; None where undefined.
@@ -47,8 +48,13 @@ class StarVolume:
     still: str | None = None
 
     @property
+    def is_estimate(self) -> bool:
+        """Whether it has a value and two limits, see `claims`."""
+        return is_estimate(self.log_exp_r_n, self.interval)
+
+    @property
     def interval(self) -> Interval | None:
-        """95 % interval of log_exp_r_n; the upper limit is None for a lower bound."""
+        """95 % interval of log_exp_r_n; the upper limit is None where it is no estimate."""
         return None if self.estimate is None else self.estimate.interval
 
     @property
@@ -66,27 +72,24 @@ class StarVolume:
         return "; ".join(filter(None, (self._trust(), self.still)))
 
     def _trust(self) -> str:
-        estimate = self.estimate
-        if estimate is None:
+        estimate, limits = self.estimate, self.log_volume_interval
+        if estimate is None or limits is None:
             return f"undefined: {self.note}"
-        parts = []
+        size = f"effective sample size {estimate.effective_sample_size:.{0 if self.is_estimate else 1}f}"
+        if self.is_estimate:
+            return f"estimate: {size} of {self.num_directions}"
+        reasons = []
         if self.num_censored:
-            parts.append(
-                f"lower bound: {self.num_censored} of {self.num_directions} directions never crossed the threshold"
-            )
-        size = f"effective sample size {estimate.effective_sample_size:.1f} of {self.num_directions}"
-        needed = needed_sample_size(estimate.pareto_k)
+            reasons.append(f"{self.num_censored} of {self.num_directions} directions never crossed the threshold")
         if not estimate.trusted:
-            heavy = (
-                f", too small for so heavy a tail (Pareto k {estimate.pareto_k:.1f})"
-                if needed > 20 and math.isfinite(estimate.pareto_k)
-                else ""
-            )
-            parts.append(f"lower bound: one direction carries {estimate.largest_share:.0%}; {size}{heavy}")
-        return (
-            "; ".join(parts)
-            or f"estimate: effective sample size {estimate.effective_sample_size:.0f} of {self.num_directions}"
-        )
+            if estimate.largest_share >= 0.5:
+                decides, tail = "one direction of {} decides it", ""
+            else:
+                decides, heavy = "few of {} directions decide it", needed_sample_size(estimate.pareto_k) > 20
+                shape = f", too small for a tail of Pareto shape {estimate.pareto_k:.1f}"
+                tail = shape if heavy and math.isfinite(estimate.pareto_k) else ""
+            reasons.append(f"{decides.format(self.num_directions)} ({size}{tail})")
+        return f"cannot be trusted: {'; '.join(reasons)}; the log-volume is above {limits[0]:,.1f} (97.5 %)"
 
 
 def log_unit_ball(n: int) -> float:

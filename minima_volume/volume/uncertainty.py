@@ -10,7 +10,10 @@ import torch
 
 NO_TAIL = 0.01  # range of the largest log weights below which they do not stand out, only round differently
 LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2
 RESAMPLES = 1000
+LARGEST_POWER = 300  # of 10 that a float holds with room to spare
+TINY = 1e-300
 CHUNK = 4_000_000  # resampled indices held at once
 
 Interval = tuple[float, float | None]
@@ -26,7 +29,7 @@ class LogMean:
         largest_share: share of the largest direction in the mean.
         pareto_k: weight of the tail, see `pareto_k`.
         interval: 95 %, for the log of the true mean. The upper limit is None where the effective sample size is below
-            `needed_sample_size` or a direction is censored: the value is then a lower bound.
+            `needed_sample_size` or a direction is censored: the value is then no estimate, and the lower limit all that is known.
     """
 
     value: float
@@ -68,7 +71,7 @@ def log_mean(logs: np.ndarray, num_censored: int = 0) -> LogMean:
         low, high = (float(limit[0]) for limit in bootstrap(logs[None]).limits())
         interval: Interval = min(low, value), None if num_censored else max(high, value)  # rounding in the last digit
     else:
-        interval = value + math.log((1 - LEVEL) / 2), None
+        interval = value + math.log(TAIL), None
     return LogMean(value, effective, 1 / total, k, interval)
 
 
@@ -85,7 +88,8 @@ def needed_sample_size(k: float) -> float:
     >>> [round(needed_sample_size(k)) for k in (-1.0, 0.0, 0.5, 0.6)], needed_sample_size(1.0)
     ([20, 20, 200, 632], inf)
     """
-    return 2 * 10 ** (1 / (1 - max(k, 0.0))) if k < 1 else math.inf
+    digits = 1 / (1 - max(k, 0.0)) if k < 1 else math.inf
+    return 2 * 10**digits if digits < LARGEST_POWER else math.inf
 
 
 def pareto_k(logs: np.ndarray) -> float:
@@ -141,8 +145,27 @@ class Bootstrap:
 
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper limits (M,) of the 95 % interval; the estimate lies between them."""
-        low, high = np.quantile(self.pivots, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        low, high = np.quantile(self.pivots, [TAIL, 1 - TAIL], axis=0)
         return self.value - np.maximum(high, 0) * self.error, self.value - np.minimum(low, 0) * self.error
+
+    def tails(self, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """One-sided p-values (M,): that the truth + shift is above 0 by chance alone, and that it is below 0.
+
+        Within the 95 % interval's limits these are shares of the resamples; beyond them an exponential tail goes on, whose scale is the mean
+        excess of the resamples there, since 1,000 resamples show nothing rarer (after Knijnenburg et al. 2009). It is the cautious
+        one if the tail is that of a normal law.
+        """
+        value = self.value + shift
+        with np.errstate(divide="ignore", invalid="ignore"):
+            height = np.where(value == 0, 0.0, value / self.error)
+        return _tail(self.pivots, height), _tail(-self.pivots[::-1], -height)
+
+    def upper(self, chance: float) -> np.ndarray:
+        """Limits (M,) that the truth is above with no more than this chance, at most 0.5; where the tails above are at that chance."""
+        if chance >= TAIL:
+            return self.value - np.minimum(np.quantile(self.pivots, chance, axis=0), 0) * self.error
+        edge, scale = _edge(-self.pivots[::-1])
+        return self.value + (np.maximum(edge, 0) + scale * math.log(TAIL / chance)) * self.error
 
     def probability_positive(self, shift: float = 0.0) -> np.ndarray:
         """(M,) the confidence that the truth + shift is above 0, never quite 0 or 1; it is 0.975 where a limit touches 0."""
@@ -151,6 +174,22 @@ class Bootstrap:
             height = np.where(value == 0, 0.0, value / self.error)
         below = (self.pivots < height).sum(axis=0) + 0.5 * (self.pivots == height).sum(axis=0)
         return (below + 0.5) / (RESAMPLES + 1)
+
+
+def _tail(pivots: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """(M,) share of the law of sorted pivots (RESAMPLES, M) that is at `height` or above; 1 for a height of 0 or less."""
+    edge, scale = _edge(pivots)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        beyond = TAIL * np.exp(-(height - edge) / np.maximum(scale, TINY))
+    counted = ((pivots >= height).sum(axis=0) + 0.5) / (RESAMPLES + 1)
+    return np.where(height <= 0, 1.0, np.where(height > edge, beyond, np.minimum(counted, 1.0)))
+
+
+def _edge(pivots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 97.5 % quantile (M,) of sorted pivots, and the mean excess of those beyond it."""
+    edge = np.quantile(pivots, 1 - TAIL, axis=0)
+    excess = pivots[-round(TAIL * RESAMPLES) :] - edge
+    return edge, np.maximum(excess, 0).mean(axis=0)
 
 
 def bootstrap(logs: np.ndarray, others: np.ndarray | None = None, seed: int = 0) -> Bootstrap:

@@ -1,0 +1,124 @@
+"""How often do studies make a claim in which all minima are equally large?
+
+    python benchmarks/null_studies.py [STUDIES]
+
+STUDIES (2,000) of five levels and the native one, whose minima differ by chance alone, judged by the package's own tables: a claim is any minimum that is called
+larger or smaller than the native one over seeds, or any pair of minima of one landscape that is told apart. "one by one" is what each comparison at
+its own 95 % would claim. The table is written between the marks of docs/measuring.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pages import between
+
+from minima_volume.analysis.aggregates import paired_differences
+from minima_volume.volume.crossings import Radii
+from minima_volume.volume.mass import splitting_estimate
+from minima_volume.volume.mass_keys import compare_all
+from minima_volume.volume.result_keys import comparison_keys
+from minima_volume.volume.splitting import Repeat
+from minima_volume.volume.star import star_volume
+
+PAGE = Path(__file__).parents[1] / "docs" / "measuring.md"
+LEVELS = (0, 100, 300, 1000, 3000, 10000)
+CLEAR = 0.05
+
+
+def study(random: np.random.Generator, seeds: int) -> pd.DataFrame:
+    """Rows of a condition: log masses of `seeds` runs, which share what a seed does to all its minima, and scatter by 0.5 around it."""
+    shared = random.normal(-6.0, 1.0, (seeds, 1))
+    values = shared + random.normal(0.0, 0.5, (seeds, len(LEVELS)))
+    return pd.DataFrame(
+        [
+            {
+                "run": f"model_{seed}_data_{seed}",
+                "level": level,
+                "train_size": 60 + level,
+                "native": level == 0,
+                "variation": "level",
+                "variant": "data",
+                "log_mass": values[seed, i],
+                "log_mass_lower": values[seed, i] - 0.2,
+                "log_mass_upper": values[seed, i] + 0.2,
+            }
+            for seed in range(seeds)
+            for i, level in enumerate(LEVELS)
+        ]
+    )
+
+
+def measured_pairs(random: np.random.Generator, spread: float = 0.4) -> list[dict[str, Any]]:
+    """The compared pairs of one landscape whose six masses are e^-10: eight repeats of splitting each, whose logs scatter by `spread`."""
+    masses = [
+        splitting_estimate(
+            [Repeat(i, log, (), 5, 100) for i, log in enumerate(random.normal(-10.0, spread, 8).tolist())]
+        )
+        for _ in LEVELS
+    ]
+    return compare_all(0, LEVELS, masses)
+
+
+def ray_pairs(random: np.random.Generator, n: int = 4, directions: int = 200) -> list[dict[str, Any]]:
+    """The compared pairs of one landscape whose six star regions are turned copies of one ellipsoid, along shared directions."""
+    curvature = np.geomspace(1.0, 3.0, n)
+    xi = random.standard_normal((directions, n))
+    u = xi / np.linalg.norm(xi, axis=1, keepdims=True)
+    flags = np.zeros(directions, dtype=bool)
+    volumes = []
+    for _ in LEVELS:
+        turned = u @ np.linalg.qr(random.standard_normal((n, n)))[0]
+        radius = (turned**2 @ curvature) ** -0.5
+        radii = Radii(radius, radius, flags, flags, False, 0.01, np.arange(directions), 1e-6)
+        volumes.append(star_volume(radii, n, 0.0))
+    pairs: list[dict[str, Any]] = comparison_keys("", 0, LEVELS, volumes)["comparisons"]
+    return [pair | {"p_value": pair["log_volume_p_value"]} for pair in pairs]
+
+
+def share_of_pairs(
+    draw: Callable[[np.random.Generator], Sequence[Mapping[str, Any]]], studies: int
+) -> tuple[float, float]:
+    """Shares of landscapes with a claim: pairs one by one, and after Holm's procedure."""
+    random = np.random.default_rng(0)
+    found = [draw(random) for _ in range(studies)]
+    alone = np.mean(
+        [any(pair["p_value"] is not None and pair["p_value"] <= CLEAR for pair in pairs) for pairs in found]
+    )
+    return float(alone), float(np.mean([any(pair["told_apart"] for pair in pairs) for pairs in found]))
+
+
+def share_of_studies(seeds: int, studies: int) -> tuple[float, float]:
+    """The same over seeds: a minimum that differs from the native one."""
+    random = np.random.default_rng(seeds)
+    tables = [paired_differences(study(random, seeds), "log_mass") for _ in range(studies)]
+    alone = np.mean([(table["p_value"] <= CLEAR).any() for table in tables])
+    return float(alone), float(np.mean([(table["clear"] != 0).any() for table in tables]))
+
+
+def main() -> None:
+    """Print the table and write it to the page."""
+    studies = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    rows = [
+        *(
+            (f"five levels with the native minimum, {seeds} seeds", share_of_studies(seeds, studies))
+            for seeds in (3, 5, 10)
+        ),
+        ("nine pairs of one landscape, Gaussian local volumes", share_of_pairs(measured_pairs, studies)),
+        ("nine pairs of one landscape, published-style number in 4 dimensions", share_of_pairs(ray_pairs, studies)),
+    ]
+    lines = ["| compared | one by one at 95 % | after Holm |", "|---|---|---|"]
+    lines += [f"| {name} | {alone:.1%} | {holm:.1%} |" for name, (alone, holm) in rows]
+    table = "\n".join(lines)
+    print(table)
+    if studies == 2000:
+        PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), "null studies", table), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
