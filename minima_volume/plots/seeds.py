@@ -152,7 +152,7 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
     color = color or QUANTITY_COLORS[quantity.column]
     single_seeds(axis, rows, quantity.column, color)
     low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
-    both = estimated(rows, quantity.column).notna()
+    both = low.notna() & high.notna()
     axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
     mean_with_interval(axis, rows, quantity.column, color)
     thousands(axis.yaxis, rows[quantity.column])
@@ -173,15 +173,15 @@ def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> Non
 
 
 def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, color: str) -> None:
-    """Arrows at the lower or upper limits of volumes that are no estimates."""
+    """Arrows at the only limit of volumes that have one limit."""
     known = bounded(rows, column)
     if not known.any():
         return
-    for end, arrow in (("lower", "uparrow"), ("upper", "downarrow")):
-        limit = rows[f"{column}_{end}"].astype(float).where(known).to_numpy()
-        if np.isfinite(limit).any():
+    for end, other, arrow in (("lower", "upper", "uparrow"), ("upper", "lower", "downarrow")):
+        alone = known & rows[f"{column}_{end}"].notna() & rows[f"{column}_{other}"].isna()
+        if alone.any():
             style: dict[str, Any] = {"marker": rf"$\{arrow}$", "markersize": 10, "linestyle": "none", "color": color}
-            axis.plot(x.to_numpy(dtype=float), limit, **style, label=f"{end} limit alone")
+            axis.plot(x[alone].astype(float), rows.loc[alone, f"{column}_{end}"], **style, label=f"{end} limit alone")
 
 
 def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
