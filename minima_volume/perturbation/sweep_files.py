@@ -17,6 +17,7 @@ from minima_volume.files import read_npz, write_npz
 from minima_volume.layout import Run
 from minima_volume.perturbation.curves import Curves
 from minima_volume.provenance import require_same
+from minima_volume.training import Trained
 
 STATE_DICT = "state_dict/"
 WAY_OUT = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
@@ -130,17 +131,18 @@ def sweep_settings(run: Run) -> dict[str, Any]:
     }
 
 
-def require_current(metadata: Mapping[str, Any], run: Run, path: Path, weights_hash: str, data_hash: str) -> None:
+def require_current(metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int) -> None:
     """Refuse a sweep that was measured on other weights, other data or with other settings.
 
     Raises:
         StaleError: says which, and the way out.
     """
-    if metadata["weights_hash"] != weights_hash:
+    record = trained.records[level]
+    if metadata["weights_hash"] != record["weights_hash"]:
         raise StaleError(
             f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
             "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
         )
-    if metadata["data_hash"] != data_hash:
+    if metadata["data_hash"] != record["data_hash"]:
         raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {WAY_OUT}")
     require_same(metadata["settings"], sweep_settings(run), path, WAY_OUT)
