@@ -21,6 +21,7 @@ from minima_volume.layout import CONFIG_NAME, STAGES, find_runs
 from minima_volume.lock import OWNER_VARIABLE, locked, owner
 from minima_volume.runs.execute import Outcome, execute_stage, stop_kernels
 from minima_volume.runs.progress import Progress
+from minima_volume.runs.update import describe_differences, differences
 
 PERTURB_STAGES = ("train", "perturb")
 Execute = Callable[[Path, str, dict[str, str]], Outcome]
@@ -44,7 +45,8 @@ def run_pipeline(
 
     The executed notebooks stay in the run folders as the record; a failed one keeps its traceback. A failure ends its own run
     only: the others go on, and the caller learns of it from the outcomes (`raise_failures`). Ctrl-C stops the kernels and
-    keeps what is finished; running again goes on from there.
+    keeps what is finished; running again goes on from there. Settings in which a run differs from its condition are printed, with both
+    values: a run goes by its own config.yaml.
 
     Args:
         condition: the condition folder.
@@ -71,6 +73,8 @@ def run_pipeline(
     if unknown := set(stages or ()) - set(STAGES):
         raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
     wanted = [stage for stage in STAGES if stages is None or stage in stages]
+    if notice := describe_differences(differences(condition, folders), condition):
+        print(notice)
     execution = _execution(Path(condition), scheduler)
     execute: Execute = execute_stage
     stop: Callable[[], None] = stop_kernels
