@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import threading
@@ -11,6 +13,7 @@ from typing import Annotated
 import typer
 
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
+from minima_volume.execution.cores import end_children
 
 app = typer.Typer(
     help="""Measure how large the minima of a neural network's loss are.
@@ -30,23 +33,47 @@ app = typer.Typer(
 Condition = Annotated[
     Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
 ]
-INTERRUPTED = 130  # what Ctrl-C ends with
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: after Ctrl-C, and after SIGTERM
+LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is taken as Ctrl-C is."""
+    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is handled like Ctrl-C."""
+    received: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
-        raise
+        if stop.code != INTERRUPTED:
+            raise
+        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        sys.exit(TERMINATED if received else INTERRUPTED)
     except MinimaVolumeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def script() -> None:
+    """The process of the command line: `main`, and an interrupted one ends at once; taking it apart would last seconds."""
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code not in (INTERRUPTED, TERMINATED):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        tidy = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        tidy.start()
+        tidy.join(LEAVE_SECONDS)
+        end_children()
+        os._exit(stop.code)
 
 
 @app.command()
@@ -158,15 +185,21 @@ def pipeline(
 ) -> None:
     """Run every run folder of a condition through its five notebooks, then analyze them together.
 
-    What is complete is skipped. Ctrl-C stops within seconds; run again to go on. Exit code 1 where a run failed.
+    What is complete is skipped. Ctrl-C stops within seconds; run again to go on. Exit code 1 where a run failed, 130 after Ctrl-C,
+    143 after SIGTERM.
     """
     from minima_volume.runs import find_runs, new_runs, seed_pairs
-    from minima_volume.runs.pipeline import outcome_table, raise_failures, run_pipeline
+    from minima_volume.runs.pipeline import PipelineInterrupted, outcome_table, raise_failures, run_pipeline
 
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
-    outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
+    try:
+        outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
+    except PipelineInterrupted as stop:
+        print(outcome_table(stop.outcomes).to_string())
+        print(stop, file=sys.stderr)
+        raise
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)
     if not stage:
@@ -300,6 +333,6 @@ from minima_volume import cli_figures as cli_figures  # noqa: E402  add their co
 from minima_volume import cli_files as cli_files  # noqa: E402
 
 if __name__ == "__main__":
-    from minima_volume.cli import main as main_with_all_commands  # of the module that they were added to
+    from minima_volume.cli import script as script_with_all_commands  # of the module that they were added to
 
-    main_with_all_commands()
+    script_with_all_commands()
