@@ -42,6 +42,7 @@ data: $(STAMP) ## place real MNIST and Fashion-MNIST under data/
 	$(BIN)/python tests/place_data.py
 
 notebooks: $(STAMP) ## rewrite the notebooks of templates and conditions from minima_volume/notebooks/
+	$(BIN)/python -c 'from minima_volume.runs.notebooks import record_versions; record_versions()'
 	$(BIN)/minima-volume notebooks experiments
 
 clean: ## remove .venv and caches; runs and data stay

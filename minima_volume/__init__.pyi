@@ -26,6 +26,7 @@ from .runs.clean import clean_all, describe_cleaning
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
 from .runs.propagate import describe_propagation, propagate
 from .runs.status import status_table
+from .runs.update import describe_differences, describe_updates, differences, update_runs
 from .training import load_models_and_data, measure_test_accuracies, train_models
 from .training.train import prepare_data
 from .volume import (
@@ -61,8 +62,11 @@ __all__ = [
     "cutoffs",
     "describe",
     "describe_cleaning",
+    "describe_differences",
     "describe_propagation",
     "describe_thresholds",
+    "describe_updates",
+    "differences",
     "estimate_masses",
     "estimate_sweep",
     "estimate_volumes",
@@ -104,6 +108,7 @@ __all__ = [
     "three_of",
     "train_models",
     "trivial_loss",
+    "update_runs",
     "verdicts",
     "views_table",
     "volume_table",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import threading
@@ -11,6 +13,7 @@ from typing import Annotated
 import typer
 
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
+from minima_volume.execution.cores import end_children
 
 app = typer.Typer(
     help="""Measure how large the minima of a neural network's loss are.
@@ -30,23 +33,47 @@ app = typer.Typer(
 Condition = Annotated[
     Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
 ]
-INTERRUPTED = 130  # what Ctrl-C ends with
+INTERRUPTED, TERMINATED = 130, 143  # exit codes: after Ctrl-C, and after SIGTERM
+LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is taken as Ctrl-C is."""
+    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is handled like Ctrl-C."""
+    received: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
-        raise
+        if stop.code != INTERRUPTED:
+            raise
+        print("interrupted; what is finished is kept, run again to go on", file=sys.stderr)
+        sys.exit(TERMINATED if received else INTERRUPTED)
     except MinimaVolumeError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def script() -> None:
+    """The process of the command line: `main`, and an interrupted one ends at once; taking it apart would last seconds."""
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code not in (INTERRUPTED, TERMINATED):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        tidy = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        tidy.start()
+        tidy.join(LEAVE_SECONDS)
+        end_children()
+        os._exit(stop.code)
 
 
 @app.command()
@@ -65,11 +92,16 @@ def new(
         bool,
         typer.Option("--overwrite", help="New config.yaml and notebooks in run folders that have computed nothing."),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --overwrite: also where they were edited in the run folder.")
+    ] = False,
     template: Annotated[
         Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")
     ] = None,
 ) -> None:
     """Make run folders in a condition, or a condition or run folder from a template. Nothing that exists is overwritten.
+
+    Runs get the notebooks as they were edited in the condition's template/, the package's where they were not.
 
     minima-volume new experiments/digits/low_data/base --seeds 3
 
@@ -87,7 +119,7 @@ def new(
         print(new_folder(folder, template))
         return
     pairs = seed_pairs(seeds, folder, cross=cross) if seeds is not None else [_pair(text) for text in pair or []]
-    for made in new_runs(folder, pairs, overwrite=overwrite):
+    for made in new_runs(folder, pairs, overwrite=overwrite, force=force):
         print(made)
 
 
@@ -153,15 +185,21 @@ def pipeline(
 ) -> None:
     """Run every run folder of a condition through its five notebooks, then analyze them together.
 
-    What is complete is skipped. Ctrl-C stops within seconds; run again to go on. Exit code 1 where a run failed.
+    What is complete is skipped. Ctrl-C stops within seconds; run again to go on. Exit code 1 where a run failed, 130 after Ctrl-C,
+    143 after SIGTERM.
     """
     from minima_volume.runs import find_runs, new_runs, seed_pairs
-    from minima_volume.runs.pipeline import outcome_table, raise_failures, run_pipeline
+    from minima_volume.runs.pipeline import PipelineInterrupted, outcome_table, raise_failures, run_pipeline
 
     if not condition.is_dir():
         raise ConfigError(f"condition folder {condition} does not exist")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
-    outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
+    try:
+        outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)
+    except PipelineInterrupted as stop:
+        print(outcome_table(stop.outcomes).to_string())
+        print(stop, file=sys.stderr)
+        raise
     print(outcome_table(outcomes).to_string())
     raise_failures(outcomes)
     if not stage:
@@ -273,82 +311,28 @@ def suggest(
 
 @app.command()
 def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")]) -> None:
-    """What is done of each run, read from its files; exit code 1 where something failed, or is stale, damaged or invalid."""
+    """What is done of each run, read from its files; exit code 1 where something failed, or is stale, damaged or invalid.
+
+    Settings in which runs differ from their condition are named, with both values.
+    """
+    from minima_volume.layout import seeds_of
     from minima_volume.runs.status import BAD, describe_status
     from minima_volume.runs.status import status as read_status
+    from minima_volume.runs.update import describe_differences, differences
 
     rows = read_status(folder)
     print(describe_status(rows))
+    is_run = seeds_of(folder.resolve()) is not None
+    condition = folder.resolve().parent if is_run else folder
+    if text := describe_differences(differences(condition, [folder.resolve()] if is_run else None), condition):
+        print(text)
     raise typer.Exit(int(any(row.state in BAD for row in rows)))
 
 
-@app.command()
-def clean(
-    folder: Annotated[
-        Path, typer.Argument(help="A run folder, or a condition or experiment folder: every run below it.")
-    ],
-    what: Annotated[
-        str,
-        typer.Option(
-            help="results; sweeps (and results); models (and everything made from them); datasets; outputs; plots."
-        ),
-    ],
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
-) -> None:
-    """Remove what runs have written, by kind, so that it can be made again. Without --yes it only lists.
-
-    Never outside run folders, never through a link. --what outputs empties executed notebooks.
-    """
-    from minima_volume.runs.clean import KINDS, clean_all, describe_cleaning
-
-    if what not in KINDS:
-        raise ConfigError(f"--what {what!r} is not known; allowed: {', '.join(KINDS)}")
-    found = clean_all(folder, what)
-    files = [file for run in found.values() for file in run]
-    if yes:
-        count = sum(map(len, clean_all(folder, what, dry_run=False).values()))
-        print(f"{count} files {'emptied' if what == 'outputs' else 'removed'}")
-        return
-    size = sum(file.stat().st_size for file in files)
-    lines = files if folder.resolve() in found else describe_cleaning(found, what).splitlines()[:-1]
-    print(
-        *lines,
-        f"{len(files)} files, {size / 1e6:.1f} MB would be {'emptied' if what == 'outputs' else 'removed'}; add --yes to "
-        f"{'empty' if what == 'outputs' else 'remove'} them ({KINDS[what]})",
-        sep="\n",
-    )
-
-
-@app.command()
-def propagate(
-    file: Annotated[Path, typer.Argument(help="A changed notebook or another file.")],
-    folder: Annotated[Path, typer.Argument(help="A condition or experiment folder: every run folder at or below it.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Copy; without it only what differs is shown.")] = False,
-    drop_outputs: Annotated[
-        bool, typer.Option("--drop-outputs", help="Of executed notebooks; kept by default where a cell is the same.")
-    ] = False,
-) -> None:
-    """Copy a changed notebook or file to all run folders. Without --yes it only shows what differs."""
-    from minima_volume.runs.propagate import describe_propagation
-    from minima_volume.runs.propagate import propagate as copy
-
-    print(describe_propagation(copy(file, folder, keep_outputs=not drop_outputs, dry_run=not yes), dry_run=not yes))
-
-
-@app.command()
-def notebooks(
-    experiments: Annotated[Path, typer.Argument(help="The folder that holds the experiments.")] = Path("experiments"),
-) -> None:
-    """Rewrite the notebooks of all templates and conditions from their one source; run folders keep theirs."""
-    from minima_volume.runs import sync_notebooks
-
-    if not experiments.is_dir():
-        raise ConfigError(f"folder {experiments} does not exist")
-    changed = sync_notebooks(experiments)
-    print(*changed, f"{len(changed)} notebooks written", sep="\n")
-
-
-from minima_volume import cli_figures as cli_figures  # noqa: E402  adds its commands to app
+from minima_volume import cli_figures as cli_figures  # noqa: E402  add their commands to app
+from minima_volume import cli_files as cli_files  # noqa: E402
 
 if __name__ == "__main__":
-    main()
+    from minima_volume.cli import script as script_with_all_commands  # of the module that they were added to
+
+    script_with_all_commands()

@@ -89,7 +89,7 @@ class ForkServer:
     """The driver's side: starts the process once, and asks it for kernels from any thread."""
 
     def __init__(self) -> None:
-        self.lock, self.broken = threading.Lock(), False
+        self.lock, self.broken, self.interrupted = threading.Lock(), False, False
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -103,16 +103,17 @@ class ForkServer:
         return self.process
 
     def stop(self) -> None:
-        """End the process; it ends by itself once nothing was asked of it for a while."""
-        if self.process is not None and self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
-            try:
-                self.process.wait(timeout=2)
-            except subprocess.TimeoutExpired:  # still importing
-                self.process.kill()
-                self.process.wait()
+        """End the process, which has nothing to lose; it ends by itself once nothing was asked of it for a while."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
             self.process = None
+
+    def interrupt(self) -> None:
+        """End the process where a kernel is being asked of it, which may still have to import for seconds."""
+        if self.lock.locked() and self.process is not None:
+            self.interrupted = True
+            self.process.kill()
 
     def kernel(self, command: list[str], environment: Mapping[str, str], folder: str) -> ForkedKernel | None:
         """A kernel, or None where it has to be started in the ordinary way."""
@@ -126,8 +127,8 @@ class ForkServer:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
                 return ForkedKernel(int(process.stdout.readline()))
-            except (OSError, ValueError):  # it died, or has no memory to fork
-                self.broken = True
+            except (OSError, ValueError):  # it was ended, died, or has no memory to fork
+                self.broken, self.interrupted = not self.interrupted, False
                 return None
 
 

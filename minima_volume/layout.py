@@ -22,6 +22,12 @@ ACCURACY = "Test Accuracy.ipynb"
 
 # how the files of models are called, by the run's variation
 MODEL_PREFIXES = {"level": "model_additional_", "epoch": "model_epoch_", "batch_size": "model_batch_size_"}
+# what says which minima a run has, by its variation: the weights of each do not depend on it (the list itself comes first)
+WHICH_MINIMA = {
+    "level": ("data.levels",),
+    "epoch": ("training.checkpoints", "training.epochs"),
+    "batch_size": ("training.batch_sizes",),
+}
 RUN_NAME = re.compile(r"model_(\d+)_data_(\d+)")
 RUN_NOTEBOOKS = (TRAIN, PERTURB, VOLUME, CUTOFF, ACCURACY)
 STAGES = dict(zip(("train", "perturb", "volume", "cutoff", "accuracy"), RUN_NOTEBOOKS, strict=True))

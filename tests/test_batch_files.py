@@ -15,6 +15,7 @@ from minima_volume.layout import PERTURB, RUN_NOTEBOOKS
 from minima_volume.lock import LOCK_NAME
 from minima_volume.runs.clean import KINDS, clean_all, files_of
 from minima_volume.runs.create import notebook_source
+from minima_volume.runs.origin import ORIGINS
 from minima_volume.runs.propagate import all_runs, plan_propagation, propagate
 from minima_volume.yaml_files import write_yaml
 
@@ -54,7 +55,7 @@ def test_pairs_or_the_full_cross(tmp_path):
 
 
 def test_overwriting_is_asked_for_and_never_of_what_was_computed(experiment):
-    """Config and notebooks anew in a run that has made nothing; with a model in one of two nothing changes at all."""
+    """Config and notebooks anew in a run that has made nothing, edited ones by force; with a model in one of two nothing changes."""
     condition = experiment / "high"
     runs = mv.find_runs(condition)
     write_yaml(condition / "config.yaml", tiny({"training.epochs": 77}))
@@ -67,7 +68,10 @@ def test_overwriting_is_asked_for_and_never_of_what_was_computed(experiment):
     with pytest.raises(ConfigError, match=r"model_1_data_11 has computed something \(model_additional_0.pt"):
         mv.new_runs(condition, mv.seed_pairs(2), overwrite=True)
     assert (runs[0] / PERTURB).read_text(encoding="utf-8") == "mine"
-    mv.new_runs(condition, mv.seed_pairs(1), overwrite=True)
+    with pytest.raises(ConfigError, match=r"model_0_data_10/Random Perturbs.ipynb: edited since .* --force"):
+        mv.new_runs(condition, mv.seed_pairs(1), overwrite=True)
+    assert (runs[0] / PERTURB).read_text(encoding="utf-8") == "mine"
+    mv.new_runs(condition, mv.seed_pairs(1), overwrite=True, force=True)
     assert (runs[0] / PERTURB).read_text(encoding="utf-8") == notebook_source(PERTURB)
     assert mv.open_run(runs[0]).config.training.epochs == 77
     with pytest.raises(ConfigError, match="is a link"):
@@ -103,7 +107,8 @@ def test_propagating_shows_what_differs_then_copies(experiment):
     assert [copy.state for copy in propagate(source, experiment, dry_run=False)] == [c.state for c in plan]
     after = tree(experiment.parent)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {f"experiment/high/model_{i}_data_1{i}/{PERTURB}" for i in (0, 1)}
+    runs_changed = {f"experiment/high/model_{i}_data_1{i}/{PERTURB}" for i in (0, 1)}
+    assert changed == runs_changed | {f"experiment/high/{ORIGINS}"}
     kept = nbformat.read(runs[0] / PERTURB, as_version=4)
     code = [cell for cell in kept.cells if cell.cell_type == "code"]
     assert [bool(cell.outputs) for cell in code] == [cell.source in notebook_source_cells() for cell in code]

@@ -13,7 +13,7 @@ from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 import minima_volume as mv
 from minima_volume.yaml_files import write_yaml
 
-COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "propagate", "notebooks")
+COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "update", "propagate", "notebooks")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 
 import nbformat
@@ -13,7 +14,7 @@ import papermill
 import psutil
 import pytest
 
-from minima_volume.fork_server import LAUNCHER, SERVER, ForkedKernel, possible
+from minima_volume.fork_server import LAUNCHER, SERVER, ForkedKernel, ForkServer, possible
 from minima_volume.runs.execute import _manager
 
 LOOK = """
@@ -75,6 +76,24 @@ def test_forked_kernels(tmp_path):
         time.sleep(0.1)
     assert orphan.poll() == 1 and orphan.wait() == 1
     assert look(tmp_path / "c", "3")["mark"] == "3"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux only")
+def test_a_request_is_given_up_when_it_is_interrupted(tmp_path):
+    """The process may import for seconds yet: the one who waits gets no kernel at once, and later ones are forked again."""
+    server, found = ForkServer(), []
+    command = [sys.executable, *LAUNCHER, "-f", str(tmp_path / "kernel.json")]
+    waiting = threading.Thread(target=lambda: found.append(server.kernel(command, os.environ, str(tmp_path))))
+    waiting.start()
+    while server.process is None or not server.lock.locked():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    server.interrupt()
+    waiting.join(20)
+    assert found == [None] and not server.broken
+    server.interrupt()  # nobody waits
+    server.stop()
+    assert server.process is None
 
 
 def test_what_cannot_be_forked():

@@ -159,7 +159,7 @@ def test_workers_end_when_their_driver_is_killed(how, tmp_path):
 
 
 def test_the_command_line_takes_sigterm_as_ctrl_c(tmp_path):
-    """As a batch system sends it: exit code 130, one line, no lock left, nothing that is finished lost."""
+    """As a batch system sends it: exit code 143, one line, no lock left, nothing that is finished lost."""
     write_yaml(tmp_path / "config.yaml", tiny({"training.epochs": 1_000_000}))
     (run,) = mv.new_runs(tmp_path, mv.seed_pairs(1))
     command = [sys.executable, "-m", "minima_volume.cli", "run", str(run), "-q"]
@@ -167,7 +167,7 @@ def test_the_command_line_takes_sigterm_as_ctrl_c(tmp_path):
     until((run / "models_and_data" / "dataset.pt").is_file, 120)
     process.terminate()
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said == "interrupted; what is finished is kept, run again to go on\n"
+    assert process.returncode == 143 and said == "interrupted; what is finished is kept, run again to go on\n"
     assert (run / "models_and_data" / "dataset.pt").is_file() and not list(run.glob(".lock"))
 
 

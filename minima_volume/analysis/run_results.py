@@ -10,7 +10,7 @@ from typing import Any
 from minima_volume.config import Config
 from minima_volume.errors import MinimaVolumeError, StaleError
 from minima_volume.files import read_json, read_pt
-from minima_volume.layout import Run, read_run
+from minima_volume.layout import WHICH_MINIMA, Run, read_run
 from minima_volume.provenance import require_same
 from minima_volume.volume.claims import two_sided
 from minima_volume.volume.result_keys import still_of
@@ -156,6 +156,8 @@ def _settings(run: Run) -> dict[str, Any]:
     for key in ("loss_ceiling", "shard_size", "workers", "memory_gib"):  # these do not change the numbers
         del settings["perturbation"][key]
     del settings["experiment"]["name"], settings["experiment"]["output_dir"], settings["data"]["store"]
+    for section, key in (dotted.split(".") for dotted in WHICH_MINIMA[run.config.variation]):
+        del settings[section][key]
     return settings
 
 
@@ -165,6 +167,12 @@ def _require_current(
     """Refuse results made with other settings, or from other weights than the run's models have now."""
     way_out = "Run 'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`) again, or set it back."
     require_same(results["settings"], settings, path, way_out)
+    wanted = [m for m in run.config.minima if run.config.level_of(m) >= results["loss_landscape_data_param"]]
+    if results["model_data_levels"] != wanted:
+        listed = WHICH_MINIMA[run.config.variation][0]
+        raise StaleError(
+            f"{path} has minima {results['model_data_levels']}, {listed} in config.yaml ask for {wanted}. {way_out}"
+        )
     for level, weights_hash in zip(results["model_data_levels"], results["weights_hashes"], strict=True):
         if hashes.get(level) not in (None, weights_hash):
             name = run.model_file(level).name

@@ -256,6 +256,7 @@ def _write(
         "model_data_levels": list(records),
         "minima": list(records.values()),
         **_made_with(run, trained, settings),
+        "data_hash": trained.dataset.hash(landscape),
         "provenance": provenance(run.config),
     }
     return write_json(run.views_file(landscape), content)
@@ -266,7 +267,6 @@ def _made_with(run: Run, trained: Trained, settings: ViewSettings) -> dict[str, 
         "settings": settings_record(settings),
         "loss": run.config.training.loss,
         "base_dataset_size": trained.dataset.base_size,
-        "data_hash": trained.dataset.hash(),
         "device": run.config.experiment.device,
         "threads": run.config.experiment.threads,
     }
@@ -280,6 +280,9 @@ def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) 
         return {}
     wanted = _made_with(run, trained, settings)
     if any(content.get(key) != value for key, value in wanted.items()):
+        return {}
+    known = {trained.dataset.hash(landscape), *(record["data_hash"] for record in trained.records.values())}
+    if content.get("data_hash") not in known:  # earlier versions wrote the hash of the largest level
         return {}
     return {
         record["level"]: record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Dataset:
 
     Attributes:
         x_base_train, y_base_train: the samples every model sees.
-        x_additional, y_additional: the largest level's additional samples; level q is the first q.
+        x_additional, y_additional: the additional samples; level q is the first q. As many as the largest level has, or more
+            where a larger level was taken out of the configuration since they were drawn.
         x_test, y_test: the held-out test set.
         levels: numbers of additional samples, ascending.
         dataset_type: data, poison or noise.
@@ -60,6 +61,7 @@ class Dataset:
         indices: (base + additional,) positions in the source's training samples, -1 where a sample was made up.
         label_names: what pictures call the classes; () calls them by their numbers.
         pixels: how inputs were made of images of bytes; None where they were not.
+        hashes: what `hash` has computed; it depends on the samples alone.
     """
 
     x_base_train: Tensor
@@ -74,15 +76,16 @@ class Dataset:
     indices: Tensor
     label_names: tuple[str, ...] = ()
     pixels: Pixels | None = None
+    hashes: dict[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def x_train(self) -> Tensor:
-        """Base, then additional inputs: every landscape is a prefix of it."""
-        return torch.cat([self.x_base_train, self.x_additional])
+        """Base, then additional inputs up to the largest level: every landscape is a prefix of it."""
+        return torch.cat([self.x_base_train, self.x_additional[: self.levels[-1]]])
 
     @property
     def y_train(self) -> Tensor:
-        return torch.cat([self.y_base_train, self.y_additional])
+        return torch.cat([self.y_base_train, self.y_additional[: self.levels[-1]]])
 
     @property
     def base_size(self) -> int:
@@ -93,9 +96,21 @@ class Dataset:
         """Samples of each landscape, in the order of the levels."""
         return tuple(self.base_size + level for level in self.levels)
 
-    def hash(self) -> str:
-        """A hash of every sample, by which a sweep knows the data it was measured on."""
-        return hash_arrays({key: getattr(self, key) for key in SEED_KEYS})
+    def hash(self, level: int | None = None) -> str:
+        """A hash of the base, the test, and the first `level` additional samples; of the largest level by default.
+
+        By it a model, and what is measured on it, knows the samples; how many more there are does not change it.
+
+        Raises:
+            DataError: there are fewer additional samples than that.
+        """
+        level = self.levels[-1] if level is None else level
+        if level > len(self.x_additional):
+            raise DataError(f"level {level} needs {level} additional samples, there are {len(self.x_additional)}")
+        if level not in self.hashes:
+            cut = {key: level if key.endswith("additional") else None for key in SEED_KEYS}
+            self.hashes[level] = hash_arrays({key: getattr(self, key)[:stop] for key, stop in cut.items()})
+        return self.hashes[level]
 
     def samples(self) -> dict[str, Tensor]:
         """Every sample as dataset.pt keeps it, by the seeds' keys: inputs that were made of images as the bytes of these."""
@@ -114,19 +129,20 @@ class Dataset:
 
 
 @own_defaults()
-def make_dataset(config: Config, folder: Path | None = None) -> Dataset:
+def make_dataset(config: Config, folder: Path | None = None, count: int | None = None) -> Dataset:
     """Draw the samples that a configuration describes.
 
     Args:
         config: a resolved configuration (with a data seed).
         folder: the run folder, where a user's own .py source is looked for.
+        count: additional samples; as many as the largest level has by default.
 
     Raises:
         ConfigError: no such source, or its options are wrong.
         DataError: the samples are absent, or too few.
     """
     data, seed = config.data, config.data_seed
-    count = data.levels[-1]
+    count = data.levels[-1] if count is None else count
     pool = _pool(config, folder, seed, data.base_size + count)
     x_base, y_base, x_add, y_add, indices = draw(pool, data.variant, data.base_size, count, seed, data.imbalance)
     return Dataset(
@@ -176,7 +192,7 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
         "num_classes": dataset.num_classes,
         "label_names": list(dataset.label_names),
         "indices": dataset.indices,
-        "data_hash": dataset.hash(),
+        "data_hash": dataset.hash(len(dataset.x_additional)),
         "data_seed": config.data_seed,
         "settings": config.data.model_dump(),
     }
@@ -196,7 +212,43 @@ def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
 
 @own_defaults()
 def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
-    """Read dataset.pt; what it keeps as images of bytes comes as the inputs made of them, bit for bit.
+    """The samples of dataset.pt with the levels of the configuration, see `stored_dataset`.
+
+    Raises:
+        MissingStageError: notebook 1 has not been run, or not since a larger level was added.
+    """
+    stored, levels = stored_dataset(path, config, folder), tuple(config.data.levels)
+    if levels[-1] > (drawn := len(stored.x_additional)):
+        raise MissingStageError(
+            f"{path} holds {drawn} additional samples, data.levels go up to {levels[-1]}: run 'Train Low Test Models.ipynb' "
+            "(`minima-volume run --stage train`), which draws the others and trains the levels that are missing"
+        )
+    return replace(stored, levels=levels)
+
+
+def extended_dataset(stored: Dataset, config: Config, folder: Path | None = None) -> Dataset:
+    """The samples of a configuration whose largest level is above those that are stored, which stay the first of them.
+
+    Args:
+        stored: what was drawn for fewer levels.
+        config: the configuration now.
+        folder: the run folder.
+
+    Raises:
+        StaleError: the source or the variant gives other samples when more are asked for.
+    """
+    drawn, count = make_dataset(config, folder), len(stored.x_additional)
+    if drawn.hash(count) != stored.hash(count):
+        data = config.data
+        raise StaleError(
+            f"data.levels now go up to {data.levels[-1]}, and {count} additional samples were drawn before: source {data.source!r} with "
+            f"variant {data.variant!r} gives other samples when more are asked for, so every level would be of other data"
+        )
+    return drawn
+
+
+def stored_dataset(path: Path, config: Config, folder: Path | None = None) -> Dataset:
+    """Read dataset.pt as it was written; what it keeps as images of bytes comes as the inputs made of them, bit for bit.
 
     Where it was stored with `store: indices` the samples are taken from the source again and checked.
 
@@ -213,13 +265,14 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
     if "data_hash" not in content:
         raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
     if content["settings"]["store"] == "indices":
-        dataset = make_dataset(config, folder)
+        count = len(content["indices"]) - content["base_dataset_size"]
+        dataset = replace(make_dataset(config, folder, count), levels=tuple(content["dataset_quantities"]))
     else:
         try:
             dataset = _stored(content)
         except KeyError as error:
             raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error
-    if dataset.hash() != content["data_hash"]:
+    if dataset.hash(len(dataset.x_additional)) != content["data_hash"]:
         raise StaleError(
             f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again"
         )
@@ -228,7 +281,7 @@ def load_dataset(path: Path, config: Config, folder: Path | None = None) -> Data
 
 def _stored(content: Mapping[str, Any]) -> Dataset:
     """The samples that dataset.pt keeps, images of bytes as the inputs made of them."""
-    samples: dict[str, Tensor] = {key: content[key] for key in SEED_KEYS}
+    samples: dict[str, Any] = {key: content[key] for key in SEED_KEYS}
     pixels = None
     if "pixel_mean" in content:
         pixels = Pixels(tuple(content["pixel_mean"]), tuple(content["pixel_std"]))

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import math
 import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,10 @@ CLASSES = {
 LOCAL_OPTIONS = ("n_workers", "memory_limit", "local_directory", "dashboard_address")
 DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
 CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
+# a terminal sends Ctrl-C to workers, too; the process that started them says what becomes of them
+IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+# Python's tracker of shared resources tidies up after a process that ended at once, and need not warn of it
+TRACKER = "ignore:resource_tracker"
 ASK_SECONDS = 1.0  # between questions to the scheduler how many workers it has
 
 
@@ -127,6 +132,9 @@ def make_local(execution: Execution) -> Any:
             f"execution.options: n_workers {workers!r} is not allowed: it must be a whole number, 1 or more"
         )
     options = {**execution.options, "n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    options["preload"] = IGNORE_CTRL_C
+    if TRACKER not in sys.warnoptions:
+        sys.warnoptions.append(TRACKER)
     try:
         with warnings.catch_warnings():  # of a port that is taken: the link says the one in use
             warnings.filterwarnings("ignore", message="Port")

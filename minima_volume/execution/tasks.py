@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Protocol, TypeVar
@@ -17,6 +18,8 @@ from minima_volume.execution.cluster import ClusterError, cluster_tasks, connect
 from minima_volume.execution.cores import usable_cores
 from minima_volume.provenance import threads
 
+# of an interrupted sweep: it is no advice for a user
+warnings.filterwarnings("ignore", r"\d+ tasks have been successfully executed", UserWarning)
 Result = TypeVar("Result")
 AnyTask = TypeVar("AnyTask", bound="Task")
 

@@ -60,7 +60,8 @@ class Keyed:
 def _engine(keyed: Keyed) -> LossEngine:
     weights_hash, data_hash, level, _, workers = keyed.key
     trained = load_models_and_data(keyed.run)
-    if (trained.records[level]["weights_hash"], trained.dataset.hash()) != (weights_hash, data_hash):
+    record = trained.records[level]
+    if (record["weights_hash"], record["data_hash"]) != (weights_hash, data_hash):
         raise RuntimeError(f"{keyed.run.model_file(level)} changed while it was being measured")
     return make_engine(keyed.run, trained, level, workers)
 
@@ -87,8 +88,10 @@ def make_engine(run: Run, trained: Trained, level: int, workers: int = 1) -> Los
 def shards(run: Run, trained: Trained, level: int, seeds: Sequence[int], workers: int = 1) -> list[Shard]:
     """Cut the directions of one model into shards."""
     size = run.config.perturbation.shard_size
-    hashes = trained.records[level]["weights_hash"], trained.dataset.hash()
-    return [
-        Shard(run.folder, run.config, level, *hashes, tuple(seeds[start : start + size]), workers)
-        for start in range(0, len(seeds), size)
-    ]
+    return [shard_of(run, trained, level, seeds[start : start + size], workers) for start in range(0, len(seeds), size)]
+
+
+def shard_of(run: Run, trained: Trained, level: int, seeds: Sequence[int], workers: int = 1) -> Shard:
+    """Some directions of one model, or none: work of another kind on that model."""
+    record = trained.records[level]
+    return Shard(run.folder, run.config, level, record["weights_hash"], record["data_hash"], tuple(seeds), workers)

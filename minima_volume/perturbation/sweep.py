@@ -71,8 +71,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
     Raises:
         StaleError: a file was made from other weights, data or settings.
     """
-    data_hash, wanted = trained.dataset.hash(), sweep_seeds(run)
-    missing = {}
+    wanted, missing = sweep_seeds(run), {}
     for level in trained.models:
         have = set(wanted)
         for landscape in landscapes_of(run, level):
@@ -81,7 +80,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
                 have = set()
                 continue
             sweep = read_sweep(path, with_state_dict=False)
-            require_current(sweep.metadata, run, path, trained, level, data_hash)
+            require_current(sweep.metadata, run, path, trained, level)
             have &= set(sweep.perturbation_seed.tolist())
         missing[level] = [seed for seed in wanted if seed not in have]
     return missing
@@ -218,23 +217,23 @@ def _shard_key(run: Run, shard: Shard) -> str:
 
 
 def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
-    """Write a level's files from its shards and from the directions that its files had before."""
+    """Write a level's files from the directions that they had before, which stay as they are, and from its shards."""
     found = [curves for curves in (_read_shard(run, shard) for shard in group) if curves is not None]
     perturbation = run.config.perturbation
     directions = Directions.of(trained.models[level], perturbation.scaling, perturbation.names)
     for k, landscape in enumerate(landscapes_of(run, level)):
         path = run.sweep_file(landscape, level)
+        before = [read_sweep(path, with_state_dict=False)] if path.is_file() else []
         columns = {
             "loss": [curves.loss[k] for curves in found],
             "accs": [curves.accs[k] for curves in found],
             "perturbation_seed": [curves.seeds for curves in found],
             "perturbation_norm": [curves.norms for curves in found],
         }
-        if path.is_file():
-            before = read_sweep(path, with_state_dict=False)
-            for name, parts in columns.items():
-                parts.append(getattr(before, name))
-        joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+        joined = {
+            name: np.concatenate([*(getattr(sweep, name) for sweep in before), *parts])
+            for name, parts in columns.items()
+        }
         _, order = np.unique(joined["perturbation_seed"], return_index=True)
         write_sweep(
             path,
@@ -264,7 +263,7 @@ def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int
         "log_det": directions.log_det,
         "left_out": list(directions.left_out),
         "weights_hash": record["weights_hash"],
-        "data_hash": dataset.hash(),
+        "data_hash": record["data_hash"],
         "seeds": {
             "model": run.config.model_seed,
             "data": run.config.data_seed,

@@ -132,20 +132,19 @@ def sweep_settings(run: Run) -> dict[str, Any]:
     }
 
 
-def require_current(
-    metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int, data_hash: str
-) -> None:
+def require_current(metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int) -> None:
     """Refuse a sweep of a minimum that was measured on other weights, other data, with other settings or other parameters.
 
     Raises:
         StaleError: says which, and the way out.
     """
-    if metadata["weights_hash"] != trained.records[level]["weights_hash"]:
+    record = trained.records[level]
+    if metadata["weights_hash"] != record["weights_hash"]:
         raise StaleError(
             f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
             "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
         )
-    if metadata["data_hash"] != data_hash:
+    if metadata["data_hash"] != record["data_hash"]:
         raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {WAY_OUT}")
     require_same(metadata["settings"], sweep_settings(run), path, WAY_OUT)
     names = perturbed_names(trained.models[level], run.config.perturbation.names)

@@ -107,9 +107,9 @@ def visible(text: str) -> str:
 def _classes(axis: Axes, dataset: Dataset) -> None:
     """Share of each class among the base and among the additional samples; the most frequent ones of many."""
     parts = [("base", dataset.y_base_train, BLUE)]
-    if len(dataset.y_additional):
+    if len(additional := dataset.y_train[dataset.base_size :]):
         name = "additional" if dataset.dataset_type == "data" else f"additional ({dataset.dataset_type})"
-        parts.append((name, dataset.y_additional, ORANGE))
+        parts.append((name, additional, ORANGE))
     counts = [class_counts(y, dataset.num_classes) for _, y, _ in parts]
     order = np.arange(len(counts[0]))
     if many := len(order) > MAX_NAMED:

@@ -11,6 +11,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.files import write_text
 from minima_volume.layout import RUN_NOTEBOOKS, Run, read_run, run_path
 from minima_volume.lock import locked
+from minima_volume.runs.notebooks import without_outputs
 from minima_volume.runs.propagate import all_runs
 
 # what is lost, and how it is made again; a user's own files are never touched
@@ -126,17 +127,7 @@ def describe_cleaning(files: Mapping[Path, list[Path]], what: str) -> str:
 
 
 def _emptied(notebook: Path) -> Path:
-    import nbformat
-
-    content = nbformat.read(notebook, as_version=4)
-    content.metadata.pop("papermill", None)
-    content.cells = [cell for cell in content.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
-    for cell in content.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return write_text(notebook, nbformat.writes(content) + "\n")
+    return write_text(notebook, without_outputs(notebook.read_text(encoding="utf-8")))
 
 
 def _tidy(run: Run, files: list[Path], what: str) -> None:

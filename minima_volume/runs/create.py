@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import resources
+import shutil
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -10,22 +11,19 @@ from minima_volume.config import load_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files import write_text
 from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
-
-BATCH_NOTEBOOKS = (
-    "make_dataset_notebooks.ipynb",
-    "full_pipeline.ipynb",
-    "Run Random Perturbs Parallel.ipynb",
-    "Run Volume Parallel.ipynb",
-    "propagate_file.ipynb",
-    "cleanup_files.ipynb",
-    "analyze_experiments_data.ipynb",
+from minima_volume.runs.notebooks import (
+    BATCH_NOTEBOOKS,
+    edited_in,
+    is_edited,
+    mark_of,
+    notebook_for,
+    notebook_source,
+    template_of,
 )
+from minima_volume.runs.origin import Origin, origins_of, remember
+from minima_volume.yaml_files import read_yaml
+
 FIRST_DATA_SEED = 10
-
-
-def notebook_source(name: str) -> str:
-    """The canonical text of a notebook."""
-    return (resources.files("minima_volume") / "notebooks" / name).read_text(encoding="utf-8")
 
 
 def seed_pairs(count: int, condition: str | Path | None = None, *, cross: bool = False) -> list[tuple[int, int]]:
@@ -48,16 +46,19 @@ def seed_pairs(count: int, condition: str | Path | None = None, *, cross: bool =
     return list(product(range(count), data)) if cross else list(zip(range(count), data, strict=True))
 
 
-def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: bool = False) -> list[Path]:
+def new_runs(
+    condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: bool = False, force: bool = False
+) -> list[Path]:
     """Make run folders model_<i>_data_<j> in a condition folder: its config.yaml and the five notebooks.
 
-    A folder that is there already is left as it is, so nothing a user did is overwritten unless they ask for it; what has been
-    computed never is.
+    The notebooks are those of the condition's template where a user has edited them there, else the package's. A folder that is
+    there already is left as it is, so nothing a user did is overwritten unless they ask for it; what has been computed never is.
 
     Args:
         condition: a folder with a config.yaml.
         pairs: (model seed, data seed) of each run.
         overwrite: give folders that are there the condition's config.yaml and fresh notebooks.
+        force: overwrite also a config.yaml and notebooks that were edited in the run folder.
 
     Returns:
         The folders, made or found.
@@ -65,7 +66,8 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: 
     Raises:
         MissingStageError: the condition has no config.yaml.
         ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data);
-            or two folders are of the same seeds; or a folder to overwrite has computed something, or is a link. Then nothing is changed.
+            or two folders are of the same seeds; or a folder to overwrite has computed something, is a link, or has edited files. Then
+            nothing is changed.
     """
     condition = Path(condition)
     source = condition / CONFIG_NAME
@@ -81,33 +83,63 @@ def new_runs(condition: str | Path, pairs: list[tuple[int, int]], *, overwrite: 
     made = {seeds_of(run): run for run in find_runs(condition)}  # perhaps as model_00_data_010
     folders = [made.get(pair, condition / f"model_{pair[0]}_data_{pair[1]}") for pair in dict.fromkeys(pairs)]
     there = {folder for folder in folders if (folder / CONFIG_NAME).exists()}
-    for folder in there if overwrite else ():
-        _refuse_to_overwrite(folder)
-    for folder in folders:
-        if overwrite or folder not in there:
-            _fill(folder, source, RUN_NOTEBOOKS, overwrite=overwrite)
+    todo = [folder for folder in folders if overwrite or folder not in there]
+    if overwrite:
+        _refuse_to_overwrite(condition, sorted(there), force)
+    notebooks = {name: notebook_for(condition, name) for name in RUN_NOTEBOOKS} if todo else {}
+    for folder in todo:
+        _fill(folder, source, notebooks, overwrite=overwrite)
+    if todo:
+        _remember(condition, todo, source, notebooks)
     return folders
 
 
-def _refuse_to_overwrite(folder: Path) -> None:
-    """A link, or a run that has computed something: its config.yaml says what its files were made with."""
-    if folder.is_symlink():
-        raise ConfigError(f"{folder} is a link and is not written through; nothing was changed")
-    made = sorted(read_run(folder).models.glob("*.pt"))
-    if made:
+def _refuse_to_overwrite(condition: Path, folders: Iterable[Path], force: bool) -> None:
+    """A link, a run that has computed something (its config.yaml says what its files were made with), or one that was edited."""
+    edited = []
+    origins = origins_of(condition)
+    for folder in folders:
+        if folder.is_symlink():
+            raise ConfigError(f"{folder} is a link and is not written through; nothing was changed")
+        made = sorted(read_run(folder).models.glob("*.pt"))
+        if made:
+            raise ConfigError(
+                f"{folder} has computed something ({made[0].name}, ...) and is not overwritten; nothing was changed. Remove it with "
+                f"`minima-volume clean {folder} --what models` first"
+            )
+        origin = origins.get(folder.name, Origin())
+        notebooks = [folder / name for name in RUN_NOTEBOOKS if (folder / name).is_file()]
+        edited += [path for path in notebooks if is_edited(path, origin.notebooks)]
+        base = read_yaml(condition / CONFIG_NAME) if origin.config is None else origin.config
+        if _without_seeds(read_yaml(folder / CONFIG_NAME)) != _without_seeds(base):
+            edited.append(folder / CONFIG_NAME)
+    if edited and not force:
         raise ConfigError(
-            f"{folder} has computed something ({made[0].name}, ...) and is not overwritten; nothing was changed. Remove it with "
-            f"`minima-volume clean {folder} --what models` first"
+            f"{_named(edited)}: edited since the run folder was made, and would be lost; nothing was changed. Overwrite "
+            "the other runs only, or say --force (force=True) to replace these, too"
         )
+
+
+def _without_seeds(content: Mapping[str, object]) -> dict[str, object]:
+    """The sections of a config.yaml but the seeds, which the first notebook writes into it."""
+    return {key: value for key, value in content.items() if key != "seeds"}
+
+
+def _named(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths[:5])) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def new_folder(folder: str | Path, template: str | Path) -> Path:
     """Make a run folder (named model_<i>_data_<j>) or a condition folder from a template.
 
+    It gets the template's config.yaml, its notebooks as they were edited there, the package's where they were not, and every other
+    file that lies in the template, such as a user's own .py files.
+
     Raises:
         ConfigError: the folder exists and is not empty, the template has no config.yaml, or another folder beside it is of the same seeds.
     """
-    folder, source = Path(folder), Path(template) / CONFIG_NAME
+    folder, template = Path(folder), Path(template)
+    source = template / CONFIG_NAME
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} exists and is not empty; choose another name, nothing was changed")
     if not source.is_file():
@@ -117,35 +149,65 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     load_config(source)
     here = folder.resolve()
     seeds = seeds_of(here)
-    if seeds is not None and here.parent.is_dir():
+    is_run = seeds is not None
+    if is_run and here.parent.is_dir():
         refuse_twins([*((run, seeds_of(run)) for run in find_runs(here.parent)), (here, seeds)])
-    _fill(folder, source, BATCH_NOTEBOOKS if seeds is None else RUN_NOTEBOOKS)
+    edited = {name: edited_in([template], name) for name in (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)}
+    names = RUN_NOTEBOOKS if is_run else BATCH_NOTEBOOKS
+    notebooks = {name: edited[name] or notebook_source(name) for name in names}
+    if not is_run and template_of(folder) != template.resolve():  # its runs will not look there
+        notebooks |= {name: text for name in RUN_NOTEBOOKS if (text := edited[name])}
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in template.iterdir():
+        if file.is_file() and file.name not in (CONFIG_NAME, *edited) and not file.name.startswith("."):
+            shutil.copy(file, folder)
+    _fill(folder, source, notebooks)
+    if is_run:
+        _remember(folder.resolve().parent, [folder], source, notebooks)
     return folder
 
 
-def _fill(folder: Path, config: Path, notebooks: tuple[str, ...], *, overwrite: bool = False) -> None:
-    for name in notebooks:
+def _fill(folder: Path, config: Path, notebooks: Mapping[str, str], *, overwrite: bool = False) -> None:
+    for name, text in notebooks.items():
         if overwrite or not (folder / name).exists():
-            write_text(folder / name, notebook_source(name))
+            write_text(folder / name, text)
     write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
 
 
-def sync_notebooks(experiments: str | Path) -> list[Path]:
+def _remember(condition: Path, folders: Iterable[Path], config: Path, notebooks: Mapping[str, str]) -> None:
+    origin = Origin(read_yaml(config), {name: mark_of(text) for name, text in notebooks.items()})
+    remember(condition, {folder.name: origin for folder in folders})
+
+
+def sync_notebooks(experiments: str | Path, *, force: bool = False) -> list[Path]:
     """Write every notebook of templates and conditions from its one source; run folders keep theirs.
 
     Args:
         experiments: the folder that holds the experiments.
+        force: replace also notebooks that are no version of the package's, because a user has edited them.
 
     Returns:
         The files that were changed.
+
+    Raises:
+        ConfigError: some were edited; they are kept, the others have been written.
     """
-    changed = []
+    changed, edited = [], []
     for config in sorted(Path(experiments).rglob(CONFIG_NAME)):
         folder = config.parent
         if seeds_of(folder) is not None:
             continue
         for name in RUN_NOTEBOOKS if folder.name == "template" else BATCH_NOTEBOOKS:
             path, text = folder / name, notebook_source(name)
-            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
+                continue
+            if path.is_file() and not force and is_edited(path):
+                edited.append(path)
+            else:
                 changed.append(write_text(path, text))
+    if edited:
+        raise ConfigError(
+            f"{_named(edited)}: edited, no version of the package's, so kept ({len(changed)} others were written). Leave them as they "
+            "are: `minima-volume new` gives new runs a template's own. Or say --force (force=True) to replace them, which loses the edits"
+        )
     return changed

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minima_volume.fork_server import provisioner
+from minima_volume.fork_server import SERVER, provisioner
 from minima_volume.layout import STAGES
 from minima_volume.lock import OWNER_VARIABLE, locked
 from minima_volume.runs.stages import stage_states
 
-_KERNELS: dict[int, str] = {}  # process id -> owner, of the kernels that this process has running
+PIPELINE_VARIABLE = "MINIMA_VOLUME_PIPELINE"  # a word for the call of run_pipeline that a kernel works for
+INTERRUPT = "KeyboardInterrupt"  # the error's name in the record of a notebook that was interrupted
+_KERNELS: dict[int, str] = {}  # process id -> that word, of the kernels that this process has running
+_STOPPED: set[str] = set()  # the calls that were interrupted
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     """Execute a stage's notebook unless the stage is complete; whatever goes wrong is in the outcome.
 
     The executed notebook replaces the run folder's own, as the record; a failed one has its traceback, one whose kernel died
-    says so in the cell that was running.
+    or that was interrupted says so in the cell that was running.
 
     Args:
         folder: the run folder.
@@ -52,15 +55,18 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     """
     start = time.perf_counter()
     environment = dict(environment or {})
+    error = ""
     try:
         # a copy that was being executed: a killed pipeline has the files, but not the notebook that is their record
-        if stage_states(folder)[stage].complete and not _temporary(folder, stage).is_file():
+        if stage_states(folder)[stage].complete and not temporary_notebook(folder, stage).is_file():
             return Outcome(folder.name, stage, "skipped")
         with locked(folder, environment.get(OWNER_VARIABLE)):
             error = _execute(folder, stage, environment)
     except Exception as failure:  # locked, read-only, gone: the run fails, the others go on
         error = _line(type(failure).__name__, failure)
     seconds = time.perf_counter() - start
+    if error.startswith(INTERRUPT) or (error and _stopped(environment)):
+        return Outcome(folder.name, stage, "interrupted", seconds)
     if not error and not (state := stage_states(folder)[stage]).complete:
         error = f"the notebook ran, but its files are {state.name}: {state.reason}"
     return Outcome(folder.name, stage, "failed" if error else "done", seconds, error)
@@ -74,8 +80,9 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
     name = STAGES[stage]
     if not (folder / name).is_file():
         return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    temporary = _temporary(folder, stage)
+    for logger in ("papermill", "traitlets"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)  # what goes wrong is in the outcome
+    temporary = temporary_notebook(folder, stage)
     temporary.unlink(missing_ok=True)
     error = ""
     try:
@@ -92,17 +99,21 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         )
     except PapermillExecutionError as failure:
         error = _line(failure.ename, failure.evalue)
-    except Exception as failure:  # no kernel, a kernel that died, unreadable notebook, full disk
-        error = _line(type(failure).__name__, failure)
+    except Exception as failure:  # no kernel, a kernel that died or was stopped, unreadable notebook, full disk
+        kind, message = type(failure).__name__, str(failure)
+        if _stopped(environment):
+            kind, message = INTERRUPT, "the pipeline was interrupted here; run it again to go on"
+        error = _line(kind, message)
         with contextlib.suppress(Exception):
-            _note(temporary, type(failure).__name__, str(failure))
+            _note(temporary, kind, message)
     finally:
         if temporary.is_file():
             temporary.replace(folder / name)
     return error
 
 
-def _temporary(folder: Path, stage: str) -> Path:
+def temporary_notebook(folder: Path, stage: str) -> Path:
+    """Where a notebook is while it is executed; one that was killed leaves it behind."""
     return folder / f".{stage}.executing.ipynb"
 
 
@@ -114,16 +125,16 @@ def _manager(environment: dict[str, str]) -> Any:
     """A kernel manager whose kernels have variables of their own, and can be stopped by `stop_kernels`."""
     from jupyter_client.manager import AsyncKernelManager
 
-    owner = environment.get(OWNER_VARIABLE, "")
-
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            if _stopped(environment):
+                raise RuntimeError("the pipeline was interrupted before the kernel was started")
             if self.provisioner is None:
                 self.provisioner = provisioner(self.kernel_id, self.kernel_spec, self)
             await AsyncKernelManager.start_kernel(self, **options | {"env": {**os.environ, **environment}})
             self.minima_volume_pid = getattr(self.provisioner, "pid", None)
             if self.minima_volume_pid:
-                _KERNELS[self.minima_volume_pid] = owner
+                _KERNELS[self.minima_volume_pid] = environment.get(PIPELINE_VARIABLE, "")
 
         def cleanup_connection_file(self) -> None:
             _KERNELS.pop(getattr(self, "minima_volume_pid", 0) or 0, None)
@@ -132,16 +143,25 @@ def _manager(environment: dict[str, str]) -> Any:
     return Manager
 
 
-def stop_kernels(owner: str | None = None) -> None:
-    """Kill the kernels that this process has running, with the processes they started; their notebooks end as failed.
+def stop_kernels(pipeline: str) -> None:
+    """Kill the kernels that this process has running for a pipeline, with the processes they started, and let no other start.
+
+    Their notebooks end as interrupted.
 
     Args:
-        owner: only those of this owner of locks; all by default.
+        pipeline: the word in `PIPELINE_VARIABLE` of the kernels' environment.
     """
+    _STOPPED.add(pipeline)
     for pid, whose in list(_KERNELS.items()):
-        if owner is None or whose == owner:
+        if whose == pipeline:
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)  # a kernel leads a process group of its own
+    if not set(_KERNELS.values()) - _STOPPED:
+        SERVER.interrupt()
+
+
+def _stopped(environment: Mapping[str, str]) -> bool:
+    return environment.get(PIPELINE_VARIABLE) in _STOPPED
 
 
 def _note(path: Path, kind: str, message: str) -> None:

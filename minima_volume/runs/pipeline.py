@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import Queue
+from secrets import token_hex
 
 import pandas as pd
 
@@ -19,16 +21,31 @@ from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywh
 from minima_volume.execution.cores import CORES_VARIABLE, usable_cores
 from minima_volume.layout import CONFIG_NAME, STAGES, find_runs, refuse_twins, seeds_of
 from minima_volume.lock import OWNER_VARIABLE, locked, owner
-from minima_volume.runs.execute import Outcome, execute_stage, stop_kernels
+from minima_volume.runs.execute import PIPELINE_VARIABLE, Outcome, execute_stage, stop_kernels
 from minima_volume.runs.progress import Progress
+from minima_volume.runs.update import describe_differences, differences
 
 PERTURB_STAGES = ("train", "perturb")
 Execute = Callable[[Path, str, dict[str, str]], Outcome]
 VOLUME_STAGES = ("volume", "cutoff", "accuracy")
+STOP_SECONDS = 2.0  # for notebooks to end once their kernels were killed; then they are left to end by themselves
 
 
 class PipelineError(MinimaVolumeError):
     """Some runs failed; the message names each with its error's last line."""
+
+
+class PipelineInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal that is handled like it; nothing that is finished is lost.
+
+    Attributes:
+        outcomes: one for each run and stage, as far as it came.
+    """
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        done = sum(outcome.outcome in ("done", "skipped") for outcome in outcomes)
+        super().__init__(f"{done} of {len(outcomes)} notebooks are done")
+        self.outcomes = outcomes
 
 
 def run_pipeline(
@@ -44,7 +61,8 @@ def run_pipeline(
 
     The executed notebooks stay in the run folders as the record; a failed one keeps its traceback. A failure ends its own run
     only: the others go on, and the caller learns of it from the outcomes (`raise_failures`). Ctrl-C stops the kernels and
-    keeps what is finished; running again goes on from there.
+    keeps what is finished; running again goes on from there. Settings in which a run differs from its condition are printed, with both
+    values: a run goes by its own config.yaml.
 
     Args:
         condition: the condition folder.
@@ -62,6 +80,7 @@ def run_pipeline(
     Raises:
         PipelineError: there are no run folders, or a stage is not known.
         ConfigError: two folders are of the same seeds.
+        PipelineInterrupted: Ctrl-C, or a notebook's kernel that is interrupted.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
     folders = [folder.resolve() for folder in folders]
@@ -73,16 +92,19 @@ def run_pipeline(
     if unknown := set(stages or ()) - set(STAGES):
         raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
     wanted = [stage for stage in STAGES if stages is None or stage in stages]
+    if notice := describe_differences(differences(condition, folders), condition):
+        print(notice)
     execution = _execution(Path(condition), scheduler)
+    pipeline = token_hex(8)
     execute: Execute = execute_stage
-    stop: Callable[[], None] = stop_kernels
+    stop: Callable[[], None] = partial(stop_kernels, pipeline)
     variables: list[dict[str, str]] = [{}]
     if execution.on_cluster:
         address = connect(execution, show=progress)
         slots = num_slots(address)
         if len(folders) >= slots:  # a notebook is a piece of work of the cluster, and does all of its own in its kernel
             execute = _remote(address)
-            stop = partial(everywhere, address, stop_kernels, owner())
+            stop = partial(everywhere, address, stop_kernels, pipeline)
             variables = [{CORES_VARIABLE: "1", SCHEDULER_VARIABLE: ""}]
         else:  # few runs: kernels here, which hand their shards to the cluster
             variables = [{SCHEDULER_VARIABLE: address, CORES_VARIABLE: str(slots)}]
@@ -94,6 +116,7 @@ def run_pipeline(
         cores = usable_cores()
         jobs = min(len(folders), cores if jobs is None else jobs)
         variables = [{CORES_VARIABLE: str(max(1, cores // jobs))}]
+    variables = [variable | {PIPELINE_VARIABLE: pipeline} for variable in variables]
     return _run_all(folders, wanted, jobs, variables, execute, stop, progress)
 
 
@@ -125,32 +148,59 @@ def _run_all(
     show: bool,
 ) -> list[Outcome]:
     stopped = threading.Event()
+    outcomes: dict[Path, list[Outcome]] = {folder: [] for folder in folders}
     places: Queue[int] = Queue()  # a run takes a place, which has a bar and perhaps a GPU, and gives it back
     for place in range(jobs):
         places.put(place)
-    with Progress(len(folders) * len(stages), jobs, show) as bars, ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    with Progress(len(folders) * len(stages), jobs, show) as bars:
 
-        def one(folder: Path) -> list[Outcome]:
+        def one(folder: Path) -> None:
             place = places.get()
             try:
                 environment = {**variables[place % len(variables)], OWNER_VARIABLE: owner()}
-                return _run_folder(folder, stages, execute, environment, bars, place, stopped)
+                _run_folder(folder, stages, execute, environment, bars, place, stopped, outcomes[folder])
             finally:
                 places.put(place)
 
-        pending = [pool.submit(one, folder) for folder in folders]
-        waiting = set(pending)
+        waiting = {pool.submit(one, folder) for folder in folders}
         try:
             while waiting:
-                _, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
                 bars.refresh()
-        except BaseException:  # Ctrl-C, or a notebook server that interrupts
+        except BaseException as error:  # Ctrl-C, or a notebook server that interrupts
             stopped.set()
-            while waiting:  # a kernel that was just being started is found the next time
-                stop()
-                _, waiting = wait(waiting, timeout=0.3)
+            _stop(stop, waiting)
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise PipelineInterrupted(_as_far(outcomes, stages)) from None
             raise
-        return [outcome for future in pending for outcome in future.result()]
+    pool.shutdown()
+    return [outcome for folder in folders for outcome in outcomes[folder]]
+
+
+def _stop(stop: Callable[[], None], waiting: set[Future[None]]) -> None:
+    """Stop kernels until their notebooks have ended, for two seconds; another Ctrl-C changes nothing."""
+    until, stopping = time.monotonic() + STOP_SECONDS, None
+    while waiting and time.monotonic() < until:
+        with contextlib.suppress(KeyboardInterrupt):
+            if (
+                stopping is None or not stopping.is_alive()
+            ):  # a kernel that was just being started is found the next time
+                stopping = threading.Thread(target=stop, daemon=True)  # a cluster may not answer
+                stopping.start()
+            _, waiting = wait(waiting, timeout=0.2)
+
+
+def _as_far(outcomes: Mapping[Path, Sequence[Outcome]], stages: Sequence[str]) -> list[Outcome]:
+    """The outcomes of an interrupted pipeline: a stage that has none was not reached."""
+    return [
+        next((found for found in outcomes[folder] if found.stage == stage), Outcome(folder.name, stage, "not reached"))
+        for folder in outcomes
+        for stage in stages
+    ]
 
 
 def _run_folder(
@@ -161,20 +211,22 @@ def _run_folder(
     bars: Progress,
     place: int,
     stopped: threading.Event,
-) -> list[Outcome]:
-    """The notebooks of one run under one lock; after a failure the later ones are not reached."""
-    outcomes: list[Outcome] = []
+    outcomes: list[Outcome],
+) -> None:
+    """The notebooks of one run under one lock; after a failure the later ones are not reached. Outcomes are added as they come."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(MinimaVolumeError):  # taken by others, read-only, gone: each stage says so itself
             held.enter_context(locked(folder))
         for stage in stages:
-            if stopped.is_set() or any(outcome.outcome == "failed" for outcome in outcomes):
+            if stopped.is_set() or any(outcome.outcome in ("failed", "interrupted") for outcome in outcomes):
                 outcomes.append(Outcome(folder.name, stage, "not reached"))
             else:
                 bars.begin(place, folder.name, stage)
-                outcomes.append(execute(folder, stage, environment))
+                found = execute(folder, stage, environment)
+                if found.outcome == "failed" and stopped.is_set():  # a worker that was stopped with the others
+                    found = replace(found, outcome="interrupted", error="")
+                outcomes.append(found)
             bars.end(place, outcomes[-1])
-    return outcomes
 
 
 def _remote(address: str) -> Execute:
@@ -203,12 +255,17 @@ def outcome_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def raise_failures(outcomes: Sequence[Outcome]) -> None:
-    """Raise one error that names every failed run.
+    """Raise one error that names every failed run, and every one whose kernel was interrupted.
 
     Raises:
-        PipelineError: at least one stage failed.
+        PipelineError: at least one stage failed or was interrupted.
     """
-    failed = [o for o in outcomes if o.outcome == "failed"]
-    if failed:
+    parts, runs = [], len({o.run for o in outcomes})
+    if failed := [o for o in outcomes if o.outcome == "failed"]:
         lines = "; ".join(f"{o.run}, {STAGES[o.stage]!r}: {o.error}" for o in failed)
-        raise PipelineError(f"{len(failed)} of {len({o.run for o in outcomes})} runs failed: {lines}")
+        parts.append(f"{len(failed)} of {runs} runs failed: {lines}")
+    if stopped := [o for o in outcomes if o.outcome == "interrupted"]:
+        lines = "; ".join(f"{o.run}, {STAGES[o.stage]!r}" for o in stopped)
+        parts.append(f"{len(stopped)} of {runs} runs were interrupted, run again to go on: {lines}")
+    if parts:
+        raise PipelineError(". ".join(parts))

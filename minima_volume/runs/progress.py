@@ -27,7 +27,7 @@ class Progress:
     """
 
     def __init__(self, total: int, places: int, show: bool) -> None:
-        self.lock, self.places, self.left = threading.Lock(), places, total
+        self.lock, self.places, self.left, self.ended = threading.Lock(), places, total, 0
         self.taken: dict[str, list[float]] = {}
         self.begun: dict[int, tuple[str, str, float]] = {}
         form = "{desc}: {n_fmt}/{total_fmt} notebooks |{bar}| {elapsed}{postfix}"
@@ -56,7 +56,9 @@ class Progress:
             self.left -= 1
             if outcome.outcome == "done":
                 self.taken.setdefault(outcome.stage, []).append(outcome.seconds)
-            self.bar.update()
+            if outcome.outcome not in ("interrupted", "not reached"):
+                self.ended += 1
+                self.bar.update()
             self.bar.set_postfix_str(self.remaining(), refresh=False)
             self.changed = True
             self._show(place)
@@ -80,7 +82,7 @@ class Progress:
                 self._show(place)
             self._write()
 
-    def _write(self, last: bool = False) -> None:
+    def _write(self, last: bool = False, name: str = "pipeline") -> None:
         """A line of a log, if it is time for one."""
         passed = time.monotonic() - self.start
         if not self.lines or not self.changed or (passed - self.written < LINE_SECONDS and not last):
@@ -88,7 +90,7 @@ class Progress:
         self.changed, self.written = False, passed
         now = [f"{run}: {stage}" for run, stage, _ in self.begun.values()]
         working = f"{', '.join(now[:MOST_BARS])}{', ...' if len(now) > MOST_BARS else ''}"
-        words = [f"pipeline: {self.total - self.left}/{self.total} notebooks", age(passed), self.remaining(), working]
+        words = [f"{name}: {self.ended}/{self.total} notebooks", age(passed), self.remaining(), working]
         print(" | ".join(filter(None, words)), file=sys.stderr, flush=True)
 
     def _show(self, place: int) -> None:
@@ -109,9 +111,16 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bar in (*self.bars, self.bar):
-            bar.close()
-        self._write(last=True)
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        name = "pipeline interrupted" if interrupted else "pipeline"
+        with self.lock:
+            self.begun.clear()
+            self.changed |= interrupted
+            self.bar.set_description_str(name, refresh=False)
+            for bar in (*self.bars, self.bar):
+                bar.close()
+            self._write(last=True, name=name)
+            self.lines = False  # notebooks that are left to end by themselves say nothing any more
 
 
 def in_notebook() -> bool:

@@ -10,9 +10,11 @@ from typing import Any
 
 from minima_volume.config import Config, load_config
 from minima_volume.errors import MissingStageError
-from minima_volume.layout import CONFIG_NAME, STAGES
-from minima_volume.runs.create import BATCH_NOTEBOOKS, new_runs, notebook_source, seed_pairs
+from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, STAGES
+from minima_volume.runs.create import new_runs, seed_pairs
 from minima_volume.runs.folder import open_run
+from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
+from minima_volume.runs.origin import ORIGINS
 from minima_volume.runs.stages import run_stage
 from minima_volume.yaml_files import read_yaml, set_dotted, write_yaml
 
@@ -95,10 +97,13 @@ def smoke(
         raise MissingStageError(f"{copy} exists; choose another folder, nothing was changed")
     copy.mkdir(parents=True)
     for file in source.iterdir():  # a user's own .py files and texts
-        if file.is_file() and file.suffix != ".ipynb" and file.name != CONFIG_NAME:
+        if file.is_file() and file.suffix != ".ipynb" and file.name not in (CONFIG_NAME, ORIGINS):
             shutil.copy(file, copy)
     for name in BATCH_NOTEBOOKS:
         (copy / name).write_text(notebook_source(name), encoding="utf-8")
+    for name in RUN_NOTEBOOKS:  # the copy has no template
+        if (text := notebook_for(source, name)) != notebook_source(name):
+            (copy / name).write_text(text, encoding="utf-8")
     content = read_yaml(source / CONFIG_NAME)
     set_dotted(content, {**smoke_overrides(config), **(overrides or {})})
     write_yaml(copy / CONFIG_NAME, content)

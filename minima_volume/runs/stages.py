@@ -16,7 +16,8 @@ from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figu
 from minima_volume.training import Trained, load_models_and_data, measure_test_accuracies, train_models
 from minima_volume.training.train import missed_targets
 from minima_volume.volume.cutoffs import cutoffs
-from minima_volume.volume.estimate import estimate_volumes, is_current
+from minima_volume.volume.estimate import estimate_volumes
+from minima_volume.volume.kept import is_current
 from minima_volume.volume.masses import masses_missing, measure_masses
 
 LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
@@ -132,10 +133,19 @@ def _volume_state(run: Run, trained: Trained) -> State:
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
-    stored = read_json(run.cutoffs_file)
-    for level, record in trained.records.items():
-        if stored.get(f"Model_{level}", {}).get("weights_hash") != record["weights_hash"]:
-            return State("stale", f"{run.cutoffs_file.name} is of other models")
+    stored, name = read_json(run.cutoffs_file), run.cutoffs_file.name
+    if list(stored) != [f"Model_{minimum}" for minimum in trained.records]:
+        return State(
+            "partial", f"{name} is of other {run.config.variation} values than config.yaml has".replace("_", " ")
+        )
+    for entry, record in zip(stored.values(), trained.records.values(), strict=True):
+        if entry.get("weights_hash") != record["weights_hash"]:
+            return State("stale", f"{name} is of other models")
+        if entry["indices"][-1] != trained.dataset.sizes[-1]:
+            return State(
+                "partial",
+                f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
+            )
     figure = run.loss_curves_figure
     return COMPLETE if figure.is_file() else State("missing", f"{figure.name} is missing")
 

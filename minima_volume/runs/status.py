@@ -13,6 +13,7 @@ import pandas as pd
 from minima_volume.errors import ConfigError
 from minima_volume.layout import STAGES, find_runs, seeds_of
 from minima_volume.lock import age, lock_of
+from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.stages import State, stage_states
 
 BAD = ("failed", "stale", "damaged", "invalid")
@@ -25,7 +26,7 @@ class StageStatus:
     Attributes:
         run: the run folder's name.
         stage: train, perturb, volume, cutoff or accuracy.
-        state: complete, partial, missing, failed (its notebook ended in an error), stale, damaged or invalid.
+        state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged or invalid.
         done: what there is of a partial one, why it is not complete, or what to know of it.
         seconds: how long its executed notebook took, None where none was executed.
         error: the last line of the error that its notebook ended in.
@@ -67,9 +68,14 @@ def _rows(run: Path) -> list[StageStatus]:
 
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
     seconds, error = executed(run / STAGES[stage])
-    if state.complete:
-        error = ""  # an older error, mended since
-    name = "failed" if error and state.name in ("missing", "partial") else state.name
+    name = state.name
+    if name in ("missing", "partial"):
+        if error.startswith(INTERRUPT) or (temporary_notebook(run, stage).is_file() and not working):
+            name = "interrupted"
+        elif error:
+            name = "failed"
+    if state.complete or error.startswith(INTERRUPT):
+        error = ""  # an older error, mended since; or none
     return StageStatus(run.name, stage, name, state.reason, seconds, error, working)
 
 
@@ -105,7 +111,7 @@ def _table(rows: Sequence[StageStatus]) -> pd.DataFrame:
             {"run": run}
             | {row.stage: row.state for row in mine}
             | {
-                "done": first.done if first is not None and first.state == "partial" else "",
+                "done": first.done if first is not None and first.state in ("partial", "interrupted") else "",
                 "time": age(sum(taken)) if taken else "",
                 "working": mine[0].working,
                 "error": next((row.error for row in mine if row.error), ""),
@@ -118,10 +124,10 @@ def describe_status(rows: Sequence[StageStatus]) -> str:
     """The table in text: a line for each run; below it why stages are not complete, and what to know of them."""
     table = _table(rows)
     width = max(len(row.run) for row in rows)
-    lines = [" ".join([" " * width, *(f"{stage:>9}" for stage in STAGES), f"{'time':>7}"])]
+    lines = [" ".join([" " * width, *(f"{stage:>11}" for stage in STAGES), f"{'time':>7}"])]
     for run, row in table.iterrows():
         lines.append(
-            " ".join([f"{run:<{width}}", *(f"{row[stage]:>9}" for stage in STAGES), f"{row['time']:>7}"]).rstrip()
+            " ".join([f"{run:<{width}}", *(f"{row[stage]:>11}" for stage in STAGES), f"{row['time']:>7}"]).rstrip()
         )
     working = dict.fromkeys(f"{row.run}: in use by {row.working}" for row in rows if row.working)
     reasons = dict.fromkeys(f"{row.run}, {row.stage}: {row.error or row.done}" for row in rows if row.error or row.done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from minima_volume.config import Config, Training
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.files import hash_arrays, write_pt
 from minima_volume.isolation import own_defaults
-from minima_volume.layout import Run
+from minima_volume.layout import WHICH_MINIMA, Run
 from minima_volume.losses import get_loss
 from minima_volume.models import build_model
 from minima_volume.provenance import provenance, threads, usable_device
@@ -57,9 +57,9 @@ class TrainTask:
 
 
 def train_settings(run: Run) -> dict[str, Any]:
-    """The settings that decide the weights of a run's models."""
+    """The settings that decide the weights of a run's models, whichever other minima it has."""
     config = run.config
-    return {
+    settings: dict[str, Any] = {
         "seeds": {"model": config.model_seed, "data": config.data_seed},
         "data": config.data.model_dump(exclude={"store"}),
         "model": config.model.model_dump(),
@@ -67,6 +67,18 @@ def train_settings(run: Run) -> dict[str, Any]:
         "checkpoint": config.checkpoint.model_dump(),
         "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
     }
+    for dotted in WHICH_MINIMA[config.variation]:
+        section, key = dotted.split(".")
+        del settings[section][key]
+    return settings
+
+
+def data_level(record: Mapping[str, Any]) -> int:
+    """The level up to which the hash of a model's file speaks of the samples: its own.
+
+    Files of earlier versions keep all levels of their run among the settings, and a hash of the samples of the largest.
+    """
+    return record["settings"]["data"].get("levels", [record["additional_data"]])[-1]
 
 
 def settings_of(config: Config, minimum: int) -> Training:
@@ -179,7 +191,7 @@ def _save(
             "model_seed": config.model_seed,
             "data_seed": config.data_seed,
             "weights_hash": hash_arrays(state.weights),
-            "data_hash": dataset.hash(),
+            "data_hash": dataset.hash(level),
             "settings": train_settings(run),
             "provenance": provenance(config),
         },

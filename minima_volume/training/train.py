@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,19 +12,26 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
+from minima_volume.data.dataset import extended_dataset, stored_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
 from minima_volume.hosts.probe import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
-from minima_volume.layout import MODEL_PREFIXES, Run, minimum_name, read_run
+from minima_volume.layout import MODEL_PREFIXES, WHICH_MINIMA, Run, minimum_name, read_run
 from minima_volume.losses import get_loss
 from minima_volume.models import build_model
 from minima_volume.provenance import require_same, threads, usable_device
 from minima_volume.training.loop import History, evaluating
-from minima_volume.training.minimum import TrainTask, num_outputs, train_minimum, train_settings, training_seconds
+from minima_volume.training.minimum import (
+    TrainTask,
+    data_level,
+    num_outputs,
+    train_minimum,
+    train_settings,
+    training_seconds,
+)
 
-SERIES = {"level": "data.levels", "epoch": "training.checkpoints", "batch_size": "training.batch_sizes"}
 WAY_OUT = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
 
 
@@ -56,28 +64,55 @@ def check_trained_settings(run: Run) -> None:
     for variation, prefix in MODEL_PREFIXES.items():
         for path in run.models.glob(f"{prefix}*.pt"):
             if path.stem.removeprefix(prefix).isdigit() and path not in known:
-                section, key = SERIES[variation].split(".")
+                listed = WHICH_MINIMA[variation][0]
+                section, key = listed.split(".")
                 values = getattr(getattr(run.config, section), key)
-                raise StaleError(f"{path}: {SERIES[variation]} {values} does not have this one. {WAY_OUT}")
+                way_out = (
+                    WAY_OUT
+                    if variation != run.config.variation
+                    else "Set it back, or delete this file; the others stay."
+                )
+                raise StaleError(f"{path}: {listed} {values} does not have this one. {way_out}")
 
 
 @own_defaults()
 def prepare_data(run: Run) -> Dataset:
     """The run's samples: read when they are stored, else drawn and stored, with their size said first.
 
-    Where `data.store` has become `full` since, a dataset.pt without samples gets them: how samples are kept decides no number.
+    Where levels were added since, the samples that are missing are drawn; those that are there stay as they are. Where `data.store` has
+    become `full` since, a dataset.pt without samples gets them: how samples are kept decides no number.
+
+    Raises:
+        StaleError: they were made with other settings, or cannot be extended.
     """
     check_trained_settings(run)
-    if run.dataset_file.is_file():
-        stored = read_pt(run.dataset_file)
-        made_with = {"data": stored.get("settings", {}), "seeds": {"data": stored.get("data_seed")}}
-        wanted = {"data": run.config.data.model_dump(exclude={"store"}), "seeds": {"data": run.config.data_seed}}
-        require_same(made_with, wanted, run.dataset_file, WAY_OUT)
-        dataset = load_dataset(run.dataset_file, run.config, run.folder)
-        if run.config.data.store == "full" and stored["settings"]["store"] == "indices":
-            save_dataset(dataset, run.dataset_file, run.config)
-        return dataset
-    dataset = make_dataset(run.config, run.folder)
+    if not run.dataset_file.is_file():
+        return _stored(run, make_dataset(run.config, run.folder))
+    content = read_pt(run.dataset_file)
+    made_with = {"data": content.get("settings", {}), "seeds": {"data": content.get("data_seed")}}
+    wanted = {"data": run.config.data.model_dump(exclude={"levels", "store"}), "seeds": {"data": run.config.data_seed}}
+    require_same(made_with, wanted, run.dataset_file, WAY_OUT)
+    whole = run.config.data.store != "full" or content["settings"]["store"] == "full"
+    if whole and content.get("dataset_quantities") == run.config.data.levels:
+        return load_dataset(run.dataset_file, run.config, run.folder)
+    return _stored(run, _with_other_levels(run))
+
+
+def _with_other_levels(run: Run) -> Dataset:
+    """The stored samples, extended where the largest level needs more."""
+    stored, levels = stored_dataset(run.dataset_file, run.config, run.folder), tuple(run.config.data.levels)
+    if levels[-1] <= len(stored.x_additional):
+        return replace(stored, levels=levels)
+    if not any(run.model_file(minimum).is_file() for minimum in run.config.minima):
+        return make_dataset(run.config, run.folder)  # nothing goes by those that are there
+    try:
+        return extended_dataset(stored, run.config, run.folder)
+    except StaleError as error:
+        raise StaleError(f"{run.dataset_file}: {error}. {WAY_OUT}") from error
+
+
+def _stored(run: Run, dataset: Dataset) -> Dataset:
+    """Write dataset.pt."""
     # before anything is written: a model that cannot be built must not leave samples behind
     build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
     save_dataset(dataset, run.dataset_file, run.config)
@@ -186,11 +221,11 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
     run = run if isinstance(run, Run) else read_run(run)
     check_trained_settings(run)
     dataset = load_dataset(run.dataset_file, run.config, run.folder)
-    data_hash = dataset.hash()
     models, records = {}, {}
     for minimum in run.config.minima:
         record = _read_record(run, minimum)
-        if record["data_hash"] != data_hash:
+        level = data_level(record)
+        if level > len(dataset.x_additional) or record["data_hash"] != dataset.hash(level):
             raise StaleError(
                 f"{run.model_file(minimum)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}"
             )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from minima_volume.config import Config
-from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import read_json, write_json
 from minima_volume.isolation import own_defaults
@@ -25,12 +23,12 @@ from minima_volume.perturbation.sweep_files import (
     Sweep,
     read_sweep,
     require_current,
-    sweep_settings,
     write_sweep,
 )
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.crossings import Condition, Radii, find_radii
-from minima_volume.volume.result_format import OLDEST, upgraded
+from minima_volume.volume.kept import is_current, kept_radii, present_fingerprint
+from minima_volume.volume.result_format import upgraded
 from minima_volume.volume.results import Minimum, write_results
 
 # a guess good enough to decide whether worker processes pay
@@ -78,8 +76,8 @@ def estimate_volumes(
 ) -> list[Path]:
     """Measure the radii of every minimum at every configured threshold and write data_<landscape>/loss_<t>/results.json.
 
-    What is already there, made from the same weights, data and settings, is left alone; where it is of an older format it is written
-    in today's, and nothing is measured again.
+    What is already there, made from the same weights, data and settings, is left alone: also the radii of single minima, where levels
+    were added or removed since. A file of an older format is written in today's, and nothing is measured again.
 
     Args:
         run: the run.
@@ -107,11 +105,21 @@ def estimate_volumes(
         if not is_current(run, trained, landscape, threshold)
     ]
     if wanted:
-        radii = _measure(run, trained, sweeps, wanted, progress)
+        kept = {place: kept_radii(run, trained, sweeps, *place) for place in wanted}
+        missing = {
+            level: [place for place in wanted if (place[0], level) in sweeps and level not in kept[place]]
+            for level in trained.models
+        }
+        measured = _measure(run, trained, sweeps, missing, progress)
         for landscape, threshold in wanted:
-            minima = _minima(run, trained, sweeps, radii, landscape, threshold)
+            radii = kept[landscape, threshold] | {
+                level: [measured[landscape, level, condition] for condition in conditions_of(run, threshold)]
+                for level in trained.models
+                if (landscape, threshold) in missing[level]
+            }
+            minima = _minima(run, trained, sweeps, radii, landscape)
             targets = trained.dataset.y_train[: trained.dataset.base_size + landscape]
-            mark = fingerprint(run, trained, landscape, threshold)
+            mark = present_fingerprint(run, trained, landscape, threshold)
             write_results(run, landscape, threshold, minima, targets, mark)
     files = [
         run.results_file(landscape, threshold)
@@ -127,14 +135,13 @@ def estimate_volumes(
 
 def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[tuple[int, int], Sweep]:
     """The sweeps of the chosen landscapes, cut to the run's directions and checked to belong to its models."""
-    data_hash, seeds = trained.dataset.hash(), np.array(sweep_seeds(run))
-    found = {}
+    seeds, found = np.array(sweep_seeds(run)), {}
     for landscape, level in run.pairs():
         if landscape not in landscapes:
             continue
         path = run.sweep_file(landscape, level)
         sweep = read_sweep(path)
-        require_current(sweep.metadata, run, path, trained, level, data_hash)
+        require_current(sweep.metadata, run, path, trained, level)
         have = np.isin(seeds, sweep.perturbation_seed)
         if not have.all():
             raise MissingStageError(
@@ -149,21 +156,22 @@ def _measure(
     run: Run,
     trained: Trained,
     sweeps: dict[tuple[int, int], Sweep],
-    wanted: list[tuple[int, float]],
+    missing: dict[int, list[tuple[int, float]]],
     progress: bool,
 ) -> dict[tuple[int, int, Condition], Radii]:
-    """Radii for each (landscape, level, condition)."""
+    """Radii for each (landscape, level, condition), of the landscapes and thresholds that each level misses."""
     seeds = sweep_seeds(run)
     samples = sum(
         len(conditions_of(run, threshold)) * (trained.dataset.base_size + landscape)
-        for landscape, threshold in wanted
-        for level in trained.models
-        if (landscape, level) in sweeps
+        for places in missing.values()
+        for landscape, threshold in places
     )
+    if not samples:
+        return {}
     num_params = next(iter(sweeps.values())).metadata["num_params"]
     work = PASSES_PER_RADIUS * len(seeds) * samples * num_params
     workers = usable_workers(run.config, work / MULTIPLY_ADDS_PER_SECOND)
-    tasks = [task for level in trained.models for task in _tasks(run, trained, sweeps, wanted, level, seeds, workers)]
+    tasks = [task for level in missing for task in _tasks(run, trained, sweeps, missing[level], level, seeds, workers)]
     parts: dict[tuple[int, int, Condition], list[Radii]] = {}
     with tqdm(
         total=sum(len(task.shard.seeds) for task in tasks),
@@ -185,16 +193,16 @@ def _tasks(
     run: Run,
     trained: Trained,
     sweeps: dict[tuple[int, int], Sweep],
-    wanted: list[tuple[int, float]],
+    missing: list[tuple[int, float]],
     level: int,
     seeds: list[int],
     workers: int,
 ) -> Iterator[RadiiTask]:
-    here = sorted({landscape for landscape, _ in wanted if (landscape, level) in sweeps})
+    here = sorted({landscape for landscape, _ in missing})
     if not here:
         return
     conditions = [
-        condition for threshold in dict.fromkeys(t for _, t in wanted) for condition in conditions_of(run, threshold)
+        condition for threshold in dict.fromkeys(t for _, t in missing) for condition in conditions_of(run, threshold)
     ]
     base = trained.dataset.base_size
     for shard in shards(run, trained, level, seeds, workers):
@@ -266,18 +274,13 @@ def _minima(
     run: Run,
     trained: Trained,
     sweeps: dict[tuple[int, int], Sweep],
-    radii: dict[tuple[int, int, Condition], Radii],
+    radii: dict[int, list[Radii]],
     landscape: int,
-    threshold: float,
 ) -> list[Minimum]:
-    conditions = conditions_of(run, threshold)
     minima = []
-    for level in trained.models:
-        if (landscape, level) not in sweeps:
-            continue
-        sweep, record = sweeps[landscape, level], trained.records[level]
+    for level in sorted(radii):
+        sweep, record, found = sweeps[landscape, level], trained.records[level], radii[level]
         parameters, left_out = dict(trained.models[level].named_parameters()), list(sweep.metadata["left_out"])
-        found = [radii[landscape, level, condition] for condition in conditions]
         if len(found) == 2 and np.isnan(found[1].start):
             raise ConfigError(
                 f"volume.accuracy_thresholds {run.config.volume.accuracy_thresholds}: accuracy means nothing with loss "
@@ -301,35 +304,3 @@ def _minima(
             )
         )
     return minima
-
-
-def fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
-    """A hash of everything that decides the numbers of one results.json."""
-    config = run.config
-    parts = {
-        "format": OLDEST,
-        "weights": {
-            level: record["weights_hash"]
-            for level, record in trained.records.items()
-            if config.level_of(level) >= landscape
-        },
-        "data": trained.dataset.hash(),
-        "directions": [config.seeds.perturbation, config.perturbation.num_directions],
-        "settings": sweep_settings(run),
-        "max_coefficient": config.perturbation.max_coefficient,
-        "tolerance": config.volume.radius_tolerance,
-        "top_k": config.volume.top_k,
-        "threshold": [threshold, config.volume.accuracy_for(threshold)],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
-    """Whether results.json is there and was made from the present weights, data and settings."""
-    path = run.results_file(landscape, threshold)
-    if not (path.is_file() and run.radii_file(landscape, threshold).is_file()):
-        return False
-    try:
-        return read_json(path).get("fingerprint") == fingerprint(run, trained, landscape, threshold)
-    except DamagedFileError:
-        return False

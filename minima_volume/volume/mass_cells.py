@@ -48,14 +48,13 @@ class Cell:
         return run.config.data.base_size + self.landscape
 
     def fingerprint(self, run: Run, trained: Trained) -> str:
-        """A hash of everything that decides the number."""
-        config = run.config
+        """A hash of everything that decides the number; which other levels the run has does not."""
+        config, record = run.config, trained.records[self.minimum]
         parts = {
             "format": FORMAT,
-            "weights": trained.records[self.minimum]["weights_hash"],
-            "data": trained.dataset.hash(),
+            "weights": record["weights_hash"],
+            "data": record["data_hash"],
             "size": self.size(run),
-            "sizes": sorted(trained.dataset.sizes),
             "loss": config.training.loss,
             "scaling": [config.perturbation.scaling, config.perturbation.names],
             "seed": config.seeds.perturbation,
@@ -64,6 +63,8 @@ class Cell:
             "settings": settings_record(run),
             "device": config.experiment.device,
         }
+        if levels := record["settings"]["data"].get("levels"):  # a series on one data set, or of an earlier version
+            parts["sizes"] = [config.data.base_size + level for level in levels]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

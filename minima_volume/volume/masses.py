@@ -16,7 +16,7 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import jsonable, read_json, write_json
 from minima_volume.isolation import own_defaults
 from minima_volume.layout import VOLUME, Run, minimum_name
-from minima_volume.perturbation.shards import Shard, make_engine
+from minima_volume.perturbation.shards import Shard, make_engine, shard_of
 from minima_volume.provenance import threads
 from minima_volume.training import Trained, load_models_and_data
 from minima_volume.volume.mass import GaussianMass
@@ -228,8 +228,7 @@ def _memory(run: Run) -> float:
 
 def _tasks(run: Run, trained: Trained, cell: Cell, jobs: Sequence[Job], workers: int) -> list[MassTask]:
     """The jobs of one cell; with several workers each repeat is a task of its own."""
-    record = trained.records[cell.minimum]
-    shard = Shard(run.folder, run.config, cell.minimum, record["weights_hash"], trained.dataset.hash(), (), workers)
+    shard = shard_of(run, trained, cell.minimum, (), workers)
     return [
         MassTask(shard, cell, piece, (i, k))
         for i, job in enumerate(jobs)
