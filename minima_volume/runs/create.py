@@ -20,7 +20,7 @@ from minima_volume.runs.notebooks import (
     notebook_source,
     template_of,
 )
-from minima_volume.runs.origin import Origin, origins_of, remember
+from minima_volume.runs.origin import ORIGINS, Origin, origins_of, remember
 from minima_volume.yaml_files import read_yaml
 
 FIRST_DATA_SEED = 10
@@ -159,7 +159,7 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
         notebooks |= {name: text for name in RUN_NOTEBOOKS if (text := edited[name])}
     folder.mkdir(parents=True, exist_ok=True)
     for file in template.iterdir():
-        if file.is_file() and file.name not in (CONFIG_NAME, *edited) and not file.name.startswith("."):
+        if file.is_file() and file.name not in (CONFIG_NAME, ORIGINS, *edited) and not file.name.startswith("."):
             shutil.copy(file, folder)
     _fill(folder, source, notebooks)
     if is_run:

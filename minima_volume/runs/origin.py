@@ -12,7 +12,7 @@ from typing import Any
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files import read_json, write_json
 
-ORIGINS = ".made_from.json"  # in the condition folder
+ORIGINS = "made_from.json"  # in the condition folder
 
 
 @dataclass(frozen=True)
