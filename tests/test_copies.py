@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize, prune
 
 from minima_volume import ViewSettings, measure_volume, other_views, suggest_sigma
 from minima_volume.errors import ConfigError
-from minima_volume.hosts.probe import host_of
+from minima_volume.hosts.doors import host_of
 
 
 class Net(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minima_volume import ViewSettings, measure_volume, other_views
 from minima_volume.errors import ConfigError
-from minima_volume.hosts.probe import host_of
+from minima_volume.hosts.doors import host_of
 from minima_volume.perturbation.directions import perturbed_names
 
 MANY_X = normal(600, 4, seed=5)

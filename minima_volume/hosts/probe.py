@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -20,115 +19,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from minima_volume.errors import ConfigError
-from minima_volume.hosts.host import (
-    BUILT_HERE,
-    Host,
-    check_initialised,
-    runs_as_its_class,
-    untouched,
-)
+from minima_volume.hosts.host import Host
 from minima_volume.hosts.kept_state import KeptState
-from minima_volume.losses import Fit, Loss, fit
+from minima_volume.hosts.outputs import close, detached, identical, plain
 from minima_volume.samples import Samples, count, part, tensors
 from minima_volume.seeding import random_states
 
 SAMPLES = 256
-ROUNDING = 1e3  # differences of this many units in the last place of the largest output are rounding
 SHIFTS = (1.0, 0.1, 0.01)  # standard deviations that parameters are moved by; the first that leaves outputs finite
-CANDIDATES = 20
-
-
-def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.device | None = None) -> Host:
-    """Where perturbed versions of a user's model are run.
-
-    Args:
-        model: a trained model; it comes back unchanged, to the bit.
-        x: its samples, on its device.
-        names: of the parameters that will be perturbed.
-        device: where to measure; the model's own by default.
-
-    Raises:
-        ConfigError: the model's outputs are random, depend on what cannot be put back, or do not depend on these parameters; or its
-            copy on another device would not be the same.
-    """
-    check_initialised(model)
-    if built_here(model):
-        ours = Host.copy_of(model)
-        with torch.no_grad():
-            _first_pass(ours, part(x, 0, 1))
-        ours.module.to(device)
-        return ours
-    few = part(x, 0, min(count(x), SAMPLES))
-    with torch.no_grad(), untouched(model):
-        model.eval()
-        probe = _Probe(model, few, names)
-        found = probe.look()
-        host, reason = probe.copied(found, device)
-    if host is None:
-        if device is not None and device != next(model.parameters()).device:
-            raise ConfigError(
-                f"{type(model).__name__} cannot be measured on {device}: {reason}; move it there yourself with model.to({str(device)!r})"
-            )
-        host = Host(model, own=True)
-        # its state is that of now: in evaluation mode, with what this pass found kept
-        with untouched(model):
-            model.eval()
-            found.equip(host)
-        return host
-    return host
-
-
+CANDIDATES = 20  # attributes that may have to be emptied
 NOTHING = KeptState(nn.Module()).only(())  # puts nothing back
-_KNOWN: WeakKeyDictionary[nn.Module, Findings] = WeakKeyDictionary()
-
-
-def evaluation_host(model: nn.Module, x: Samples) -> Host:
-    """The user's model itself, where it is run as it is: each pass from the same state. It is looked at when it is first seen.
-
-    Raises:
-        ConfigError: see `host_of`.
-    """
-    if built_here(model):
-        return Host(model)
-    if model not in _KNOWN:
-        with torch.no_grad(), untouched(model):
-            model.eval()
-            names = [name for name, _ in model.named_parameters()]
-            few = part(x, 0, min(count(x), SAMPLES))
-            _KNOWN[model] = _Probe(model, few, names).look(must_be_felt=False)
-    return _KNOWN[model].equip(Host(model))
-
-
-def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = None) -> Fit:
-    """A loss and targets, made to fit a model's outputs; see `losses.fit`.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
-    rows = min(2, count(x))
-    with torch.no_grad(), host.borrowed():
-        some = host.run(part(x, 0, rows))
-        fitted = fit(loss, some, rows, y, host.class_axis if class_axis is None else class_axis)
-        apart = fitted.apart or host.coupled or (not loss.batched and _loss_mixes(host, x, y, fitted.loss))
-    return replace(fitted, apart=apart)
-
-
-def _loss_mixes(host: Host, x: Samples, y: Any, loss: Loss) -> bool:
-    """Whether a user's loss of one sample depends on the others, as a contrastive one's does."""
-    samples = min(count(x), SAMPLES)
-    if samples < 2:
-        return False
-
-    def losses(start: int, stop: int) -> Tensor:
-        return loss.per_sample(host.run(part(x, start, stop)), part(y, start, stop))
-
-    pieces = torch.cat([losses(0, samples // 2), losses(samples // 2, samples)])
-    return not _close(pieces, losses(0, samples))
-
-
-def built_here(model: nn.Module) -> bool:
-    """Whether the package built the model, and nobody changed how it runs: then nothing needs to be looked at."""
-    return getattr(model, BUILT_HERE, False) is True and all(map(runs_as_its_class, model.modules()))
 
 
 @dataclass(frozen=True)
@@ -157,7 +57,7 @@ class Findings:
         return host
 
 
-class _Probe:
+class Probe:
     """The passes of one probe, at the user's own module in evaluation mode."""
 
     def __init__(self, model: nn.Module, x: Samples, names: Sequence[str]) -> None:
@@ -167,7 +67,7 @@ class _Probe:
     def look(self, must_be_felt: bool = True) -> Findings:
         """Run the model twice, elsewhere and back, and in two pieces."""
         state, before = KeptState(self.model), random_states()
-        first = _first_pass(Host(self.model), self.x)
+        first = first_pass(Host(self.model), self.x)
         draws = not _equal_states(before, random_states())
         written = state.changed()
         state.put_back()
@@ -196,7 +96,7 @@ class _Probe:
         saved = [parameter.detach().clone() for parameter in parameters]
         _write(parameters, self.there)
         try:
-            same = _close(
+            same = close(
                 Host(host.module, emptied=host.emptied, kept=NOTHING, draws=found.draws).run(self.x), self.moved
             )
         except Exception:  # a copy that does not run is none
@@ -234,7 +134,7 @@ class _Probe:
         return frozenset(found)
 
     def _say_if_emptying_matters(self, first: Any, emptied: frozenset[str]) -> None:
-        if not _close(first, self.own.run(self.x)):
+        if not close(first, self.own.run(self.x)):
             self.notes.append(
                 f"{', '.join(sorted(emptied))} of an earlier pass was not used: it is emptied before each pass"
             )
@@ -250,7 +150,7 @@ class _Probe:
                 for parameter in parameters:
                     parameter.requires_grad_(True)
                 outputs = self.own.run(self.x)
-                sums = [tensor.sum() for tensor in tensors(_plain(outputs)) if tensor.requires_grad]
+                sums = [tensor.sum() for tensor in tensors(plain(outputs)) if tensor.requires_grad]
                 total = sum(sums)
                 if isinstance(total, Tensor):
                     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -281,12 +181,12 @@ class _Probe:
                 outputs = self.own.run(self.x)
             finally:
                 _write(parameters, here)
-            if all(bool(tensor.isfinite().all()) for tensor in tensors(_plain(outputs))):
+            if all(bool(tensor.isfinite().all()) for tensor in tensors(plain(outputs))):
                 break
         return outputs
 
     def _require_felt(self, first: Any) -> None:
-        if set(self.unused) == set(self.names) and _identical(first, self.moved):
+        if set(self.unused) == set(self.names) and identical(first, self.moved):
             raise ConfigError(
                 f"none of the perturbed parameters of {type(self.model).__name__} ({', '.join(self.names[:3])}"
                 f"{', ...' if len(self.names) > 3 else ''}) takes part in its forward pass: nothing would be measured. Choose others "
@@ -304,7 +204,7 @@ class _Probe:
         here = [parameter.detach().clone() for parameter in parameters]
         _write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
         try:
-            return not _identical(first, self.own.run(self.x))
+            return not identical(first, self.own.run(self.x))
         finally:
             _write(parameters, here)
 
@@ -318,8 +218,8 @@ class _Probe:
             pieces = [self.own.run(part(self.x, start, stop)) for start, stop in ((0, half), (half, samples))]
         except Exception:  # it takes whole batches only
             return True
-        whole = tensors(_plain(first))
-        found = [tensors(_plain(piece)) for piece in pieces]
+        whole = tensors(plain(first))
+        found = [tensors(plain(piece)) for piece in pieces]
         if not all(len(piece) == len(whole) for piece in found):
             return True
         for i, tensor in enumerate(whole):
@@ -327,12 +227,12 @@ class _Probe:
             if tensor.ndim == 0 or len(tensor) != samples:
                 continue  # one number of the whole batch: what it means is the loss's business
             parts = [p.reshape(1) if p.ndim == 0 else p for p in parts]
-            if sum(len(p) for p in parts) != samples or not _close(torch.cat(parts), tensor):
+            if sum(len(p) for p in parts) != samples or not close(torch.cat(parts), tensor):
                 return True
         return False
 
     def _require_same(self, first: Any, again: Any, fault: str) -> None:
-        if _close(first, again):
+        if close(first, again):
             return
         raise ConfigError(
             f"{self._culprit()} {fault}: a volume needs a model whose outputs depend on its parameters and inputs alone. "
@@ -347,7 +247,7 @@ class _Probe:
             calls: list[tuple[nn.Module, Any, Any]] = []
 
             def keep(module: nn.Module, inputs: Any, outputs: Any, calls: list[Any] = calls) -> None:
-                calls.append((module, *(copy.deepcopy(_detached(values)) for values in (inputs, outputs))))
+                calls.append((module, *(copy.deepcopy(detached(values)) for values in (inputs, outputs))))
 
             handle = register_module_forward_hook(keep)
             try:
@@ -357,13 +257,18 @@ class _Probe:
             passes.append(calls)
         names = {id(module): name for name, module in self.model.named_modules()}
         for (module, inputs, first), (_, others, second) in zip(*passes, strict=False):
-            if _close(inputs, others) and not _close(first, second):
+            if close(inputs, others) and not close(first, second):
                 where = names.get(id(module), "")
                 return f"module {where!r} ({type(module).__name__})" if where else f"model {type(module).__name__}"
         return f"model {type(self.model).__name__}"
 
 
-def _first_pass(host: Host, x: Samples) -> Any:
+def first_pass(host: Host, x: Samples) -> Any:
+    """One pass.
+
+    Raises:
+        ConfigError: the model cannot take these samples.
+    """
     try:
         return host.run(x)
     except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
@@ -387,48 +292,6 @@ def _draw_something() -> None:
 def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.data.copy_(value)
-
-
-def _plain(outputs: Any) -> Any:
-    """Tensors, tuples and dictionaries; a dataclass as the dictionary of its fields, a list as a tuple."""
-    if isinstance(outputs, Tensor | Mapping):
-        return outputs
-    if isinstance(outputs, tuple | list):
-        return tuple(_plain(item) for item in outputs)
-    return dict(vars(outputs)) if hasattr(outputs, "__dict__") else outputs
-
-
-def _detached(outputs: Any) -> list[Tensor]:
-    return [tensor.detach() for tensor in tensors(_plain(outputs))]
-
-
-def _close(first: Any, second: Any) -> bool:
-    """Equal but for rounding."""
-    pairs = _pairs(first, second)
-    if pairs is None:
-        return False
-    for a, b in pairs:
-        if not a.is_floating_point():
-            if not torch.equal(a, b):
-                return False
-            continue
-        scale = float(a.nan_to_num(0, 0, 0).abs().max()) if a.numel() else 0.0
-        if not torch.allclose(a, b, rtol=0, atol=ROUNDING * torch.finfo(a.dtype).eps * scale, equal_nan=True):
-            return False
-    return True
-
-
-def _identical(first: Any, second: Any) -> bool:
-    pairs = _pairs(first, second)
-    return pairs is not None and all(torch.equal(a, b) for a, b in pairs)
-
-
-def _pairs(first: Any, second: Any) -> list[tuple[Tensor, Tensor]] | None:
-    """Corresponding tensors of two outputs; None where these are of another shape."""
-    a, b = (_detached(outputs) for outputs in (first, second))
-    if [tensor.shape for tensor in a] != [tensor.shape for tensor in b]:
-        return None
-    return list(zip(a, b, strict=True))
 
 
 def _equal_states(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:

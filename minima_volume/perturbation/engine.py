@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
+from minima_volume.hosts.doors import fit_to, host_of
 from minima_volume.hosts.host import Host
-from minima_volume.hosts.probe import fit_to, host_of
 from minima_volume.losses import PerSample, get_loss
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions, perturbed_names
@@ -56,7 +56,7 @@ class LossEngine:
     """Losses of one model along directions, in nested landscapes.
 
     Args:
-        model: any `nn.Module`, which is looked at first (see `probe`) and comes back unchanged; or a host of it.
+        model: any `nn.Module`, which is looked at first (see `hosts.doors`) and comes back unchanged; or a host of it.
         x: (T, ...) inputs: base, then additional samples; a tuple or dictionary of these where the model takes several.
         y: (T, ...) targets.
         loss: a name (`cross_entropy`, `bce_with_logits`, `mse`) or a callable (outputs, targets) -> per-sample losses,

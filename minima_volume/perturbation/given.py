@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.errors import ConfigError
+from minima_volume.hosts.doors import host_of
 from minima_volume.hosts.host import Host, check_initialised
-from minima_volume.hosts.probe import host_of
 from minima_volume.perturbation.directions import perturbed_names
 from minima_volume.samples import Samples, check, count, each, from_loader, tensors
 

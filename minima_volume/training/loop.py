@@ -14,7 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from minima_volume.config import Training
 from minima_volume.errors import DataError
-from minima_volume.hosts.probe import evaluation_host, fit_to
+from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_modes
 from minima_volume.losses import Loss, get_loss
 from minima_volume.seeding import generator

@@ -16,7 +16,7 @@ from minima_volume.data.dataset import extended_dataset, stored_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files import hash_arrays, read_pt
-from minima_volume.hosts.probe import evaluation_host, fit_to
+from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.layout import MODEL_PREFIXES, WHICH_MINIMA, Run, minimum_name, read_run
 from minima_volume.losses import get_loss

@@ -117,7 +117,7 @@ def measure_volume(
     The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). What the caller has set makes
     no difference: gradients off, inference mode, autocast, torch's default type and device. Parameters with
     requires_grad=False are perturbed like all others; leave them out with `names`. A few forward passes first make sure that the
-    model's outputs are a function of its parameters and inputs (see `hosts.probe`): what forward keeps between passes is put back
+    model's outputs are a function of its parameters and inputs (see `hosts.doors`): what forward keeps between passes is put back
     before each, and a model that mixes the samples of a batch gets each landscape as one batch.
 
     Raises:
