@@ -141,6 +141,20 @@ def parametrized_by_a_closure() -> nn.Module:
     return model
 
 
+class CopiesAreItself(nn.Module):
+    """Somebody's way round a module that cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def __deepcopy__(self, memo: object) -> nn.Module:
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(torch.tanh(self.fc1(x)))
+
+
 def ready(build, steps: int = 120) -> nn.Module:
     return train(seeded(build), X, Y, F.cross_entropy, steps)
 
@@ -165,6 +179,7 @@ CASES = {
     "pruned": every(pruned),
     "kept activation": every(Remembers),
     "a lock": every(Locked),
+    "a copy that is the model": every(CopiesAreItself),
     "TorchScript": Case(scripted, X, Y, F.cross_entropy, moved=everything, names="all"),
 }
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, untouched
 from minima_volume.hosts.outputs import close
-from minima_volume.hosts.probe import SAMPLES, Findings, Probe, first_pass
+from minima_volume.hosts.probe import Findings, Probe, few_of, first_pass
 from minima_volume.losses import Fit, Loss, fit
 from minima_volume.samples import Samples, count, part
 
@@ -38,7 +38,7 @@ def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.de
             first_pass(ours, part(x, 0, 1))
         ours.module.to(device)
         return ours
-    few = part(x, 0, min(count(x), SAMPLES))
+    few = few_of(x)
     with torch.no_grad(), untouched(model):
         model.eval()
         probe = Probe(model, few, names)
@@ -73,7 +73,7 @@ def evaluation_host(model: nn.Module, x: Samples) -> Host:
         with torch.no_grad(), untouched(model):
             model.eval()
             names = [name for name, _ in model.named_parameters()]
-            few = part(x, 0, min(count(x), SAMPLES))
+            few = few_of(x)
             _KNOWN[model] = Probe(model, few, names).look(must_be_felt=False)
     return _KNOWN[model].equip(Host(model))
 
@@ -94,7 +94,7 @@ def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = 
 
 def _loss_mixes(host: Host, x: Samples, y: Any, loss: Loss) -> bool:
     """Whether a user's loss of one sample depends on the others, as a contrastive one's does."""
-    samples = min(count(x), SAMPLES)
+    samples = count(few_of(x))
     if samples < 2:
         return False
 

@@ -25,7 +25,8 @@ from minima_volume.hosts.outputs import close, detached, identical, plain
 from minima_volume.samples import Samples, count, part, tensors
 from minima_volume.seeding import random_states
 
-SAMPLES = 256
+MOST_SAMPLES, MOST_NUMBERS = 256, 2**18  # of a probe, so that it is quick and fits in memory
+GRAPH_SAMPLES = 8  # of the pass that keeps its graph
 SHIFTS = (1.0, 0.1, 0.01)  # standard deviations that parameters are moved by; the first that leaves outputs finite
 CANDIDATES = 20  # attributes that may have to be emptied
 NOTHING = KeptState(nn.Module()).only(())  # puts nothing back
@@ -76,12 +77,13 @@ class Probe:
         if found.emptied:
             self._say_if_emptying_matters(first, found.emptied)
             first = self.own.run(self.x)
-        self._require_same(first, self._with_graph(), "gives other outputs for the same inputs and parameters")
+        self._require_same(first, self._again(), "gives other outputs for the same inputs and parameters")
         self.moved = self._elsewhere()
         self._require_same(
             first, self.own.run(self.x), "gives other outputs after its parameters were moved and put back"
         )
         if must_be_felt:
+            self.unused = self._unused()
             self._require_felt(first)
         return replace(found, coupled=self._mixes(first), notes=tuple(self.notes))
 
@@ -91,6 +93,8 @@ class Probe:
             host = Host.copy_of(self.model)
         except Exception as error:  # whatever stops a user's module from being copied
             return None, f"it cannot be copied ({' '.join(str(error).split())[:150]})"
+        if {id(p) for p in host.module.parameters()} & {id(p) for p in self.model.parameters()}:
+            return None, "its copy shares parameters with it"
         found.equip(host)
         parameters, state = host.parameters(self.names), KeptState(host.module)
         saved = [parameter.detach().clone() for parameter in parameters]
@@ -139,30 +143,30 @@ class Probe:
                 f"{', '.join(sorted(emptied))} of an earlier pass was not used: it is emptied before each pass"
             )
 
-    def _with_graph(self) -> Any:
-        """A pass again, and which parameters it depends on."""
+    def _again(self) -> Any:
+        """Outputs of a second pass, where a model that draws random numbers draws others."""
+        _draw_something()
+        return self.own.run(self.x)
+
+    def _unused(self) -> list[str]:
+        """The parameters that no derivative of the outputs reaches."""
         parameters = self.own.parameters(self.names)
         flags = [parameter.requires_grad for parameter in parameters]
-        _draw_something()
-        self.unused: list[str] = []
         try:
             with torch.enable_grad():
                 for parameter in parameters:
                     parameter.requires_grad_(True)
-                outputs = self.own.run(self.x)
-                sums = [tensor.sum() for tensor in tensors(plain(outputs)) if tensor.requires_grad]
-                total = sum(sums)
-                if isinstance(total, Tensor):
-                    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-                    self.unused = [name for name, g in zip(self.names, gradients, strict=True) if g is None]
-                else:
-                    self.unused = list(self.names)
+                outputs = self.own.run(part(self.x, 0, GRAPH_SAMPLES))
+                total = sum(tensor.sum() for tensor in tensors(plain(outputs)) if tensor.requires_grad)
+                if not isinstance(total, Tensor):
+                    return list(self.names)
+                gradients = torch.autograd.grad(total, parameters, allow_unused=True)
         except RuntimeError:  # no derivative: nothing is known, and nothing is claimed
-            outputs, self.unused = self.own.run(self.x), []
+            return []
         finally:
             for parameter, flag in zip(parameters, flags, strict=True):
                 parameter.requires_grad_(flag)
-        return outputs
+        return [name for name, gradient in zip(self.names, gradients, strict=True) if gradient is None]
 
     def _elsewhere(self) -> Any:
         """Outputs with every parameter moved."""
@@ -261,6 +265,12 @@ class Probe:
                 where = names.get(id(module), "")
                 return f"module {where!r} ({type(module).__name__})" if where else f"model {type(module).__name__}"
         return f"model {type(self.model).__name__}"
+
+
+def few_of(x: Samples) -> Samples:
+    """The samples that a probe looks at: at most 256, fewer where they are large, at least two."""
+    each_has = max(tensor[0].numel() for tensor in tensors(x))
+    return part(x, 0, max(2, min(MOST_SAMPLES, MOST_NUMBERS // max(1, each_has))))
 
 
 def first_pass(host: Host, x: Samples) -> Any:
