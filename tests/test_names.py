@@ -447,10 +447,10 @@ def partly(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_says_what_is_left_out(partly: Run):
     """In every verdict of results.json, the tables of the analysis, its text and page, and the table of views."""
-    words = "520 of 610 entries were not perturbed: layers.1.weight, layers.1.bias"
+    words = "1,040 of 1,210 entries were not perturbed: layers.1.weight, layers.1.bias"
     results = load_results(partly.results_file(0, 0.5))
     assert results["left_out_params"] == ["layers.1.weight", "layers.1.bias"]
-    assert (results["num_params"], results["num_left_out_params"]) == (90, 520)
+    assert (results["num_params"], results["num_left_out_params"]) == (170, 1040)
     verdicts = [*results["verdicts"], *(row[0] for row in results["log_mass_verdicts"])]
     assert len(verdicts) == 6 and all(verdict.endswith(words) for verdict in verdicts)
     assert stage_states(partly.folder)["volume"].complete

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from minima_volume.losses import Loss
 from minima_volume.perturbation.tiles import Tile
-from minima_volume.samples import part
+from minima_volume.samples import part, tensors
 
 Columns = tuple[Tensor, Tensor, Tensor | None]
 
@@ -65,7 +65,7 @@ def measure(
         accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
     """
     look = loss.margins is not None and (accuracy or wrong_allowed is not None)
-    total = right = torch.zeros((), dtype=torch.float64, device=y.device)
+    total = right = torch.zeros((), dtype=torch.float64, device=tensors(y)[0].device)
     answers = 1
     losses_at, right_at, margins = [], [], []
     for tile in tiles:
