@@ -347,7 +347,7 @@ def test_updating_a_run_that_is_trained(experiment, cli):
     change(condition, {"training.learning_rate": 0.5})
     code, out, _ = cli("update", condition, "--yes")
     assert code == 1 and "model_0_data_10: refused:" in out and "clean RUN --what models" in out
-    assert [mv.open_run(run).config.training.learning_rate for run in runs] == [0.05, 0.5]
+    assert [mv.open_run(run).config.training.learning_rate for run in runs] == [0.03, 0.5]
 
 
 def test_a_config_that_is_copied_by_propagate_is_refused_with_the_command(condition):
