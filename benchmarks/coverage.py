@@ -23,8 +23,8 @@ from scipy.stats import chi2, norm
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from minima_volume.volume.claims import CLEAR, two_sided
 from minima_volume.volume.mass import GaussianMass, compare_masses
-from minima_volume.volume.mass_keys import CONFIDENT
 from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
@@ -157,7 +157,7 @@ class Coverage:
     def told_apart(self) -> int:
         """Pairs of which one is called larger."""
         chances = [compare_masses(*pair)["probability"] for pair in self.pairs]
-        return sum(max(chance, 1 - chance) >= CONFIDENT for chance in chances if isinstance(chance, float))
+        return sum(p <= CLEAR for chance in chances if (p := two_sided(chance)) is not None)
 
     def row(self) -> tuple[str, ...]:
         """Of the table."""

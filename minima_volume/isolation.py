@@ -62,7 +62,7 @@ def _usable(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if isinstance(value, nn.Module) and any(
-        tensor.is_inference() for tensor in (*value.parameters(), *value.buffers())
+        tensor.is_inference() for tensor in (*value.parameters(), *value.buffers()) if not nn.parameter.is_lazy(tensor)
     ):
         return copy.deepcopy(value)
     if type(value) in (list, tuple):

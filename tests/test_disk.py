@@ -57,7 +57,7 @@ def test_files_of_a_finished_run(digits_run):
         path = digits_run.sweep_file(landscape, level)
         content = read_npz(path)
         weights = sum(array.size for key, array in content.items() if key.startswith(STATE_DICT))
-        assert weights == 64 * 8 + 8 + 8 * 10 + 10
+        assert weights == 64 * 16 + 16 + 16 * 10 + 10
         assert path.stat().st_size < bytes_of_sweep(directions, grid, weights)
         assert {array.shape for key, array in content.items() if key in ARRAYS} == {
             (grid,),
