@@ -90,13 +90,17 @@ def test_a_series_starts_with_minima_that_are_none_yet(tmp_path, digits_run: Run
 def test_a_minimum_out_of_reach_at_the_native_sigma(
     copied: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """+40 is made sharp: below -7 at the native sigma, where two stages reach -4; the median of the three sigmas is suggested."""
+    """+40 is made sharp: below -10 at the native sigma, where two stages end at -4; the median of the three sigmas is suggested."""
     trained = mv.load_models_and_data(copied)
     before = mv.suggest_run_sigma(copied, trained)
     sharp = copy.deepcopy(trained.models[40])
     with torch.no_grad():
-        for parameter in sharp.parameters():
-            parameter *= 60  # the same decisions, but wrong ones cost 60 times as much
+        first, last = (layer for layer in sharp.modules() if isinstance(layer, nn.Linear))
+        for parameter in first.parameters():
+            parameter /= 300
+        last.weight *= (
+            300  # the same function, but biases, whose noise has one size for all, are felt 300 times as much
+        )
     monkeypatch.setattr("minima_volume.volume.suggest.PROBE", replace(PROBE, max_stages=2))
     found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
     assert before.sigmas == {} and list(found.sigmas) == list(found.masses) == [0, 20, 40]
