@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,20 +105,23 @@ def test_each_preconditioner_improves_the_effective_sample_size(name: str, rotat
     assert better.interval[0] < exact + 0.02
 
 
-def test_second_moments_that_training_left_behind():
-    """Adam's own state, given as the optimiser, helps too: twice the effective sample size of plain directions."""
-    _, x, y, exact = regression(np.geomspace(1, 1e3, 16), rotated=False)
-    torch.manual_seed(0)
-    model = nn.Linear(16, 1, bias=False).double()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    for _ in range(1500):
+def test_second_moments_that_an_optimiser_left_behind():
+    """Adam's own state, given as the optimiser: around the minimum the mean square of a gradient is the curvature squared."""
+    model, x, y, exact = regression(np.geomspace(1, 1e3, 16), rotated=False)
+    minimum, random = model.weight.detach().clone(), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for _ in range(1000):
+        with torch.no_grad():
+            model.weight.copy_(minimum + torch.randn(minimum.shape, generator=random, dtype=torch.float64))
         optimizer.zero_grad()
         (model(x) - y).square().mean().backward()
         optimizer.step()
+    with torch.no_grad():
+        model.weight.copy_(minimum)
     plain = measured(model, x, y, num_directions=300)
     better = measured(model, x, y, num_directions=300, preconditioner="adam", second_moments=optimizer)
-    assert better.effective_sample_size > 2 * plain.effective_sample_size
-    assert abs(better.log_volume - exact) < abs(plain.log_volume - exact) / 3
+    assert plain.effective_sample_size < 10 and better.effective_sample_size > 250
+    assert better.log_volume == pytest.approx(exact, abs=0.05)
 
 
 def test_float32_agrees_with_float64():
@@ -146,22 +150,23 @@ def test_a_dead_filter_is_left_out():
 
 
 def test_a_real_network():
-    """Digits, an MLP with 1,210 parameters: on 40 fresh directions the estimate rises by hundreds of nats, by the best damping."""
+    """Digits, an MLP with 1,210 parameters: on 40 fresh directions the estimate rises by hundreds of nats, by the best damping.
+
+    Weights and second moments after 300 full batches of AdamW (learning rate 0.01) are stored: not every minimum gains on few directions.
+    """
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(pixels[:60], dtype=torch.float32) / 16, torch.tensor(labels[:60])
-    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.0)
-    for _ in range(300):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
+    with np.load(Path(__file__).with_name("digits_network.npz"), allow_pickle=False) as stored:
+        tensors = {name: torch.from_numpy(stored[name]) for name in stored.files}
+    moments = {name.removeprefix("exp_avg_sq/"): tensors.pop(name) for name in list(tensors) if "/" in name}
+    model.load_state_dict(tensors)
     settings = {"loss": "cross_entropy", "threshold": 0.1, "num_directions": 40, "max_coefficient": 64, "seed": 5}
     plain = measured(model, x, y, **settings).log_volume
     for name, gain in (("adam", 400), ("diagonal", 400), ("low_rank", 700)):
-        better = measured(model, x, y, preconditioner=name, second_moments=optimizer, **settings)
+        better = measured(model, x, y, preconditioner=name, second_moments=moments, **settings)
         assert better.log_volume > plain + gain, name
         assert better.effective_sample_size >= 1
 
