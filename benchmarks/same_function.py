@@ -73,8 +73,8 @@ def balanced(model: nn.Sequential) -> nn.Sequential:
 
 
 def factors_of_units(count: int) -> Tensor:
-    """Between 0.1 and 10, evenly in log, in a fixed order."""
-    return 10 ** (2 * torch.rand(count, generator=torch.Generator().manual_seed(0)) - 1)
+    """Between 1/3 and 3, evenly in log, in a fixed order."""
+    return 3 ** (2 * torch.rand(count, generator=torch.Generator().manual_seed(0)) - 1)
 
 
 FORMS: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {
@@ -82,14 +82,14 @@ FORMS: dict[str, Callable[[nn.Sequential], nn.Sequential]] = {
     "first layer × 2, second / 2": lambda model: scaled(model, 2.0),
     "first layer × 0.1, second / 0.1": lambda model: scaled(model, 0.1),
     "first layer × 10, second / 10": lambda model: scaled(model, 10.0),
-    "each hidden unit × a factor of its own, 0.1 to 10": lambda model: scaled(model, factors_of_units(32)),
+    "each hidden unit × a factor of its own, 1/3 to 3": lambda model: scaled(model, factors_of_units(32)),
     "every hidden unit twice": doubled,
 }
 
 
 def log_mass(model: nn.Module, names: str | tuple[str, ...] = "weight_bias") -> str:
-    """With its interval, to read."""
-    found = measure_volume(model, *samples(60), threshold=0.1, sigma=SIGMA, names=names, progress=False)
+    """With its interval, to read; few repeats are enough for masses that differ by so much."""
+    found = measure_volume(model, *samples(60), threshold=0.1, sigma=SIGMA, names=names, precision=3.0, progress=False)
     if found.log_mass is None:
         return found.verdict
     return f"{found.log_mass:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})".replace("-", "−")

@@ -32,7 +32,7 @@ class VolumeEstimate:
             log det P is in log_volume, not here.
         interval: 95 %, of log_volume; the upper limit is None where the effective sample size does not allow one.
         effective_sample_size, largest_share: how many directions the mean rests on; share of the largest.
-        num_censored: directions that never crossed; the volume is then a lower bound. Always 0 here: `lebesgue` raises, `ball` caps.
+        num_censored: directions that never crossed; the volume then has no upper limit. Always 0 here: `lebesgue` raises, `ball` caps.
         num_capped: directions that end at the ball's radius max_coefficient * sqrt(n); 0 with `lebesgue`.
         preconditioner: P of the directions, with its damping (relative to the mean curvature) and the pilot directions on which
             that was chosen; None without importance sampling.
