@@ -194,7 +194,7 @@ def test_directions_are_float32_of_the_cpu():
             assert all(torch.equal(a, b) for a, b in zip(draw_gaussian(5, shapes), plain, strict=True))
 
 
-@pytest.mark.parametrize("setting", ["default type float64", "default device", "inference mode", "no_grad", "autocast"])
+@pytest.mark.parametrize("setting", ["default type float64", "default device", "inference mode"])
 def test_a_run_is_what_its_config_says(digits_run: Run, tmp_path: Path, setting: str):
     """Samples, trained weights, sweeps, radii and views of a whole run, bit for bit."""
     with SETTINGS[setting]():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import edit_config, make_run, regression
+from helpers import edit_config, make_run, normal, regression
 from torch import Tensor
 
 import minima_volume as mv
@@ -47,6 +47,39 @@ class Square(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return Stop.apply(2 * ctx.saved_tensors[0] * gradient)
+
+
+class Normed(torch.autograd.Function):
+    """v / |v| whose backward pass takes |v| for a constant when it is differentiated itself, as torch's fused weight_norm does."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        ctx.save_for_backward(v)
+        return v / v.norm()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (v,) = ctx.saved_tensors
+        norm = v.norm().detach()
+        return gradient / norm - v * (gradient * v).sum() / norm**3
+
+
+def test_a_wrong_second_derivative_is_found():
+    """The Hessian is not symmetric then: trace and eigenvalues are left out with the reason, the other views are there."""
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([[0.5, -0.3, 0.8]]).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ Normed.apply(self.weight).T
+
+    x = normal(30, 3)
+    views = other_views(Layer(), x, x.sum(1, keepdim=True), "mse", settings=HESSIAN)
+    assert views.trace is None and views.spectrum is None and views.sam.value > 0
+    assert views.notes["trace"] == views.notes["spectrum"]
+    assert "no Hessian: u'Hv is" in views.notes["trace"] and "a layer of Layer is wrong" in views.notes["trace"]
 
 
 def test_losses_of_ones_own():
