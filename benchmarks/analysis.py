@@ -31,7 +31,7 @@ def seconds(function: Callable[[], object]) -> float:
 def imports() -> None:
     """Everything an analysis imports, torch among it."""
     from minima_volume import plots
-    from minima_volume.analysis.page import write_report
+    from minima_volume.reports.html import write_report
 
     assert plots and write_report
 
@@ -50,7 +50,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         condition = fake_condition(Path(folder) / "base", seeds=runs, overrides={"data.levels": LEVELS})
-        from minima_volume.analysis.page import write_report
+        from minima_volume.reports.html import write_report
 
         print(f"yardstick: {seconds(yardstick):.2f} s")
         print(f"reading {runs} runs: {seconds(lambda: mv.collect(condition)):.1f} s")

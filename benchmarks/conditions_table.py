@@ -13,8 +13,8 @@ from typing import Any
 
 from pages import between
 
-from minima_volume.config import Config, load_config
-from minima_volume.layout import seeds_of
+from minima_volume.config.run import Config, load_config
+from minima_volume.stages.run import seeds_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"

@@ -24,8 +24,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from minima_volume.volume.claims import CLEAR, two_sided
-from minima_volume.volume.mass import GaussianMass, compare_masses
-from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses
+from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
 LOG_MASS = -10.0

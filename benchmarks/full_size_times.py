@@ -20,14 +20,14 @@ import torch
 from conditions_table import CONDITIONS, EXPERIMENTS, TIMES
 from torch import Tensor, nn
 
-from minima_volume.config import Config, load_config
-from minima_volume.losses import get_loss
+from minima_volume.config.run import Config, load_config
+from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.training.loop import batches, evaluate, make_optimizer
 from minima_volume.training.sam import ascended
-from minima_volume.volume.crossings import Condition
-from minima_volume.volume.target import Target
+from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.star.radii import Condition
 
 MOST = {"mlp": 4096, "cnn": 512, "transformer": 8}  # samples in a timed piece
 SHARE = 0.4  # of the coefficients of a direction, before it stops early

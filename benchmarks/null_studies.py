@@ -19,12 +19,12 @@ import pandas as pd
 from pages import between
 
 from minima_volume.analysis.aggregates import paired_differences
-from minima_volume.volume.crossings import Radii
-from minima_volume.volume.mass import splitting_estimate
-from minima_volume.volume.mass_keys import compare_all
-from minima_volume.volume.result_keys import comparison_keys
-from minima_volume.volume.splitting import Repeat
-from minima_volume.volume.star import star_volume
+from minima_volume.stages.results.mass_keys import compare_all
+from minima_volume.stages.results.star_keys import comparison_keys
+from minima_volume.volume.gaussian.mass import splitting_estimate
+from minima_volume.volume.gaussian.splitting import Repeat
+from minima_volume.volume.star.radii import Radii
+from minima_volume.volume.star.volume import star_volume
 
 PAGE = Path(__file__).parents[1] / "docs" / "measuring.md"
 LEVELS = (0, 100, 300, 1000, 3000, 10000)

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 import minima_volume as mv
-from minima_volume.config import load_config
-from minima_volume.fork_server import SERVER
+from minima_volume.config.run import load_config
+from minima_volume.execution.fork_server import SERVER
+from minima_volume.files.yaml import read_yaml, set_dotted, write_yaml
 from minima_volume.runs.smoke import smoke_overrides
-from minima_volume.yaml_files import read_yaml, set_dotted, write_yaml
 
 SOURCE = Path(__file__).parent.parent / "experiments" / "digits" / "low_data" / "base" / "config.yaml"
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from minima_volume.config import Config, Execution, parse_config
+from minima_volume.config.run import Config, Execution, parse_config
 from minima_volume.execution.tasks import run_tasks
 
 

@@ -1,10 +1,8 @@
 from . import plots
 from .analysis import (
     aggregate,
-    analyze,
     collect,
     comparison_table,
-    describe,
     mass_comparisons,
     mass_table,
     order_table,
@@ -14,37 +12,34 @@ from .analysis import (
     verdicts,
     volume_table,
 )
-from .config import Config, load_config
-from .curvature import OtherViews, ViewSettings, other_views, views_table
+from .config.run import Config, load_config
+from .curvature import OtherViews, ViewSettings, other_views
 from .errors import MinimaVolumeError
-from .files import read_json, read_npz
-from .perturbation import estimate_sweep, load_wiggle_results, read_sweep, sweep
-from .perturbation.held_out import held_out_curves
+from .files.atomic import read_json, read_npz
 from .perturbation.plane import run_plane, three_of
-from .runs import find_runs, new_runs, open_run, seed_pairs, stage_states
+from .reports import analyze, describe
+from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
 from .runs.propagate import describe_propagation, propagate
 from .runs.status import status_table
 from .runs.update import describe_differences, describe_updates, differences, update_runs
-from .training import load_models_and_data, measure_test_accuracies, train_models
-from .training.train import prepare_data
-from .volume import (
-    LocalVolume,
-    VolumeEstimate,
-    VolumeProfile,
-    cutoffs,
-    describe_thresholds,
-    estimate_masses,
-    estimate_volumes,
-    load_results,
-    measure_masses,
-    measure_volume,
-    suggest_run_sigma,
-    suggest_sigma,
-    trivial_loss,
-)
-from .volume.across import masses_across
+from .stages.accuracy import measure_test_accuracies
+from .stages.cliff import masses_across
+from .stages.cutoffs import cutoffs
+from .stages.held_out import held_out_curves
+from .stages.masses import estimate_masses, measure_masses
+from .stages.open import open_run
+from .stages.radii import estimate_volumes
+from .stages.results.content import load_results
+from .stages.run import find_runs
+from .stages.sweep import estimate_sweep, sweep
+from .stages.sweep_files import load_wiggle_results, read_sweep
+from .stages.train import load_models_and_data, prepare_data, train_models
+from .stages.views import views_table
+from .volume import LocalVolume, VolumeEstimate, VolumeProfile, measure_volume, suggest_sigma, trivial_loss
+from .volume.gaussian.sigma import suggest_run_sigma
+from .volume.trivial import describe_thresholds
 
 __all__ = [
     "Config",

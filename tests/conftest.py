@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import ALL_STAGES, make_run
 
-from minima_volume.layout import Run, read_run
+from minima_volume.stages.run import Run, read_run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +70,7 @@ def copied(digits_run: Run, tmp_path: Path) -> Run:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Call the command line in this process: (exit code, standard output, standard error)."""
-    from minima_volume.cli import main
+    from minima_volume.cli.app import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["minima-volume", *map(str, arguments)])

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from helpers import tiny
 
-from minima_volume.files import write_json
-from minima_volume.layout import Run, read_run
-from minima_volume.yaml_files import write_yaml
+from minima_volume.files.atomic import write_json
+from minima_volume.files.yaml import write_yaml
+from minima_volume.stages.run import Run, read_run
 
 LEVELS = (0, 20, 40)
 

@@ -12,14 +12,14 @@ import scipy
 import torch
 from torch import Tensor, nn
 
-from minima_volume.files import read_json
-from minima_volume.layout import STAGES, Run, read_run
+from minima_volume.files.atomic import read_json
+from minima_volume.files.yaml import read_commented_yaml, set_dotted, write_yaml
 from minima_volume.perturbation.directions import draw_gaussian
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.runs import open_run
-from minima_volume.runs.stages import run_stage
-from minima_volume.volume.mass import GaussianMass
-from minima_volume.yaml_files import read_commented_yaml, set_dotted, write_yaml
+from minima_volume.runs.states import run_stage
+from minima_volume.stages.open import open_run
+from minima_volume.stages.run import STAGES, Run, read_run
+from minima_volume.volume.gaussian.mass import GaussianMass
 
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},

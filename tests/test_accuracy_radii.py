@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.volume.crossings import Condition, find_radii
+from minima_volume.volume.star.radii import Condition, find_radii
 
 SEEDS = range(1, 31)
 

@@ -23,11 +23,11 @@ from minima_volume.analysis import (
     select,
     summary,
 )
-from minima_volume.analysis.figures import WHEN_DRAWN, draw
-from minima_volume.analysis.report import format_table
 from minima_volume.analysis.statistics import fit_line, mean_interval, quartiles
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import read_json, write_json
+from minima_volume.files.atomic import read_json, write_json
+from minima_volume.reports.gallery import WHEN_DRAWN, draw
+from minima_volume.reports.terminal import format_table
 
 
 @pytest.fixture(scope="module")

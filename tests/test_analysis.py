@@ -12,8 +12,8 @@ from helpers import edit_config, make_run, tiny
 import minima_volume as mv
 from minima_volume.analysis import collect, select, summary
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import read_json, read_pt, write_json, write_pt
-from minima_volume.yaml_files import write_yaml
+from minima_volume.files.atomic import read_json, read_pt, write_json, write_pt
+from minima_volume.files.yaml import write_yaml
 
 LEVELS = [0, 20, 40]
 

@@ -11,13 +11,13 @@ from helpers import make_run, tiny, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.layout import PERTURB, RUN_NOTEBOOKS
-from minima_volume.lock import LOCK_NAME
+from minima_volume.files.lock import LOCK_NAME
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.clean import KINDS, clean_all, files_of
 from minima_volume.runs.create import notebook_source
 from minima_volume.runs.origin import ORIGINS
 from minima_volume.runs.propagate import all_runs, plan_propagation, propagate
-from minima_volume.yaml_files import write_yaml
+from minima_volume.stages.run import PERTURB, RUN_NOTEBOOKS
 
 
 @pytest.fixture

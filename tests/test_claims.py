@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from test_uncertainty import ellipsoid_logs, ellipsoids_logs, volume_of
 
 from minima_volume.analysis.aggregates import paired_differences
+from minima_volume.stages.results.mass_keys import comparison_verdict
+from minima_volume.stages.results.star_keys import comparison_keys
 from minima_volume.volume.claims import CLEAR, holm, is_estimate, order_note
-from minima_volume.volume.comparison import compare, verdict_among
-from minima_volume.volume.mass import GaussianMass, compare_masses
-from minima_volume.volume.mass_keys import comparison_verdict
-from minima_volume.volume.result_keys import comparison_keys
-from minima_volume.volume.uncertainty import bootstrap, needed_sample_size
+from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses
+from minima_volume.volume.star.comparison import compare, verdict_among
+from minima_volume.volume.star.uncertainty import bootstrap, needed_sample_size
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 
 import minima_volume as mv
-from minima_volume.yaml_files import write_yaml
+from minima_volume.files.yaml import write_yaml
 
 COMMANDS = ("new", "run", "pipeline", "analyze", "views", "status", "clean", "update", "propagate", "notebooks")
 

@@ -17,12 +17,12 @@ import pytest
 from helpers import edit_config, make_run, same_arrays, same_sweeps, tiny
 
 import minima_volume as mv
-from minima_volume.config import Config, Execution, parse_config
+from minima_volume.config.run import Config, Execution, parse_config
 from minima_volume.errors import ConfigError
 from minima_volume.execution.cluster import ClusterError, connect, make_jobqueue, num_slots
 from minima_volume.execution.tasks import run_tasks
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.pipeline import run_pipeline
-from minima_volume.yaml_files import write_yaml
 
 CONFIG = parse_config(tiny())
 

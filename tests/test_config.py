@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minima_volume as mv
-from minima_volume.config import load_config, parse_config
+from minima_volume.config.run import load_config, parse_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
-from minima_volume.layout import read_run
-from minima_volume.runs.folder import parse_override
-from minima_volume.yaml_files import read_yaml, write_yaml
+from minima_volume.files.yaml import read_yaml, write_yaml
+from minima_volume.stages.open import parse_override
+from minima_volume.stages.run import read_run
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from scipy.stats import binom, chi2
 
-from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
-from minima_volume.volume.splitting import Splitting
+from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.splitting import Splitting
 
 ROOT = Path(__file__).resolve().parent.parent
 

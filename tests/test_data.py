@@ -11,13 +11,13 @@ from helpers import ALL_STAGES, SWISS, make_run, tiny
 from scipy import stats
 
 import minima_volume as mv
-from minima_volume.config import parse_config
+from minima_volume.config.run import parse_config
 from minima_volume.data import Pool, make_dataset
 from minima_volume.data.digits import digits
 from minima_volume.data.swiss_roll import swiss_roll
 from minima_volume.data.variants import draw, noise_samples, poison_labels
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
-from minima_volume.files import read_pt, write_pt
+from minima_volume.files.atomic import read_pt, write_pt
 from minima_volume.seeding import generator
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")

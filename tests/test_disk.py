@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minima_volume.config import load_config
-from minima_volume.files import read_npz
-from minima_volume.layout import Run
+from minima_volume.config.run import load_config
+from minima_volume.files.atomic import read_npz
 from minima_volume.models.build import build_model
-from minima_volume.perturbation.sweep_files import ARRAYS, STATE_DICT, Sweep, write_sweep
+from minima_volume.stages.run import Run
+from minima_volume.stages.sweep_files import ARRAYS, STATE_DICT, Sweep, write_sweep
 
 MNIST = Path(__file__).parent.parent / "experiments" / "MNIST" / "low_data" / "base" / "config.yaml"
 SWEEPS_MB, MODELS_MB, SAMPLES_MB = 26, 12, 56  # what docs/scaling.md states

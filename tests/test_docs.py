@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from helpers import tiny
 
-from minima_volume.config import Config
-from minima_volume.layout import Run
-from minima_volume.yaml_files import read_yaml
+from minima_volume.config.run import Config
+from minima_volume.files.yaml import read_yaml
+from minima_volume.stages.run import Run
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}

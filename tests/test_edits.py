@@ -12,14 +12,14 @@ from helpers import make_run, tiny, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.layout import CONFIG_NAME, PERTURB, RUN_NOTEBOOKS, TRAIN, VOLUME
+from minima_volume.files.yaml import read_commented_yaml, set_dotted, write_yaml
 from minima_volume.runs.create import new_folder, new_runs, sync_notebooks
 from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, VERSIONS, is_edited, mark_of, notebook_source, record_versions
 from minima_volume.runs.origin import ORIGINS
 from minima_volume.runs.pipeline import run_pipeline
 from minima_volume.runs.propagate import propagate
 from minima_volume.runs.update import Update, describe_differences, differences, update_runs
-from minima_volume.yaml_files import read_commented_yaml, set_dotted, write_yaml
+from minima_volume.stages.run import CONFIG_NAME, PERTURB, RUN_NOTEBOOKS, TRAIN, VOLUME
 
 ALL = (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
 

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 import minima_volume as mv
 from minima_volume.analysis import collect
-from minima_volume.analysis.figures import draw
-from minima_volume.files import read_npz
-from minima_volume.layout import Run
+from minima_volume.files.atomic import read_npz
 from minima_volume.plots.style import figure_bytes, save_figure
+from minima_volume.reports.gallery import draw
+from minima_volume.stages.run import Run
 
 SMALL = 60  # dots an inch
 HOSTILE = {

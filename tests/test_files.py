@@ -18,7 +18,7 @@ from helpers import make_run, tree
 
 import minima_volume as mv
 from minima_volume.errors import DamagedFileError, MissingStageError
-from minima_volume.files import (
+from minima_volume.files.atomic import (
     hash_arrays,
     read_json,
     read_npz,
@@ -147,7 +147,7 @@ def test_kill_9_leaves_whole_files_only(tmp_path):
     """A process killed while it writes a big file again and again: what is there is one whole write."""
     path = tmp_path / "big.npz"
     script = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom minima_volume.files import write_npz\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom minima_volume.files.atomic import write_npz\n"
         "for i in range(10**6):\n"
         "    write_npz(Path(sys.argv[1]), {'a': np.full(2_000_000, i), 'b': np.full(2_000_000, i)})\n"
     )

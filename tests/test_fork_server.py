@@ -14,12 +14,12 @@ import papermill
 import psutil
 import pytest
 
-from minima_volume.fork_server import LAUNCHER, SERVER, ForkedKernel, ForkServer, possible
+from minima_volume.execution.fork_server import LAUNCHER, SERVER, ForkedKernel, ForkServer, possible
 from minima_volume.runs.execute import _manager
 
 LOOK = """
 import json, os, sys
-loaded = "minima_volume.runs.stages" in sys.modules
+loaded = "minima_volume.runs.states" in sys.modules
 import numpy as np, matplotlib.pyplot as plt, tqdm.auto, tqdm.notebook
 seen = {
     "pid": os.getpid(), "parent": os.getppid(), "session": os.getsid(0), "folder": os.getcwd(), "mark": os.environ.get("MARK"),

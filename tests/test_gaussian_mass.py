@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.volume.local import LocalVolume
-from minima_volume.volume.mass import GaussianMass, compare_masses, plain_estimate, splitting_estimate
-from minima_volume.volume.mass_keys import comparison_verdict
-from minima_volume.volume.splitting import Repeat
+from minima_volume.stages.results.mass_keys import comparison_verdict
+from minima_volume.volume.gaussian.estimate import LocalVolume
+from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses, plain_estimate, splitting_estimate
+from minima_volume.volume.gaussian.splitting import Repeat
 
 QUICK: dict[str, Any] = {"num_particles": 60, "num_repeats": 2, "num_moves": 8, "precision": 2.0, "progress": False}
 MANY = {"num_repeats": 16}  # degrees of freedom for comparisons that give a false alarm in a million (`helpers.agree`)

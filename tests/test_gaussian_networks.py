@@ -12,13 +12,13 @@ import pytest
 from helpers import agree, make_run
 
 import minima_volume as mv
-from minima_volume.layout import Run
-from minima_volume.perturbation.shards import make_engine
-from minima_volume.volume.crossings import Condition
-from minima_volume.volume.mass import GaussianMass
-from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
-from minima_volume.volume.splitting import Splitting
-from minima_volume.volume.target import Target
+from minima_volume.stages.run import Run
+from minima_volume.stages.shards import make_engine
+from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.gaussian.mass import GaussianMass
+from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.splitting import Splitting
+from minima_volume.volume.star.radii import Condition
 
 FULL_SIZE = {
     "data.source": "swiss_roll",

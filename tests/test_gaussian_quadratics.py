@@ -12,8 +12,8 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 import minima_volume as mv
-from minima_volume.volume.local import LocalVolume
-from minima_volume.volume.mass import plain_estimate
+from minima_volume.volume.gaussian.estimate import LocalVolume
+from minima_volume.volume.gaussian.mass import plain_estimate
 
 EPS = 0.1
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from minima_volume import measure_volume
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.directions import Directions
-from minima_volume.volume.importance import DAMPINGS, NUM_PILOTS, PILOT_SEED, choose_damping
-from minima_volume.volume.preconditioner import PreconditionedDirections, Preconditioner, diagonal, full, low_rank
-from minima_volume.volume.star import log_unit_ball
+from minima_volume.volume.star.importance import DAMPINGS, NUM_PILOTS, PILOT_SEED, choose_damping
+from minima_volume.volume.star.preconditioner import PreconditionedDirections, Preconditioner, diagonal, full, low_rank
+from minima_volume.volume.star.volume import log_unit_ball
 
 THRESHOLD = 0.01
 

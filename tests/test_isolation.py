@@ -16,11 +16,11 @@ from helpers import make_run, numbers, same_sweeps
 from torch import Tensor, nn
 
 from minima_volume import ViewSettings, measure_volume, other_views, suggest_sigma, views_table
-from minima_volume.config import Training
-from minima_volume.files import read_pt
+from minima_volume.config.run import Training
+from minima_volume.files.atomic import read_pt
 from minima_volume.isolation import own_defaults
-from minima_volume.layout import Run
 from minima_volume.perturbation.directions import draw_gaussian
+from minima_volume.stages.run import Run
 from minima_volume.training import train_model
 
 

@@ -18,7 +18,7 @@ import torch
 from helpers import numbers, same_arrays, tiny
 
 import minima_volume as mv
-from minima_volume.yaml_files import write_yaml
+from minima_volume.files.yaml import write_yaml
 
 SMALL = {
     "data.levels": [0, 20],
@@ -35,10 +35,10 @@ DRIVERS = """
 import json, os, shutil, signal, sys, time
 import papermill, psutil, torch
 from pathlib import Path
-from minima_volume.layout import STAGES
-from minima_volume.runs import open_run
+from minima_volume.stages.run import STAGES
+from minima_volume.stages.open import open_run
 from minima_volume.runs.pipeline import run_pipeline
-from minima_volume.runs.stages import run_stage
+from minima_volume.runs.states import run_stage
 
 def execute(source, target, **options):
     folder, stage = Path(source).parent, next(key for key, name in STAGES.items() if name == Path(source).name)
@@ -128,7 +128,7 @@ BUSY = """
 import os, sys, time
 from dataclasses import dataclass
 from pathlib import Path
-from minima_volume.config import Config, load_config
+from minima_volume.config.run import Config, load_config
 from minima_volume.execution.tasks import run_tasks
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def test_the_command_line_takes_sigterm_as_ctrl_c(tmp_path):
     """As a batch system sends it: exit code 143, one line, no lock left, nothing that is finished lost."""
     write_yaml(tmp_path / "config.yaml", tiny({"training.epochs": 1_000_000}))
     (run,) = mv.new_runs(tmp_path, mv.seed_pairs(1))
-    command = [sys.executable, "-m", "minima_volume.cli", "run", str(run), "-q"]
+    command = [sys.executable, "-m", "minima_volume.cli.app", "run", str(run), "-q"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until((run / "models_and_data" / "dataset.pt").is_file, 120)
     process.terminate()

@@ -15,11 +15,11 @@ from helpers import ALL_STAGES, SWISS, edit_config, make_run, numbers, same_arra
 
 import minima_volume as mv
 from minima_volume.errors import StaleError
-from minima_volume.files import read_json, read_npz, read_pt, write_json, write_npz, write_pt
-from minima_volume.layout import Run, read_run
-from minima_volume.runs.stages import run_stage, stage_states
-from minima_volume.volume.mass_cells import FORMAT, settings_record
-from minima_volume.volume.masses import wanted_cells
+from minima_volume.files.atomic import read_json, read_npz, read_pt, write_json, write_npz, write_pt
+from minima_volume.runs.states import run_stage, stage_states
+from minima_volume.stages.mass_cells import FORMAT, settings_record
+from minima_volume.stages.masses import wanted_cells
+from minima_volume.stages.run import Run, read_run
 
 SMALL = {
     "data.levels": [0, 20],
@@ -61,10 +61,10 @@ def made(monkeypatch):
     """(what, minimum) of every training, shard, radii and Gaussian local volume that is computed."""
     seen = []
     places = {
-        "minima_volume.training.train.train_minimum": lambda task, *_: ("train", task.minimum),
-        "minima_volume.perturbation.sweep.sweep_shard": lambda shard: ("perturb", shard.level),
-        "minima_volume.volume.estimate.radii_task": lambda task: ("radii", task.shard.level),
-        "minima_volume.volume.masses.mass_task": lambda task: ("mass", task.cell.minimum),
+        "minima_volume.stages.train.train_minimum": lambda task, *_: ("train", task.minimum),
+        "minima_volume.stages.sweep.sweep_shard": lambda shard: ("perturb", shard.level),
+        "minima_volume.stages.radii.radii_task": lambda task: ("radii", task.shard.level),
+        "minima_volume.stages.masses.mass_task": lambda task: ("mass", task.cell.minimum),
     }
     for place, which in places.items():
         module, name = place.rsplit(".", 1)

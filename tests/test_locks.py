@@ -15,9 +15,9 @@ import pytest
 
 import minima_volume as mv
 from minima_volume.errors import MissingStageError
-from minima_volume.lock import LOCK_NAME, OWNER_VARIABLE, Lock, LockedError, _process, lock_of, locked, owner
+from minima_volume.files.lock import LOCK_NAME, OWNER_VARIABLE, Lock, LockedError, _process, lock_of, locked, owner
 
-HOLD = "import sys,time; from pathlib import Path; from minima_volume.lock import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+HOLD = "import sys,time; from pathlib import Path; from minima_volume.files.lock import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
 
 def hold(folder, **environment):
@@ -52,7 +52,7 @@ def test_a_live_process_keeps_others_out_and_a_killed_one_does_not(tmp_path):
 def test_half_written_files_of_killed_writers_go(tmp_path):
     """With the next one who takes the lock; a user's own files stay, and nothing goes while the lock is held."""
     killed = (
-        "import os, signal, sys; from pathlib import Path; from minima_volume.files import write_atomic\n"
+        "import os, signal, sys; from pathlib import Path; from minima_volume.files.atomic import write_atomic\n"
         "write_atomic(Path(sys.argv[1]), lambda file: os.kill(os.getpid(), signal.SIGKILL))"
     )
     subprocess.run([sys.executable, "-c", killed, str(tmp_path / "data_0" / "data_0.npz")], check=False)

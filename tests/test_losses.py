@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.losses import (
+from minima_volume.losses.loss import (
     LOSSES,
     class_margins,
     cross_entropy_elements,

@@ -13,16 +13,16 @@ from helpers import agree, edit_config, make_run, numbers, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import read_json
-from minima_volume.layout import Run, read_run
-from minima_volume.perturbation.shards import make_engine
-from minima_volume.runs.stages import run_stage
-from minima_volume.volume import masses
-from minima_volume.volume.crossings import Condition
-from minima_volume.volume.mass import plain_estimate
-from minima_volume.volume.mass_cells import Cell, mass_settings, read_mass
-from minima_volume.volume.mass_plan import gaussian_mass
-from minima_volume.volume.target import Target
+from minima_volume.files.atomic import read_json
+from minima_volume.runs.states import run_stage
+from minima_volume.stages import masses
+from minima_volume.stages.mass_cells import Cell, mass_settings, read_mass
+from minima_volume.stages.run import Run, read_run
+from minima_volume.stages.shards import make_engine
+from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.gaussian.mass import plain_estimate
+from minima_volume.volume.gaussian.plan import gaussian_mass
+from minima_volume.volume.star.radii import Condition
 
 SIGMA = 0.2  # +40 is then rare enough for splitting
 GAUSSIAN: dict[str, Any] = {"sigma": SIGMA, "num_particles": 30, "num_repeats": 4, "num_moves": 3, "precision": 5.0}

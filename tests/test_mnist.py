@@ -13,7 +13,7 @@ from minima_volume.data import SOURCES
 from minima_volume.data.mnist import FILES
 from minima_volume.data.root import data_root
 from minima_volume.errors import DataError
-from minima_volume.files import read_pt
+from minima_volume.files.atomic import read_pt
 
 
 def test_missing_data_without_network_says_what_to_do(tmp_path, monkeypatch, cli):

@@ -9,11 +9,11 @@ from helpers import make_run, tiny
 from torch import nn
 
 import minima_volume as mv
-from minima_volume.config import parse_config
+from minima_volume.config.run import parse_config
 from minima_volume.errors import ConfigError
 from minima_volume.models import build_model
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.runs.stages import run_stage
+from minima_volume.runs.states import run_stage
 
 SMALL = {
     "resnet18": ({}, (3, 8, 8), 10),

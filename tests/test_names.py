@@ -17,19 +17,19 @@ from test_models import SMALL
 from torch import Tensor, nn
 
 from minima_volume import ViewSettings, load_results, measure_volume, other_views
-from minima_volume.analysis import analyze
-from minima_volume.analysis.page import write_report
-from minima_volume.analysis.report import describe
-from minima_volume.curvature import views_table
 from minima_volume.errors import ConfigError, StaleError
-from minima_volume.files import read_json, write_json
-from minima_volume.layout import Run, read_run
+from minima_volume.files.atomic import read_json, write_json
 from minima_volume.models.build import MODELS
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.names import perturbed_names
-from minima_volume.perturbation.sweep_files import read_sweep, write_sweep
-from minima_volume.runs.stages import run_stage, stage_states
-from minima_volume.volume.estimate import estimate_volumes
+from minima_volume.reports.analyze import analyze
+from minima_volume.reports.html import write_report
+from minima_volume.reports.terminal import describe
+from minima_volume.runs.states import run_stage, stage_states
+from minima_volume.stages.radii import estimate_volumes
+from minima_volume.stages.run import Run, read_run
+from minima_volume.stages.sweep_files import read_sweep, write_sweep
+from minima_volume.stages.views import views_table
 
 
 @pytest.fixture(params=CASES)

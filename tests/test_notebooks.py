@@ -13,10 +13,10 @@ import pytest
 from helpers import SWISS, tiny, tree
 
 import minima_volume as mv
-from minima_volume.layout import RUN_NOTEBOOKS, STAGES, seeds_of
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_notebooks
 from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
-from minima_volume.yaml_files import write_yaml
+from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 ALL = (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
@@ -208,7 +208,7 @@ def test_the_five_notebooks_on_the_swiss_roll(tmp_path):
 @pytest.fixture
 def fake_papermill(monkeypatch):
     """Execute a notebook by running its stage in this process."""
-    from minima_volume.runs.stages import run_stage
+    from minima_volume.runs.states import run_stage
 
     def run_notebook(source, target, **options):
         stage = next(key for key, name in STAGES.items() if name == Path(source).name)

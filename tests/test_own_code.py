@@ -8,7 +8,7 @@ from helpers import make_run
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.models import build_model
-from minima_volume.runs.stages import run_stage
+from minima_volume.runs.states import run_stage
 
 OWN_SOURCE = '''"""Two Gaussian clouds."""
 import torch

@@ -11,7 +11,7 @@ from own_models import filter_norm, move, normals
 from torch import Tensor, nn
 
 import minima_volume as mv
-from minima_volume.files import read_json
+from minima_volume.files.atomic import read_json
 
 BODY = """import torch
 import torch.nn.functional as F

@@ -12,10 +12,10 @@ from helpers import edit_config, make_run
 
 import minima_volume as mv
 from minima_volume.errors import DataError
-from minima_volume.files import read_pt
-from minima_volume.layout import Run
-from minima_volume.training import train
-from minima_volume.training.minimum import training_seconds
+from minima_volume.files.atomic import read_pt
+from minima_volume.stages import train
+from minima_volume.stages.minimum import training_seconds
+from minima_volume.stages.run import Run
 
 OWN_MODEL = '''
 import os
@@ -89,7 +89,7 @@ def test_short_trainings_stay_in_one_process(tmp_path, monkeypatch):
     run = edit_config(make_run(tmp_path / "model_0_data_10").folder, {"perturbation.workers": None})
     dataset = train.prepare_data(run)
     tasks = train._trainings(run, dataset)
-    monkeypatch.setattr("minima_volume.training.minimum.time.perf_counter", count().__next__)
+    monkeypatch.setattr("minima_volume.stages.minimum.time.perf_counter", count().__next__)
     assert training_seconds(tasks, dataset) == pytest.approx(30 * sum(size / 60 + 1 for size in (20, 40, 60)))
     monkeypatch.undo()
     monkeypatch.setattr("minima_volume.execution.tasks.usable_cores", lambda: 2)

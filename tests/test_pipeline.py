@@ -21,15 +21,15 @@ import pytest
 from helpers import tiny, tree
 
 import minima_volume as mv
-from minima_volume.layout import RUN_NOTEBOOKS, STAGES, TRAIN
-from minima_volume.lock import LOCK_NAME, Lock
+from minima_volume.files.lock import LOCK_NAME, Lock
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.create import notebook_source
 from minima_volume.runs.execute import Outcome, execute_stage
 from minima_volume.runs.pipeline import PipelineError, PipelineInterrupted, raise_failures, run_pipeline
 from minima_volume.runs.progress import Progress
-from minima_volume.runs.stages import run_stage, stage_states
+from minima_volume.runs.states import run_stage, stage_states
 from minima_volume.runs.status import BAD, describe_status, executed, status
-from minima_volume.yaml_files import write_yaml
+from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, TRAIN
 
 QUICK = {
     "data.levels": [0],
@@ -130,9 +130,18 @@ def test_two_pipelines_in_two_processes(condition, in_process):
 
     def second(folder, stage):
         if stage == "train" and not seen:
-            command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(condition), "--stage", "train", "-q"]
+            command = [
+                sys.executable,
+                "-m",
+                "minima_volume.cli.app",
+                "pipeline",
+                str(condition),
+                "--stage",
+                "train",
+                "-q",
+            ]
             environment = {k: v for k, v in os.environ.items() if k != "MINIMA_VOLUME_OWNER"}
-            fake = "import papermill; papermill.execute_notebook = None; from minima_volume.cli import main; main()"
+            fake = "import papermill; papermill.execute_notebook = None; from minima_volume.cli.app import main; main()"
             command = [sys.executable, "-c", fake, *command[3:]]
             for run in mv.find_runs(condition)[1:]:
                 shutil.move(run, condition / f"aside_{run.name}")
@@ -364,7 +373,7 @@ def test_a_pipeline_that_is_interrupted(how, code, execution, tmp_path):
     whole = notebook.cells[1].source
     notebook.cells[1].source = BUSY
     nbformat.write(notebook, second / TRAIN)
-    command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(tmp_path), "-q", "--stage", "train"]
+    command = [sys.executable, "-m", "minima_volume.cli.app", "pipeline", str(tmp_path), "-q", "--stage", "train"]
     # in a group of their own, as a terminal has them; tests in the background of a shell have Ctrl-C ignored
     default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -15,7 +15,7 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.plane import plane_losses, run_plane
-from minima_volume.volume.across import masses_across
+from minima_volume.stages.cliff import masses_across
 
 
 def three_models():

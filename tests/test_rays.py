@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minima_volume import measure_volume
 from minima_volume.errors import UnboundedError
-from minima_volume.volume.star import log_unit_ball
+from minima_volume.volume.star.volume import log_unit_ball
 
 THRESHOLD = 0.02
 GRID = np.linspace(0, 1, 8) ** 2

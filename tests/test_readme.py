@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from helpers import tiny
 
-from minima_volume.layout import find_runs
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs import stage_states
-from minima_volume.yaml_files import write_yaml
+from minima_volume.stages.run import find_runs
 
 ROOT = Path(__file__).parents[1]
 DIGITS = "experiments/digits/low_data/base"

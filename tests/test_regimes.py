@@ -12,16 +12,16 @@ from torch import nn
 
 import minima_volume as mv
 from minima_volume.analysis import verdicts
-from minima_volume.analysis.report import describe
-from minima_volume.config import Sam, Training, parse_config
+from minima_volume.config.run import Sam, Training, parse_config
 from minima_volume.errors import ConfigError, StaleError
-from minima_volume.layout import read_run
+from minima_volume.files.yaml import write_yaml
+from minima_volume.reports.terminal import describe
 from minima_volume.runs.clean import clean
-from minima_volume.runs.stages import run_stage, stage_states
+from minima_volume.runs.states import run_stage, stage_states
 from minima_volume.runs.status import describe_status, status
+from minima_volume.stages.run import read_run
 from minima_volume.training.loop import train_model
 from minima_volume.training.sam import ascended, ascent
-from minima_volume.yaml_files import write_yaml
 
 FEW = {"data.levels": [20], "perturbation.num_directions": 6, "volume.top_k": 3}
 EPOCHS = {

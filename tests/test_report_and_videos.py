@@ -24,7 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    from minima_volume.analysis.page import write_report
+    from minima_volume.reports.html import write_report
 
     condition = fake_condition(tmp_path_factory.mktemp("fake") / "base", seeds=2)
     text = (condition / "config.yaml").read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def test_the_page_opens_in_a_browser_without_errors(page, tmp_path):
 
 def test_the_command_writes_the_page(page, cli, tmp_path, monkeypatch):
     """Where it is told to; a run folder is refused."""
-    monkeypatch.setattr("minima_volume.analysis.page.draw", lambda collected: {})  # drawn above
+    monkeypatch.setattr("minima_volume.reports.html.draw", lambda collected: {})  # drawn above
     code, out, _ = cli("report", page.parent.parent, "--output", tmp_path / "page.html")
     assert code == 0 and out.strip().endswith("page.html")
     assert "<h2>Verdicts</h2>" in (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -13,11 +13,12 @@ import pytest
 from helpers import edit_config, make_run
 
 import minima_volume as mv
-from minima_volume.files import read_json, write_json
-from minima_volume.layout import Run
-from minima_volume.runs import stages
-from minima_volume.volume import estimate, masses
-from minima_volume.volume.result_format import FORMAT, upgraded
+from minima_volume.files.atomic import read_json, write_json
+from minima_volume.runs import states
+from minima_volume.stages import masses
+from minima_volume.stages import radii as radii_stage
+from minima_volume.stages.results.format import FORMAT, upgraded
+from minima_volume.stages.run import Run
 
 PREFIXES = {
     "loss": "log_exp_r_n_values",
@@ -126,15 +127,15 @@ def test_older_files_are_current_and_written_anew_without_measuring(old, monkeyp
     def measure(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(estimate, "_measure", measure)
+    monkeypatch.setattr(radii_stage, "_measure", measure)
     monkeypatch.setattr(masses, "_measure", measure)
     radii = {path: path.with_name("radii.npz").read_bytes() for path in before}
-    stages.run_stage(run, "volume", progress=False)
+    states.run_stage(run, "volume", progress=False)
     assert {path: read_json(path) for path in before} == before
     assert {path: path.with_name("radii.npz").read_bytes() for path in before} == radii
     assert mv.stage_states(run.folder)["volume"].complete
     times = {path: path.stat().st_mtime_ns for path in before}
-    stages.run_stage(run, "volume", progress=False)
+    states.run_stage(run, "volume", progress=False)
     assert {path: path.stat().st_mtime_ns for path in before} == times
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError, StaleError
-from minima_volume.files import read_json, read_npz, write_json
-from minima_volume.layout import read_run
+from minima_volume.files.atomic import read_json, read_npz, write_json
+from minima_volume.stages.run import read_run
 
 PRIMARY = {
     *("test_loss_values", "log_exp_r_n_values", "model_data_levels", "loss_landscape_data_param", "train_loss_values"),

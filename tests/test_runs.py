@@ -10,11 +10,11 @@ from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.layout import RUN_NOTEBOOKS, STAGES, find_runs, seeds_of
+from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.clean import clean, files_of
 from minima_volume.runs.create import BATCH_NOTEBOOKS, new_folder, new_runs, notebook_source
-from minima_volume.runs.stages import run_stage, stage_states
-from minima_volume.yaml_files import write_yaml
+from minima_volume.runs.states import run_stage, stage_states
+from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, find_runs, seeds_of
 
 
 @pytest.fixture

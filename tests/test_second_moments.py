@@ -11,8 +11,8 @@ from torch import nn
 
 from minima_volume import load_models_and_data, measure_volume
 from minima_volume.errors import ConfigError
-from minima_volume.files import read_pt, write_pt
-from minima_volume.layout import Run
+from minima_volume.files.atomic import read_pt, write_pt
+from minima_volume.stages.run import Run
 from minima_volume.training import adam_second_moments
 
 

@@ -9,11 +9,11 @@ from helpers import tree
 from original_files import write_cifar10, write_svhn
 
 import minima_volume as mv
-from minima_volume.config import load_config
+from minima_volume.config.run import load_config
 from minima_volume.data.mnist import FILES
 from minima_volume.data.root import data_root
-from minima_volume.layout import RUN_NOTEBOOKS, STAGES, seeds_of
 from minima_volume.runs.smoke import smoke, smoke_overrides
+from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 CONDITIONS = sorted(

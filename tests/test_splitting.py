@@ -19,10 +19,10 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.mass import splitting_estimate
-from minima_volume.volume.mass_plan import MassSettings, gaussian_mass
-from minima_volume.volume.moves import stays_below
-from minima_volume.volume.splitting import Repeat, Splitting, next_stage, splitting
+from minima_volume.volume.gaussian.mass import splitting_estimate
+from minima_volume.volume.gaussian.moves import stays_below
+from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.splitting import Repeat, Splitting, next_stage, splitting
 
 
 def same(score: np.ndarray) -> np.ndarray:
@@ -234,7 +234,7 @@ def test_the_chain_changes_no_mass(monkeypatch: pytest.MonkeyPatch) -> None:
     event, how = ChiSquare.of(-8.0), Splitting(num_particles=40, num_moves=4)
     short = replace(how, max_stages=2)
     found, stuck = splitting(event, [3, 4], how), splitting(event, [3, 4], short)
-    monkeypatch.setattr("minima_volume.volume.splitting.stays_below", lambda *args: True)
+    monkeypatch.setattr("minima_volume.volume.gaussian.splitting.stays_below", lambda *args: True)
     assert splitting(event, [3, 4], how) == found
     assert splitting(event, [3, 4], short) == [replace(repeat, lost=True) for repeat in stuck]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from minima_volume import measure_volume
 from minima_volume.errors import ConfigError, UnboundedError
-from minima_volume.volume.crossings import Radii
-from minima_volume.volume.star import log_mean_power, log_unit_ball, star_volume
+from minima_volume.volume.star.radii import Radii
+from minima_volume.volume.star.volume import log_mean_power, log_unit_ball, star_volume
 
 THRESHOLD = 0.01
 DIRECTIONS = 20_000

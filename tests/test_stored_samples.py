@@ -13,16 +13,16 @@ from helpers import ALL_STAGES, edit_config, make_run, tiny
 from original_files import write_cifar10, write_idx, write_svhn
 
 import minima_volume as mv
-from minima_volume.config import Config, load_config, parse_config
+from minima_volume.config.run import Config, load_config, parse_config
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.data.cifar10 import PIXELS as CIFAR10
 from minima_volume.data.mnist import PIXELS as MNIST
 from minima_volume.data.pixels import Pixels
 from minima_volume.data.svhn import PIXELS as SVHN
 from minima_volume.data.text import windows
-from minima_volume.files import read_pt, write_pt
-from minima_volume.layout import Run
-from minima_volume.runs.stages import run_stage
+from minima_volume.files.atomic import read_pt, write_pt
+from minima_volume.runs.states import run_stage
+from minima_volume.stages.run import Run
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 INPUTS = SEED_KEYS[::2]

@@ -16,10 +16,10 @@ from torch import nn
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.layout import Run
-from minima_volume.perturbation.shards import make_engine
-from minima_volume.volume.mass import plain_estimate
-from minima_volume.volume.suggest import NATIVE_LOG_MASS, PROBE, bisect, round_sigma
+from minima_volume.stages.run import Run
+from minima_volume.stages.shards import make_engine
+from minima_volume.volume.gaussian.mass import plain_estimate
+from minima_volume.volume.gaussian.sigma import NATIVE_LOG_MASS, PROBE, bisect, round_sigma
 
 
 def test_bisection_finds_the_crossing() -> None:
@@ -101,7 +101,7 @@ def test_a_minimum_out_of_reach_at_the_native_sigma(
         last.weight *= (
             300  # the same function, but biases, whose noise has one size for all, are felt 300 times as much
         )
-    monkeypatch.setattr("minima_volume.volume.suggest.PROBE", replace(PROBE, max_stages=2))
+    monkeypatch.setattr("minima_volume.volume.gaussian.sigma.PROBE", replace(PROBE, max_stages=2))
     found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
     assert before.sigmas == {} and list(found.sigmas) == list(found.masses) == [0, 20, 40]
     assert found.sigmas[0] == before.sigma and found.sigmas[40] == min(found.sigmas.values())

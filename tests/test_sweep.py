@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 import minima_volume as mv
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
-from minima_volume.files import read_npz, write_npz
-from minima_volume.layout import Run, read_run
-from minima_volume.perturbation import sweep_files
+from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.stages import sweep_files
+from minima_volume.stages.run import Run, read_run
 
 RESULT_KEYS = {"loss", "coefficients", "accs", "perturbation_seed", "perturbation_norm"}
 META_KEYS = {
@@ -149,7 +149,7 @@ def test_removed_files_are_made_again_bit_for_bit(lost, digits_run, copied):
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other weights"])
 def test_unfinished_shards_are_used_and_bad_ones_are_not(damage, digits_run, tmp_path, monkeypatch):
     """A sweep that stopped after some shards, one of which is gone, cut off, or of another model."""
-    module = importlib.import_module("minima_volume.perturbation.sweep")
+    module = importlib.import_module("minima_volume.stages.sweep")
     run = models_only(digits_run, tmp_path)
     done = []
 
@@ -213,7 +213,7 @@ def test_kill_9_in_the_middle_then_resume(digits_run, tmp_path):
     script = (
         "import importlib, sys, time, torch\ntorch.set_num_threads(1)\n"
         "import minima_volume as mv\n"
-        "module = importlib.import_module('minima_volume.perturbation.sweep')\n"
+        "module = importlib.import_module('minima_volume.stages.sweep')\n"
         "write = module._write_shard\n"
         "module._write_shard = lambda *args: (write(*args), time.sleep(0.3))\n"
         "mv.sweep(mv.open_run(sys.argv[1]), progress=False)\n"
@@ -335,7 +335,7 @@ def test_notebook_3_needs_notebook_2(digits_run, tmp_path):
 def test_dead_filters_are_counted_and_left_out(tmp_path):
     """A row of zeros: its entries are out of num_params, and the count is stored."""
     run = make_run(tmp_path / "model_0_data_10", {"data.levels": [0]}, ("train",))
-    from minima_volume.files import hash_arrays, read_pt, write_pt
+    from minima_volume.files.atomic import hash_arrays, read_pt, write_pt
 
     content = read_pt(run.model_file(0))
     content["state_dict"]["layers.1.weight"][3] = 0.0

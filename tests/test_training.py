@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import minima_volume as mv
-from minima_volume.config import Training
+from minima_volume.config.run import Training
 from minima_volume.errors import DataError, MissingStageError, StaleError
-from minima_volume.files import read_npz, read_pt
+from minima_volume.files.atomic import read_npz, read_pt
 from minima_volume.models import build_model
+from minima_volume.stages.minimum import weights
 from minima_volume.training.loop import train_model
-from minima_volume.training.minimum import weights
 
 PT_KEYS = {
     "state_dict",
@@ -147,7 +147,7 @@ def test_minibatches_are_ordered_by_the_model_seed(task):
 
 def test_all_levels_start_from_the_same_weights(tmp_path, monkeypatch):
     """And those are torch's default initial weights of the model seed."""
-    import minima_volume.training.minimum as module
+    import minima_volume.stages.minimum as module
 
     starts = []
     real = module.train_model

@@ -11,12 +11,13 @@ from fake_results import fake_condition
 from helpers import tiny, tree
 
 import minima_volume as mv
-from minima_volume.analysis import analyze, collect
-from minima_volume.analysis.page import write_report
+from minima_volume.analysis import collect
 from minima_volume.errors import ConfigError
+from minima_volume.files.yaml import write_yaml
+from minima_volume.reports.analyze import analyze
+from minima_volume.reports.html import write_report
 from minima_volume.runs.create import new_folder
 from minima_volume.runs.status import status
-from minima_volume.yaml_files import write_yaml
 
 TWIN = r"model_0_data_10 and model_00_data_010 are the same run \(model seed 0, data seed 10\); remove one of the two folders"
 

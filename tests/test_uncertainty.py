@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from minima_volume.analysis import comparison_table, verdicts, volume_table
 from minima_volume.errors import ConfigError
-from minima_volume.files import jsonable
-from minima_volume.volume.comparison import CANNOT_TELL, compare, pairs_to_compare
-from minima_volume.volume.crossings import Radii
-from minima_volume.volume.growth import growth
-from minima_volume.volume.results import star_keys
-from minima_volume.volume.star import StarVolume, star_volume
-from minima_volume.volume.uncertainty import bootstrap, log_mean, needed_sample_size, pareto_k
+from minima_volume.files.atomic import jsonable
+from minima_volume.stages.results.content import star_keys
+from minima_volume.volume.star.comparison import CANNOT_TELL, compare, pairs_to_compare
+from minima_volume.volume.star.growth import growth
+from minima_volume.volume.star.radii import Radii
+from minima_volume.volume.star.uncertainty import bootstrap, log_mean, needed_sample_size, pareto_k
+from minima_volume.volume.star.volume import StarVolume, star_volume
 
 
 def ellipsoid_logs(n: int, eigenvalues: np.ndarray, directions: int, seed: int) -> np.ndarray:

@@ -13,12 +13,13 @@ from helpers import edit_config, make_run, normal, regression
 from torch import Tensor
 
 import minima_volume as mv
-from minima_volume.curvature import MeanLoss, ViewSettings, other_views, sam_sharpness, table, views_table
-from minima_volume.curvature.table import default_settings
+from minima_volume.curvature import MeanLoss, ViewSettings, other_views, sam_sharpness
 from minima_volume.errors import ConfigError
-from minima_volume.files import hash_arrays, read_json, read_pt, write_json, write_pt
-from minima_volume.layout import Run
-from minima_volume.losses import get_loss
+from minima_volume.files.atomic import hash_arrays, read_json, read_pt, write_json, write_pt
+from minima_volume.losses.loss import get_loss
+from minima_volume.stages import views
+from minima_volume.stages.run import Run
+from minima_volume.stages.views import default_settings, views_table
 
 QUICK = ViewSettings(num_eigenvalues=2, num_products=9, num_chains=2, num_draws=8, num_burn_in=4)
 HESSIAN = replace(QUICK, num_chains=0)
@@ -197,7 +198,7 @@ def test_volumes_of_the_gaussian_kind_and_none(copied: Run):
 def test_views_are_resumed(copied: Run, monkeypatch: pytest.MonkeyPatch):
     """What was measured on the same weights with the same settings is kept, minimum by minimum; all else is measured again."""
     measured: list[int] = []
-    real = table.other_views
+    real = views.other_views
 
     def counting(model, *arguments, **options):
         measured.append(1)
@@ -205,7 +206,7 @@ def test_views_are_resumed(copied: Run, monkeypatch: pytest.MonkeyPatch):
             raise KeyboardInterrupt
         return real(model, *arguments, **options)
 
-    monkeypatch.setattr(table, "other_views", counting)
+    monkeypatch.setattr(views, "other_views", counting)
     stop = 3
     with pytest.raises(KeyboardInterrupt):
         views_table(copied, settings=HESSIAN, progress=False)

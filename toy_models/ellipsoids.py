@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from minima_volume import LocalVolume, VolumeEstimate, measure_volume
 from minima_volume.plots.style import BLUE, GREY, ORANGE, RED, count_axis, new_figure, styled
-from minima_volume.volume.star import log_unit_ball
+from minima_volume.volume.star.volume import log_unit_ball
 
 STEEP, FLAT = 10.0, 1.0  # curvatures, half of the directions each
 THRESHOLD = 0.1

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minima_volume.plots.style import GREY, RED, count_axis, level_colors, new_figure, styled
-from minima_volume.volume.uncertainty import log_mean
+from minima_volume.volume.star.uncertainty import log_mean
 
 CONDITION = 10.0  # largest over smallest curvature
 

@@ -8,22 +8,17 @@ from minima_volume.analysis.aggregates import (
     rank_table,
     scaling_law,
 )
-from minima_volume.analysis.analyze import Analysis, analyze
+from minima_volume.analysis.collect import Collected, collect, select, summary
 from minima_volume.analysis.mass_tables import mass_comparisons, mass_table
-from minima_volume.analysis.report import describe
 from minima_volume.analysis.run_tables import comparison_table, verdicts, volume_table
-from minima_volume.analysis.tables import Collected, collect, select, summary
 from minima_volume.analysis.words import paragraph
 
 __all__ = [
-    "Analysis",
     "Collected",
     "across_landscapes",
     "aggregate",
-    "analyze",
     "collect",
     "comparison_table",
-    "describe",
     "mass_comparisons",
     "mass_table",
     "order_table",

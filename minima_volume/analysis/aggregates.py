@@ -13,8 +13,8 @@ import pandas as pd
 
 from minima_volume.analysis.quantities import bounded, estimated, kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
+from minima_volume.stages.results.star_keys import disagreement_keys
 from minima_volume.volume.claims import CLEAR, holm
-from minima_volume.volume.result_keys import disagreement_keys
 
 
 def aggregate(rows: pd.DataFrame, column: str) -> pd.DataFrame:

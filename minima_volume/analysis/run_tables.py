@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.errors import ConfigError
-from minima_volume.layout import minimum_name
+from minima_volume.stages.run import minimum_name
 from minima_volume.volume.claims import two_sided
 
 INDEX_NAMES = {"level": "trained on +", "epoch": "epoch", "batch_size": "batch size"}

@@ -7,8 +7,8 @@ import math
 import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
+from minima_volume.analysis.collect import NAMED, Collected, compared, select
 from minima_volume.analysis.quantities import MORE, STAR, Quantity, bounded, kind_of, left_out, measured, place
-from minima_volume.analysis.tables import NAMED, Collected, compared, select
 from minima_volume.volume.claims import p_text
 
 

@@ -4,7 +4,6 @@ from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
-from minima_volume.curvature.table import estimate_views, views_table
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views
 
@@ -16,11 +15,9 @@ __all__ = [
     "Spectrum",
     "Trace",
     "ViewSettings",
-    "estimate_views",
     "hessian_trace",
     "learning_coefficient",
     "other_views",
     "sam_sharpness",
     "top_eigenvalues",
-    "views_table",
 ]

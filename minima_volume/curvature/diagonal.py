@@ -11,7 +11,7 @@ from torch import Tensor
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
-from minima_volume.losses import Loss
+from minima_volume.losses.loss import Loss
 from minima_volume.seeding import generator
 
 EXACT_PASSES = 4096

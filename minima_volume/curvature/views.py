@@ -20,7 +20,7 @@ from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
-from minima_volume.losses import PerSample
+from minima_volume.losses.loss import PerSample
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minima_volume.config import Config
+from minima_volume.config.run import Config
 from minima_volume.data.cifar10 import cifar10
 from minima_volume.data.digits import digits
 from minima_volume.data.mnist import fashion_mnist, mnist
@@ -24,8 +24,8 @@ from minima_volume.data.swiss_roll import swiss_roll
 from minima_volume.data.text import text
 from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
-from minima_volume.files import hash_arrays, read_pt, write_pt
-from minima_volume.imports import load_object
+from minima_volume.files.atomic import hash_arrays, read_pt, write_pt
+from minima_volume.files.user_code import load_object
 from minima_volume.isolation import own_defaults
 
 Source = Callable[..., Pool]

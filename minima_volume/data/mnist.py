@@ -10,7 +10,7 @@ from minima_volume.data.pixels import Pixels
 from minima_volume.data.pool import Pool
 from minima_volume.data.root import data_root, read_or_download
 from minima_volume.errors import DataError
-from minima_volume.files import write_bytes
+from minima_volume.files.atomic import write_bytes
 
 PIXELS = {"MNIST": Pixels((0.1307,), (0.3081,)), "FashionMNIST": Pixels((0.2860,), (0.3530,))}
 FILES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from minima_volume.config import Imbalance
+from minima_volume.config.run import Imbalance
 from minima_volume.data.pool import Pool
 from minima_volume.errors import DataError
 from minima_volume.seeding import generator

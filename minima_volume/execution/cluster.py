@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from minima_volume.config import Execution
+from minima_volume.config.run import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.execution.cores import usable_cores
 

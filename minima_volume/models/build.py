@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from minima_volume.config import Config
+from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError
+from minima_volume.files.user_code import load_object
 from minima_volume.hosts.host import BUILT_HERE
-from minima_volume.imports import load_object
 from minima_volume.isolation import own_defaults
 from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.layers import Layer
 from minima_volume.perturbation.mlp_path import covers
 from minima_volume.perturbation.tiles import Tile, plan_tiles
-from minima_volume.perturbation.trace import Layer
 
 TILE_BYTES = 2 << 20
 GPU_TILE_BYTES = 512 << 20

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
 from minima_volume.hosts.host import Host
-from minima_volume.losses import PerSample, get_loss
+from minima_volume.losses.loss import PerSample, get_loss
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions, perturbed_names
-from minima_volume.perturbation.general import GeneralPath
+from minima_volume.perturbation.general_path import GeneralPath
+from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.tiles import Tile, tiles_for
-from minima_volume.perturbation.trace import trace_stack
 from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
 from minima_volume.samples import Samples, count, part, tensors
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.layers import Layer
 from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
-from minima_volume.perturbation.trace import Layer
 
 CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache
 GPU_BYTES = 256 << 20

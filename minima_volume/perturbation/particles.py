@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.cnn_path import CNNPath
-from minima_volume.perturbation.general import GeneralPath
+from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.mlp_particles import MLPParticles
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile

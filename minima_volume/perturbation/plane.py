@@ -12,11 +12,11 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import own_defaults, own_modes
-from minima_volume.layout import Run
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine, Rays
-from minima_volume.provenance import threads
-from minima_volume.training import Trained, load_models_and_data
+from minima_volume.stages.provenance import threads
+from minima_volume.stages.run import Run
+from minima_volume.stages.train import Trained, load_models_and_data
 
 GROUP = 128  # points whose parameter vectors are held at once
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minima_volume.losses import Loss
+from minima_volume.losses.loss import Loss
 from minima_volume.perturbation.tiles import Tile
 from minima_volume.samples import part, tensors
 

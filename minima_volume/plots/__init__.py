@@ -1,6 +1,7 @@
 """Every figure, a function each, taking results and returning a matplotlib Figure."""
 
 from minima_volume.plots.conditions import conditions_against_data, estimators
+from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.predictions import predictions
@@ -18,7 +19,6 @@ from minima_volume.plots.seeds import (
 from minima_volume.plots.slices import planes
 from minima_volume.plots.style import save_figure
 from minima_volume.plots.training import accuracies, training_curves
-from minima_volume.plots.trust import growth_with_directions
 
 __all__ = [
     "accuracies",

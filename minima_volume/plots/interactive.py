@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.layout import minimum_name
-from minima_volume.perturbation import Sweep
 from minima_volume.perturbation.plane import Plane
+from minima_volume.stages.run import minimum_name
+from minima_volume.stages.sweep_files import Sweep
 
 MAX_CURVES = 60
 

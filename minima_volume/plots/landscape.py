@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.layout import minimum_name
-from minima_volume.perturbation import Curves, Sweep
+from minima_volume.perturbation import Curves
 from minima_volume.plots.style import (
     GREY,
     MARKERS,
@@ -23,6 +22,8 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
+from minima_volume.stages.run import minimum_name
+from minima_volume.stages.sweep_files import Sweep
 from minima_volume.volume.claims import is_estimate
 
 MAX_LINES = 100

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.layout import minimum_name
 from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, star_volume
 from minima_volume.plots.style import (
     GREY,
@@ -21,6 +20,7 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
+from minima_volume.stages.run import minimum_name
 from minima_volume.volume.claims import is_estimate
 
 MASS = "log mass (nats)"

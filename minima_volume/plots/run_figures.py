@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minima_volume.files import read_npz
-from minima_volume.layout import Run
+from minima_volume.files.atomic import read_npz
+from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.style import save_figure
-from minima_volume.plots.trust import growth_with_directions
-from minima_volume.volume.results import load_results
+from minima_volume.stages.results.content import load_results
+from minima_volume.stages.run import Run
 
 DPI = 110
 

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from minima_volume.files import write_atomic
+from minima_volume.files.atomic import write_atomic
 
 Arguments = ParamSpec("Arguments")
 

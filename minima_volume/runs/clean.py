@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from minima_volume.errors import ConfigError
-from minima_volume.files import write_text
-from minima_volume.layout import RUN_NOTEBOOKS, Run, read_run, run_path
-from minima_volume.lock import locked
+from minima_volume.files.atomic import write_text
+from minima_volume.files.lock import locked
 from minima_volume.runs.notebooks import without_outputs
 from minima_volume.runs.propagate import all_runs
+from minima_volume.stages.run import RUN_NOTEBOOKS, Run, read_run, run_path
 
 # what is lost, and how it is made again; a user's own files are never touched
 KINDS = {

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
-from minima_volume.config import load_config
+from minima_volume.config.run import load_config
 from minima_volume.errors import ConfigError, MissingStageError
-from minima_volume.files import write_text
-from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
+from minima_volume.files.atomic import write_text
+from minima_volume.files.yaml import read_yaml
 from minima_volume.runs.notebooks import (
     BATCH_NOTEBOOKS,
     edited_in,
@@ -21,7 +21,7 @@ from minima_volume.runs.notebooks import (
     template_of,
 )
 from minima_volume.runs.origin import ORIGINS, Origin, origins_of, remember
-from minima_volume.yaml_files import read_yaml
+from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
 
 FIRST_DATA_SEED = 10
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minima_volume.fork_server import SERVER, provisioner
-from minima_volume.layout import STAGES
-from minima_volume.lock import OWNER_VARIABLE, locked
-from minima_volume.runs.stages import stage_states
+from minima_volume.execution.fork_server import SERVER, provisioner
+from minima_volume.files.lock import OWNER_VARIABLE, locked
+from minima_volume.runs.states import stage_states
+from minima_volume.stages.run import STAGES
 
 PIPELINE_VARIABLE = "MINIMA_VOLUME_PIPELINE"  # a word for the call of run_pipeline that a kernel works for
 INTERRUPT = "KeyboardInterrupt"  # the error's name in the record of a notebook that was interrupted

@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from minima_volume.files import write_text
-from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS
+from minima_volume.files.atomic import write_text
+from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS
 
 BATCH_NOTEBOOKS = (
     "make_dataset_notebooks.ipynb",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.errors import DamagedFileError, MissingStageError
-from minima_volume.files import read_json, write_json
+from minima_volume.files.atomic import read_json, write_json
 
 ORIGINS = "made_from.json"  # in the condition folder
 

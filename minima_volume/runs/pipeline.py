@@ -15,15 +15,15 @@ from secrets import token_hex
 
 import pandas as pd
 
-from minima_volume.config import Execution, load_config
+from minima_volume.config.run import Execution, load_config
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
 from minima_volume.execution.cores import CORES_VARIABLE, usable_cores
-from minima_volume.layout import CONFIG_NAME, STAGES, find_runs, refuse_twins, seeds_of
-from minima_volume.lock import OWNER_VARIABLE, locked, owner
+from minima_volume.files.lock import OWNER_VARIABLE, locked, owner
 from minima_volume.runs.execute import PIPELINE_VARIABLE, Outcome, execute_stage, stop_kernels
 from minima_volume.runs.progress import Progress
 from minima_volume.runs.update import describe_differences, differences
+from minima_volume.stages.run import CONFIG_NAME, STAGES, find_runs, refuse_twins, seeds_of
 
 PERTURB_STAGES = ("train", "perturb")
 Execute = Callable[[Path, str, dict[str, str]], Outcome]

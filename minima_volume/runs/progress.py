@@ -9,9 +9,9 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
-from minima_volume.layout import STAGES
-from minima_volume.lock import age
+from minima_volume.files.lock import age
 from minima_volume.runs.execute import Outcome
+from minima_volume.stages.run import STAGES
 
 LINE_SECONDS = 30.0  # between two lines in a log
 MOST_BARS = 8  # more runs at once than this share the overall bar only

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minima_volume.errors import ConfigError
-from minima_volume.files import write_bytes
-from minima_volume.layout import CONFIG_NAME, seeds_of
-from minima_volume.lock import locked
+from minima_volume.files.atomic import write_bytes
+from minima_volume.files.lock import locked
 from minima_volume.runs.notebooks import cells_of, is_edited, mark_of
 from minima_volume.runs.origin import Origin, origins_of, remember
+from minima_volume.stages.run import CONFIG_NAME, seeds_of
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minima_volume.config import Config, load_config
+from minima_volume.config.run import Config, load_config
 from minima_volume.errors import MissingStageError
-from minima_volume.layout import CONFIG_NAME, RUN_NOTEBOOKS, STAGES
+from minima_volume.files.yaml import read_yaml, set_dotted, write_yaml
 from minima_volume.runs.create import new_runs, seed_pairs
-from minima_volume.runs.folder import open_run
 from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
 from minima_volume.runs.origin import ORIGINS
-from minima_volume.runs.stages import run_stage
-from minima_volume.yaml_files import read_yaml, set_dotted, write_yaml
+from minima_volume.runs.states import run_stage
+from minima_volume.stages.open import open_run
+from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS, STAGES
 
 # what makes the built-in models and sources small; lists of widths keep their length, so that depth is kept
 WIDTHS = {"hidden": 16, "channels": 4, "fc": 16}

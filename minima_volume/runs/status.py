@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.errors import ConfigError
-from minima_volume.layout import STAGES, find_runs, seeds_of
-from minima_volume.lock import age, lock_of
+from minima_volume.files.lock import age, lock_of
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
-from minima_volume.runs.stages import State, stage_states
+from minima_volume.runs.states import State, stage_states
+from minima_volume.stages.run import STAGES, find_runs, seeds_of
 
 BAD = ("failed", "stale", "damaged", "invalid")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from minima_volume.errors import MissingStageError
-from minima_volume.files import read_json
-from minima_volume.layout import Run
+from minima_volume.files.atomic import read_json
+from minima_volume.stages.run import Run
 
 
 def undefined_volumes(run: Run) -> str | None:

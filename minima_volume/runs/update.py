@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minima_volume.config import Config, Section, load_config, parse_config
+from minima_volume.config.run import Config, Section, load_config, parse_config
 from minima_volume.errors import ConfigError, MinimaVolumeError
-from minima_volume.layout import CONFIG_NAME, Run, find_runs, resolve_seeds
-from minima_volume.lock import locked
+from minima_volume.files.lock import locked
+from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
 from minima_volume.runs.origin import Origin, origins_of, remember
-from minima_volume.training.train import check_trained_settings
-from minima_volume.yaml_files import plain, read_commented_yaml, set_dotted, write_yaml
+from minima_volume.stages.run import CONFIG_NAME, Run, find_runs, resolve_seeds
+from minima_volume.stages.train import check_trained_settings
 
 OF_THE_RUN = ("seeds.model", "seeds.data")  # the run folder's name says them
 CONDITION, RUN, BOTH, UNKNOWN = ("condition", "run", "both", "unknown")

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from minima_volume.config import Training
+from minima_volume.config.run import Training
 from minima_volume.errors import DataError
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_modes
-from minima_volume.losses import Loss, get_loss
+from minima_volume.losses.loss import Loss, get_loss
 from minima_volume.seeding import generator
 from minima_volume.training.sam import ascended
 

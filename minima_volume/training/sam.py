@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from minima_volume.config import Sam
+from minima_volume.config.run import Sam
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.crossings import Condition
+from minima_volume.volume.star.radii import Condition
 
 
 def condition_of(threshold: float | None, accuracy_threshold: float | None) -> Condition:

@@ -14,19 +14,19 @@ from torch.utils.data import DataLoader, Dataset
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
-from minima_volume.losses import PerSample
+from minima_volume.losses.loss import PerSample
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.arguments import condition_of
-from minima_volume.volume.importance import Damped, damped_preconditioner, default_preconditioner
-from minima_volume.volume.local import LocalVolume, VolumeProfile, measure_local
-from minima_volume.volume.mass import noted
-from minima_volume.volume.mass_plan import METHODS, MassSettings
-from minima_volume.volume.preconditioner import Preconditioner
-from minima_volume.volume.rays import VolumeEstimate, measurable, measure_rays
-from minima_volume.volume.splitting import Splitting
+from minima_volume.volume.gaussian.estimate import LocalVolume, VolumeProfile, measure_local
+from minima_volume.volume.gaussian.mass import noted
+from minima_volume.volume.gaussian.plan import METHODS, MassSettings
+from minima_volume.volume.gaussian.splitting import Splitting
+from minima_volume.volume.star.estimate import VolumeEstimate, measurable, measure_rays
+from minima_volume.volume.star.importance import Damped, damped_preconditioner, default_preconditioner
+from minima_volume.volume.star.preconditioner import Preconditioner
 from minima_volume.volume.trivial import plateau_note
 
 # what estimates each measure; the first is the default

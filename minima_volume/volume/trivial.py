@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.files import read_json
-from minima_volume.layout import Run, minimum_name
-from minima_volume.losses import Loss
-from minima_volume.training import Trained, load_models_and_data
-from minima_volume.volume.crossings import Condition
+from minima_volume.files.atomic import read_json
+from minima_volume.losses.loss import Loss
+from minima_volume.stages.run import Run, minimum_name
+from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.volume.star.radii import Condition
 
 NEAR = 0.9  # a threshold above this share of a loss is near it, a start loss above this share of a threshold too
 PLATEAU = (

@@ -1,0 +1,1 @@
+"""`minima-volume ...`: the notebooks' functions from a shell."""

@@ -1,0 +1,116 @@
+"""`minima-volume clean`, `update`, `propagate` and `notebooks`: files of many folders at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minima_volume.cli.app import Condition, app
+from minima_volume.errors import ConfigError
+
+
+@app.command()
+def clean(
+    folder: Annotated[
+        Path, typer.Argument(help="A run folder, or a condition or experiment folder: every run below it.")
+    ],
+    what: Annotated[
+        str,
+        typer.Option(
+            help="results; sweeps (and results); models (and everything made from them); datasets; outputs; plots."
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
+) -> None:
+    """Remove what runs have written, by kind, so that it can be made again. Without --yes it only lists.
+
+    Never outside run folders, never through a link. --what outputs empties executed notebooks.
+    """
+    from minima_volume.runs.clean import KINDS, clean_all, describe_cleaning
+
+    if what not in KINDS:
+        raise ConfigError(f"--what {what!r} is not known; allowed: {', '.join(KINDS)}")
+    found = clean_all(folder, what)
+    files = [file for run in found.values() for file in run]
+    if yes:
+        count = sum(map(len, clean_all(folder, what, dry_run=False).values()))
+        print(f"{count} files {'emptied' if what == 'outputs' else 'removed'}")
+        return
+    size = sum(file.stat().st_size for file in files)
+    lines = files if folder.resolve() in found else describe_cleaning(found, what).splitlines()[:-1]
+    print(
+        *lines,
+        f"{len(files)} files, {size / 1e6:.1f} MB would be {'emptied' if what == 'outputs' else 'removed'}; add --yes to "
+        f"{'empty' if what == 'outputs' else 'remove'} them ({KINDS[what]})",
+        sep="\n",
+    )
+
+
+@app.command()
+def update(
+    condition: Condition,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders of it, by name or path; all by default.", metavar="[RUN]..."),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting or a section to bring in even where a run has set it for itself; may be repeated."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write; without it what would change is shown.")] = False,
+) -> None:
+    """Bring settings that were edited in a condition's config.yaml into its runs. Without --yes it only shows them.
+
+    What a run has set for itself stays. Refused for runs whose models were trained with other values.
+
+    minima-volume update experiments/digits/low_data/base --yes
+    """
+    from minima_volume.runs.update import describe_updates, update_runs
+
+    updates = update_runs(condition, runs or None, keys=key or None, dry_run=not yes)
+    print(describe_updates(updates, dry_run=not yes))
+    raise typer.Exit(int(any(update.refused for update in updates)))
+
+
+@app.command()
+def propagate(
+    file: Annotated[Path, typer.Argument(help="A changed notebook or another file.")],
+    folder: Annotated[Path, typer.Argument(help="A condition or experiment folder: every run folder at or below it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Copy; without it only what differs is shown.")] = False,
+    drop_outputs: Annotated[
+        bool, typer.Option("--drop-outputs", help="Of executed notebooks; kept by default where a cell is the same.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace notebooks that were edited in a run folder, too.")
+    ] = False,
+) -> None:
+    """Copy a changed notebook or file to all run folders. Without --yes it only shows what differs.
+
+    Notebooks that were edited in a run folder stay as they are, unless --force says otherwise.
+    """
+    from minima_volume.runs.propagate import describe_propagation
+    from minima_volume.runs.propagate import propagate as copy
+
+    plan = copy(file, folder, keep_outputs=not drop_outputs, force=force, dry_run=not yes)
+    print(describe_propagation(plan, dry_run=not yes))
+
+
+@app.command()
+def notebooks(
+    experiments: Annotated[Path, typer.Argument(help="The folder that holds the experiments.")] = Path("experiments"),
+    force: Annotated[bool, typer.Option("--force", help="Replace notebooks that were edited, too.")] = False,
+) -> None:
+    """Rewrite the notebooks of all templates and conditions from their one source; run folders keep theirs.
+
+    Notebooks that are no version of the package's, because somebody edited them, stay, and are named; exit code 1.
+    """
+    from minima_volume.runs import sync_notebooks
+
+    if not experiments.is_dir():
+        raise ConfigError(f"folder {experiments} does not exist")
+    changed = sync_notebooks(experiments, force=force)
+    print(*changed, f"{len(changed)} notebooks written", sep="\n")

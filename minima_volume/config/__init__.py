@@ -1,0 +1,1 @@
+"""What the config files may say, and the errors when they say something else."""

@@ -1,0 +1,1 @@
+"""Losses: per-sample values, margins, and how they read outputs and targets."""

@@ -1,0 +1,6 @@
+"""What a condition tells a person: tables, gallery, terminal text and page."""
+
+from minima_volume.reports.analyze import Analysis, analyze
+from minima_volume.reports.terminal import describe
+
+__all__ = ["Analysis", "analyze", "describe"]

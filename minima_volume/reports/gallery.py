@@ -1,0 +1,160 @@
+"""Which figures a condition has, in the order in which they are read, each with a caption and the data it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from minima_volume.analysis.aggregates import add_ranks, native_minima, paired_differences
+from minima_volume.analysis.collect import Collected, select
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of, measured, with_estimates
+
+SHOWN = ["run", "landscape", "threshold", "level", "train_size", "native"]
+STAR_COLUMNS = ["log_volume", "log_volume_lower", "log_volume_upper", "effective_sample_size"]
+MASS_COLUMNS = ["sigma", "log_mass", "log_mass_lower", "log_mass_upper"]
+
+WHEN_DRAWN = {  # every figure, and what it needs
+    "log_mass_against_data": "Gaussian local volumes were not measured; set volume.gaussian.sigma (`minima-volume suggest-sigma`)",
+    "log_volume_against_data": "there are no results",
+    "differences": "it needs estimates of two minima or more in the landscape",
+    "test_loss_against_log_volume": "there are no results",
+    "test_accuracy_against_log_volume": "there are no results",
+    "ranks_against_data": "it needs estimates of two minima or more in the landscape",
+    "loss_ranks_against_volume_ranks": "it needs estimates of two minima or more in the landscape",
+    "scaling_law": "it needs native minima of two landscapes or more",
+    "minima_across_landscapes": "it needs two landscapes or more",
+    "estimators": "it needs Gaussian local volumes and published-style numbers of the same minima",
+    "test_accuracy_against_data": "there are no results",
+    "conditions": "give compare_with, other conditions to set beside this one",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure.
+
+    Attributes:
+        figure: of matplotlib.
+        caption: what it shows, in a sentence.
+        data: what is drawn, one row a point.
+    """
+
+    figure: Figure
+    caption: str
+    data: pd.DataFrame
+
+
+def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Drawn]:
+    """All figures over the seeds of a condition, in its smallest landscape at the headline threshold.
+
+    Figures that the results have nothing for (a scaling law of one landscape, an estimator that was not run) are left out.
+
+    Args:
+        collected: the condition.
+        conditions: name -> selected rows of conditions to set side by side; drawn where there are two or more.
+    """
+    from minima_volume import plots  # plots stands on these tables
+
+    rows, table, threshold = select(collected), collected.table, collected.config.volume.headline
+    found: dict[str, Drawn] = {}
+    x, volumes = AXIS_LABELS[kind_of(rows)], MASS_COLUMNS * (MASS in measured(rows)) + STAR_COLUMNS
+
+    def add(
+        name: str, function: Callable[[pd.DataFrame], Figure], caption: str, columns: list[str], **ranks: pd.Series
+    ) -> None:
+        found[name] = Drawn(function(rows), caption, rows[SHOWN + columns].assign(**ranks))
+
+    ranks = {f"rank_by_{quantity.column}": add_ranks(rows, quantity.column) for quantity in measured(rows)}
+
+    more = MORE[kind_of(rows)]
+    if MASS in measured(rows):
+        add(
+            "log_mass_against_data",
+            plots.mass_against_data,
+            f"Volume of every minimum of one landscape against {x}: the Gaussian local volume with its intervals, and the "
+            "published-style number; arrows are limits of what is no estimate.",
+            columns=volumes,
+        )
+    add(
+        "log_volume_against_data",
+        plots.volume_against_data,
+        f"The published-style number of every minimum of one landscape against {x}.",
+        columns=STAR_COLUMNS,
+    )
+    ordered = with_estimates(rows)
+    if ordered:
+        found["differences"] = Drawn(
+            plots.differences(rows),
+            "The reference minimum minus every other one, within seeds: above 0 the reference is the larger. Bars are the 95 % interval of "
+            "each difference alone; filled points are clear after Holm's procedure over all points of a panel.",
+            pd.concat([paired_differences(rows, q.column).assign(quantity=q.column) for q in ordered]),
+        )
+    add(
+        "test_loss_against_log_volume",
+        plots.loss_against_volume,
+        "Test loss against volume.",
+        columns=[*volumes, "test_loss"],
+    )
+    add(
+        "test_accuracy_against_log_volume",
+        plots.accuracy_against_volume,
+        "Test accuracy against volume.",
+        columns=[*volumes, "test_accuracy"],
+    )
+    if ordered:
+        add(
+            "ranks_against_data",
+            plots.ranks_against_data,
+            f"Average rank by volume against {x}; the dotted line is the order in which more {more} always means a smaller volume.",
+            columns=volumes,
+            **ranks,
+        )
+        add(
+            "loss_ranks_against_volume_ranks",
+            plots.loss_ranks_against_volume_ranks,
+            "Average rank by test loss against average rank by volume.",
+            columns=[*volumes, "test_loss"],
+            **ranks,
+            rank_by_test_loss=add_ranks(rows, "test_loss"),
+        )
+    native = native_minima(table, threshold)
+    if native["landscape"].nunique() > 1:
+        found["scaling_law"] = Drawn(
+            plots.scaling(table, threshold),
+            f"Volume of native minima against {x}"
+            + (
+                ", with the line log V = a log N + b if three seeds or more have one."
+                if kind_of(rows) == "level"
+                else "."
+            ),
+            native[SHOWN + volumes],
+        )
+        found["minima_across_landscapes"] = Drawn(
+            plots.minima_across_landscapes(table, collected.cutoffs, threshold),
+            "Every minimum in the landscapes it is in, and where it leaves.",
+            table.loc[table["threshold"] == threshold, SHOWN + volumes],
+        )
+    if MASS in measured(rows) and rows[["log_mass", "log_volume"]].notna().all(axis=1).any():
+        add(
+            "estimators",
+            plots.estimators,
+            "The two ways to measure a volume against each other, minimum by minimum; arrows are lower limits of what is no estimate.",
+            columns=volumes,
+        )
+    add(
+        "test_accuracy_against_data",
+        plots.accuracy_against_data,
+        f"Test accuracy against {x}.",
+        columns=["test_accuracy"],
+    )
+    if conditions and len(conditions) > 1:
+        joined = pd.concat([part.assign(condition=name) for name, part in conditions.items()])
+        found["conditions"] = Drawn(
+            plots.conditions_against_data(conditions),
+            f"Conditions side by side: {', '.join(conditions)}.",
+            joined[["condition", *SHOWN, *MASS_COLUMNS, *STAR_COLUMNS, "test_loss"]],
+        )
+    return found

@@ -1,0 +1,157 @@
+"""The five stages of a run as functions, and the state of each, read from its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
+from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
+from minima_volume.stages.accuracy import measure_test_accuracies
+from minima_volume.stages.cutoffs import cutoffs
+from minima_volume.stages.freshness import is_current
+from minima_volume.stages.masses import masses_missing, measure_masses
+from minima_volume.stages.radii import estimate_volumes
+from minima_volume.stages.run import STAGES, Run, read_run
+from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
+from minima_volume.stages.train import Trained, load_models_and_data, missed_targets, train_models
+
+LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stage's files say.
+
+    Attributes:
+        name: complete, partial, missing, stale, damaged or invalid.
+        reason: why it is not complete, or what to know of it.
+    """
+
+    name: str
+    reason: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return self.name == "complete"
+
+
+COMPLETE = State("complete")
+
+
+def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
+    """Do what is missing of one stage, as its notebook does."""
+    if stage == "train":
+        return train_models(run, progress=progress)
+    if stage == "perturb":
+        if progress:
+            print(estimate_sweep(run))
+        return sweep(run, progress=progress)
+    if stage == "volume":
+        files = estimate_volumes(run, progress=progress)
+        measure_masses(run, progress=progress)
+        return save_volume_figures(run, files)
+    if stage == "cutoff":
+        return save_cutoff_figure(run, cutoffs(run))
+    return measure_test_accuracies(run)
+
+
+def stage_states(folder: str | Path) -> dict[str, State]:
+    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone."""
+    try:
+        run = read_run(folder)
+    except MinimaVolumeError as error:
+        return dict.fromkeys(STAGES, State("invalid", str(error)))
+    try:
+        trained = load_models_and_data(run)
+    except MissingStageError as error:
+        have = sum(run.model_file(minimum).is_file() for minimum in run.config.minima)
+        state = State(
+            "partial" if have else "missing",
+            f"{have} of {len(run.config.minima)} models" if have else str(error),
+        )
+        return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+    except (StaleError, DamagedFileError) as error:
+        state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
+        return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
+    except Exception as error:  # data files that are gone, or a user's own model or source, which may raise anything
+        reason = str(error) if isinstance(error, MinimaVolumeError) else f"{type(error).__name__}: {error}"
+        return dict.fromkeys(STAGES, State("invalid", "see train")) | {"train": State("invalid", reason)}
+    checks = {
+        "perturb": _sweep_state,
+        "volume": _volume_state,
+        "cutoff": _cutoff_state,
+        "accuracy": _accuracy_state,
+    }
+    train = State("complete", "; ".join(missed_targets(run, trained)))
+    return {"train": train} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
+
+
+def _guarded(check: Any, run: Run, trained: Trained) -> State:
+    try:
+        return check(run, trained)
+    except MissingStageError as error:
+        return State("missing", str(error))
+    except StaleError as error:
+        return State("stale", str(error))
+    except DamagedFileError as error:
+        return State("damaged", str(error))
+
+
+def _sweep_state(run: Run, trained: Trained) -> State:
+    seeds = missing_seeds(run, trained)
+    missing = sum(map(len, seeds.values()))
+    wanted = run.config.perturbation.num_directions * len(trained.models)
+    if not missing:
+        return COMPLETE
+    return State(
+        "missing" if missing == wanted and not run.shards.exists() else "partial",
+        f"{min(wanted, wanted - missing + walked(run, [minimum for minimum in seeds if seeds[minimum]]))} of {wanted} directions",
+    )
+
+
+def _volume_state(run: Run, trained: Trained) -> State:
+    pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
+    for path in (run.results_file(*pair) for pair in pairs):
+        if path.is_file():
+            read_json(path)  # a damaged one is named
+    have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
+    if have < len(pairs):
+        return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
+    missing, unwritten = masses_missing(run, trained)
+    if missing:
+        return State("partial", f"{missing} Gaussian local volumes to measure")
+    if unwritten:
+        return State("partial", f"{unwritten} measured Gaussian local volumes to write into results.json")
+    figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
+    undrawn = sum(not figure.is_file() for figure in figures)
+    return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
+
+
+def _cutoff_state(run: Run, trained: Trained) -> State:
+    stored, name = read_json(run.cutoffs_file), run.cutoffs_file.name
+    if list(stored) != [f"Model_{minimum}" for minimum in trained.records]:
+        return State(
+            "partial", f"{name} is of other {run.config.variation} values than config.yaml has".replace("_", " ")
+        )
+    for entry, record in zip(stored.values(), trained.records.values(), strict=True):
+        if entry.get("weights_hash") != record["weights_hash"]:
+            return State("stale", f"{name} is of other models")
+        if entry["indices"][-1] != trained.dataset.sizes[-1]:
+            return State(
+                "partial",
+                f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
+            )
+    figure = run.loss_curves_figure
+    return COMPLETE if figure.is_file() else State("missing", f"{figure.name} is missing")
+
+
+def _accuracy_state(run: Run, trained: Trained) -> State:
+    stored = read_npz(run.accuracies_file)
+    hashes = np.array([record["weights_hash"] for record in trained.records.values()])
+    same = "weights_hash" in stored and np.array_equal(stored["weights_hash"], hashes)
+    return COMPLETE if same else State("missing", f"{run.accuracies_file.name} is of other models")

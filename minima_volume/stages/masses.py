@@ -1,0 +1,286 @@
+"""The Gaussian local volumes of a run: what is missing is measured, kept cell by cell, and written into results.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from minima_volume.config.run import Config
+from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.atomic import jsonable, read_json, write_json
+from minima_volume.isolation import own_defaults
+from minima_volume.stages.mass_cells import Cell, cells_of, kept_sigmas, mass_settings, read_mass, write_mass
+from minima_volume.stages.provenance import threads
+from minima_volume.stages.results.format import upgraded
+from minima_volume.stages.results.mass_keys import mass_keys, written
+from minima_volume.stages.run import VOLUME, Run, minimum_name
+from minima_volume.stages.shards import Shard, make_engine, shard_of
+from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.gaussian.mass import GaussianMass
+from minima_volume.volume.gaussian.plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
+
+TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
+
+
+@dataclass(frozen=True)
+class MassTask:
+    """One piece of the work for one cell."""
+
+    shard: Shard
+    cell: Cell
+    job: Job
+    place: tuple[int, int]  # of the job in its plan's list, and of the piece in its job
+
+    @property
+    def config(self) -> Config:
+        return self.shard.config
+
+
+@own_defaults()
+def mass_task(task: MassTask) -> Result:
+    """Do one task."""
+    cell = task.cell
+    size = task.config.data.base_size + cell.landscape
+    return do_job(Target(task.shard.engine().particles(cell.sigma, [size]), cell.condition), task.job)
+
+
+@own_defaults()
+def measure_masses(
+    run: Run,
+    trained: Trained | None = None,
+    *,
+    landscapes: Sequence[int] | None = None,
+    thresholds: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Measure log_mass(sigma) of every minimum and write the `log_mass_*` keys of results.json.
+
+    What is already there, made from the same weights, data and settings, is left alone. Each cell (minimum, landscape,
+    sigma, threshold) is kept as soon as it is done.
+
+    Args:
+        run: the run, with a results.json for each landscape and threshold asked for.
+        trained: its models and samples; loaded when None.
+        landscapes: levels of the landscapes; by default volume.gaussian.landscapes, or the smallest.
+        thresholds: loss thresholds; by default the headline.
+        sigmas: sizes of the perturbation; by default volume.gaussian.sigma and profile.
+        progress: show a progress bar.
+
+    Returns:
+        The results.json files; none where no sigma is asked for.
+
+    Raises:
+        ConfigError: a landscape or threshold is not the run's.
+        MissingStageError: there is no results.json.
+    """
+    trained = load_models_and_data(run) if trained is None else trained
+    cells = wanted_cells(run, landscapes, thresholds, sigmas)
+    places = sorted({(cell.landscape, cell.threshold) for cell in cells})
+    paths = [run.results_file(*place) for place in places]
+    for path in paths:
+        if not path.is_file():
+            raise MissingStageError(
+                f"{path} does not exist, and the Gaussian local volumes go into it: run `estimate_volumes` first "
+                f"('{VOLUME}' or `minima-volume run --stage volume` do both)"
+            )
+    missing = [cell for cell in cells if read_mass(cell.path(run), cell.fingerprint(run, trained)) is None]
+    if missing:
+        _measure(run, trained, missing, progress)
+    asked = {cell.sigma for cell in cells}
+    for place in sorted({*places, *_places_with_cells(run)}):
+        _write_keys(run, trained, place, asked)
+    return paths
+
+
+def wanted_cells(
+    run: Run,
+    landscapes: Sequence[int] | None = None,
+    thresholds: Sequence[float] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> list[Cell]:
+    """The cells that are asked for, by default those of config.yaml."""
+    volume, levels = run.config.volume, run.config.data.levels
+    landscapes = landscapes if landscapes is not None else volume.gaussian.landscapes or levels[:1]
+    chosen = [volume.headline] if thresholds is None else list(thresholds)
+    sigmas = [float(sigma) for sigma in (volume.gaussian.sigmas if sigmas is None else sigmas)]
+    if unknown := set(landscapes) - set(levels):
+        raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
+    if others := set(chosen) - set(volume.loss_thresholds):
+        raise ConfigError(f"thresholds {sorted(others)} are not among volume.loss_thresholds {volume.loss_thresholds}")
+    if bad := [sigma for sigma in sigmas if not 0 < sigma < float("inf")]:
+        raise ConfigError(f"sigma {bad[0]} is not allowed: it must be a positive number")
+    if len({f"{sigma:g}" for sigma in sigmas}) != len(sigmas):
+        raise ConfigError(f"sigmas {sigmas} must differ from each other in their first 6 digits, which name the files")
+    own = {float(threshold) for threshold in chosen}  # 1 and 1.0 are one threshold
+    return list(cells_of(run, landscapes, [t for t in volume.loss_thresholds if t in own], sigmas))
+
+
+def masses_missing(run: Run, trained: Trained) -> tuple[int, int]:
+    """How many of the cells that config.yaml asks for are to be measured, and how many are measured but not in results.json."""
+    missing = unwritten = 0
+    contents: dict[Path, dict[str, Any]] = {}
+    for cell in wanted_cells(run):
+        mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
+        path = run.results_file(cell.landscape, cell.threshold)
+        if path not in contents:
+            try:
+                contents[path] = read_json(path)
+            except MissingStageError:
+                contents[path] = {}
+        missing += mass is None
+        unwritten += mass is not None and not written(contents[path], cell, mass)
+    return missing, unwritten
+
+
+@own_defaults()
+def estimate_masses(
+    run: Run,
+    trained: Trained | None = None,
+    *,
+    landscapes: Sequence[int] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> str:
+    """About how long the missing cells take on one core, from timing a few hundred particles of each landscape."""
+    trained = load_models_and_data(run) if trained is None else trained
+    cells = wanted_cells(run, landscapes, sigmas=sigmas)
+    missing = [cell for cell in cells if read_mass(cell.path(run), cell.fingerprint(run, trained)) is None]
+    if not missing:
+        return f"Gaussian local volumes: {len(cells)} of {len(cells)} are there"
+    minutes = _seconds(run, trained, missing) / 60
+    about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
+    return f"Gaussian local volumes: {len(missing)} to measure, about {about} on one core if they lie near log mass -8, less above it"
+
+
+def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
+    settings = mass_settings(run)
+    how, per_particle = settings.splitting, {}
+    with threads(run.config.experiment.threads):
+        for cell in cells:
+            if cell.landscape not in per_particle:
+                per_particle[cell.landscape] = _seconds_per_particle(run, trained, cell)
+    moves = TYPICAL_STAGES * 1.5 * how.num_moves
+    particles = PILOT + settings.num_repeats * how.num_particles * (1 + moves)
+    return sum(per_particle[cell.landscape] * particles for cell in cells)
+
+
+def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
+    """The quicker of two chunks: the first one finds caches cold."""
+    engine = make_engine(run, trained, cell.minimum)
+    target = Target(engine.particles(cell.sigma, [cell.size(run)]), cell.condition)
+    z, generator = target.empty(target.chunk), target.generator(0)
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        target.scores(z.normal_(generator=generator))
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds) / len(z)
+
+
+def _measure(run: Run, trained: Trained, cells: Sequence[Cell], progress: bool) -> None:
+    """Measure cells and keep each as soon as it is done."""
+    workers = usable_workers(run.config, _seconds(run, trained, cells))
+    settings = mass_settings(run)
+    settings = replace(settings, splitting=replace(settings.splitting, memory=_memory(run) / workers))
+    # one process does a cell after the other, so that what is done is kept early; several share the work of all
+    groups = [cells] if workers > 1 else [[cell] for cell in cells]
+    with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar:
+        for group in groups:
+            _measure_together(run, trained, group, settings, workers, bar)
+
+
+def _measure_together(
+    run: Run, trained: Trained, cells: Sequence[Cell], settings: MassSettings, workers: int, bar: Any
+) -> None:
+    """The plans of some cells, round by round; a cell is kept when its plan ends."""
+    plans: dict[Cell, Plan] = {cell: mass_plan(run.config.seeds.perturbation, settings) for cell in cells}
+    jobs = {cell: next(plan) for cell, plan in plans.items()}
+    while jobs:
+        tasks = [task for cell, todo in jobs.items() for task in _tasks(run, trained, cell, todo, workers)]
+        left = {cell: sum(task.cell == cell for task in tasks) for cell in jobs}
+        results: dict[tuple[Cell, tuple[int, int]], Result] = {}
+        for task, result in run_tasks(mass_task, tasks, workers):
+            cell = task.cell
+            results[cell, task.place] = result
+            left[cell] -= 1
+            name = minimum_name(cell.minimum, run.config.variation)
+            bar.set_postfix_str(f"{name} in {cell.landscape}, sigma {cell.sigma:g}: {type(task.job).__name__.lower()}")
+            if left[cell]:
+                continue
+            try:
+                jobs[cell] = plans[cell].send(_joined(jobs[cell], cell, results))
+            except StopIteration as stop:
+                write_mass(cell.path(run), stop.value, cell, cell.fingerprint(run, trained))
+                del jobs[cell]
+                bar.update()
+
+
+def _memory(run: Run) -> float:
+    return run.config.perturbation.memory_gib * 2**30
+
+
+def _tasks(run: Run, trained: Trained, cell: Cell, jobs: Sequence[Job], workers: int) -> list[MassTask]:
+    """The jobs of one cell; with several workers each repeat is a task of its own."""
+    shard = shard_of(run, trained, cell.minimum, (), workers)
+    return [
+        MassTask(shard, cell, piece, (i, k))
+        for i, job in enumerate(jobs)
+        for k, piece in enumerate(_pieces(job, workers))
+    ]
+
+
+def _pieces(job: Job, workers: int) -> list[Job]:
+    if workers == 1 or not isinstance(job, Split):
+        return [job]
+    return [replace(job, seeds=(seed,)) for seed in job.seeds]
+
+
+def _joined(jobs: Sequence[Job], cell: Cell, results: dict[tuple[Cell, tuple[int, int]], Result]) -> list[Result]:
+    """The results of a cell's jobs in order, the pieces of a job put together."""
+    joined: list[Result] = []
+    for i in range(len(jobs)):
+        pieces = [
+            results[key]
+            for key in sorted((key for key in results if key[0] == cell and key[1][0] == i), key=lambda key: key[1])
+        ]
+        lists = [piece for piece in pieces if isinstance(piece, list)]
+        joined.append([repeat for piece in lists for repeat in piece] if lists else pieces[0])
+    return joined
+
+
+def _places_with_cells(run: Run) -> list[tuple[int, float]]:
+    """Landscapes and thresholds with a results.json and cells: where results.json was made again, its keys are put back."""
+    return [
+        (landscape, threshold)
+        for landscape in run.config.data.levels
+        for threshold in run.config.volume.loss_thresholds
+        if kept_sigmas(run, landscape, threshold) and run.results_file(landscape, threshold).is_file()
+    ]
+
+
+def _write_keys(run: Run, trained: Trained, place: tuple[int, float], asked: Collection[float]) -> None:
+    """All current cells of one results.json, at the sigmas of config.yaml, those just asked for and those kept; nothing where it has them."""
+    path = run.results_file(*place)
+    stored = read_json(path)
+    content = upgraded(stored)
+    wanted = {*run.config.volume.gaussian.sigmas, *asked, *kept_sigmas(run, *place)}
+    known: dict[tuple[str, int, float], GaussianMass] = {}
+    for cell in cells_of(run, [place[0]], [place[1]], sorted(wanted)):
+        mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
+        if mass is not None:
+            known[cell.condition.kind, cell.minimum, cell.sigma] = mass
+    sigmas = sorted({sigma for _, _, sigma in known})
+    new = dict(content)
+    for kind in ("loss", "accuracy"):
+        masses = {(minimum, sigma): mass for (k, minimum, sigma), mass in known.items() if k == kind}
+        if masses:
+            new |= mass_keys(run, kind, content, sigmas, masses)
+    if jsonable(new) != stored:  # what has not changed keeps its time, so that figures are not drawn again
+        write_json(path, new)

@@ -1,0 +1,221 @@
+"""One minimum: its training, and the file that keeps its weights with what reproducing them needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.config.run import Config, Training
+from minima_volume.data import Dataset, load_dataset
+from minima_volume.files.atomic import hash_arrays, write_pt
+from minima_volume.isolation import own_defaults
+from minima_volume.losses.loss import get_loss
+from minima_volume.models import build_model
+from minima_volume.seeding import generator
+from minima_volume.stages.provenance import provenance, threads, usable_device
+from minima_volume.stages.run import WHICH_MINIMA, Run
+from minima_volume.training.loop import History, OnEpoch, evaluate, make_optimizer, train_model
+from minima_volume.training.second_moments import adam_second_moments
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """One training.
+
+    Attributes:
+        folder: the run folder.
+        config: its configuration.
+        minimum: what is trained: its value of the variation.
+        kept: the minima whose files are written: this one, or in a series over epochs all that are missing on the way.
+        size: training samples.
+    """
+
+    folder: Path
+    config: Config
+    minimum: int
+    kept: tuple[int, ...]
+    size: int
+
+    @property
+    def run(self) -> Run:
+        return Run(self.folder, self.config)
+
+    @property
+    def settings(self) -> Training:
+        return settings_of(self.config, self.minimum)
+
+    @property
+    def name(self) -> str:
+        return f"{self.config.variation.replace('_', ' ')} {self.minimum}"
+
+
+def train_settings(run: Run) -> dict[str, Any]:
+    """The settings that decide the weights of a run's models, whichever other minima it has."""
+    config = run.config
+    settings: dict[str, Any] = {
+        "seeds": {"model": config.model_seed, "data": config.data_seed},
+        "data": config.data.model_dump(exclude={"store"}),
+        "model": config.model.model_dump(),
+        "training": config.training.model_dump(),
+        "checkpoint": config.checkpoint.model_dump(),
+        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
+    }
+    for dotted in WHICH_MINIMA[config.variation]:
+        section, key = dotted.split(".")
+        del settings[section][key]
+    return settings
+
+
+def data_level(record: Mapping[str, Any]) -> int:
+    """The level up to which the hash of a model's file speaks of the samples: its own.
+
+    Files of earlier versions keep all levels of their run among the settings, and a hash of the samples of the largest.
+    """
+    return record["settings"]["data"].get("levels", [record["additional_data"]])[-1]
+
+
+def settings_of(config: Config, minimum: int) -> Training:
+    """The training settings of one minimum: its batch size, or the epochs up to it."""
+    if config.variation == "batch_size":
+        return config.training.model_copy(update={"batch_size": minimum})
+    return config.training.model_copy(update={"epochs": minimum} if config.variation == "epoch" else {})
+
+
+@own_defaults()
+def train_minimum(
+    task: TrainTask, dataset: Dataset | None = None, each_epoch: OnEpoch = lambda epoch, history: None
+) -> None:
+    """Train one minimum and write its file; in a series over epochs those before it, too.
+
+    Args:
+        task: what to train.
+        dataset: the run's samples; read from its folder when None.
+        each_epoch: called with the epoch and the history so far.
+    """
+    run, config, settings = task.run, task.config, task.settings
+    dataset = load_dataset(run.dataset_file, config, run.folder) if dataset is None else dataset
+    device = usable_device(config)
+    model, train, test = _on_device(task, dataset, device)
+    optimizer = make_optimizer(model, settings)
+    strategy = config.checkpoint.save_strategy
+    best: tuple[float, int, State] | None = None
+
+    def on_epoch(epoch: int, history: History) -> None:
+        nonlocal best
+        each_epoch(epoch, history)
+        if strategy == "best" and (best is None or history.test_loss[-1] < best[0]):
+            best = history.test_loss[-1], epoch, State.of(model, optimizer)
+        if strategy == "all":
+            write_pt(run.epoch_file(task.minimum, epoch), {"state_dict": weights(model), "epoch": epoch})
+        if config.variation == "epoch" and epoch in task.kept:
+            _save(run, dataset, epoch, model, State.of(model, optimizer), epoch, history)
+
+    with own_randomness(config.model_seed, device):
+        history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer)
+    if config.variation != "epoch":
+        last = len(history.test_loss)
+        state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
+        _save(run, dataset, task.minimum, model, state, epoch, history)
+
+
+def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:
+    """About how long trainings take one after the other: a step and a test evaluation of the largest one are timed."""
+    largest = max(tasks, key=lambda task: task.size)
+    batch = min(largest.settings.batch_size or largest.size, largest.size)
+    one_step = largest.settings.model_copy(update={"epochs": 1, "checkpoints": None, "batch_size": None})
+    device = usable_device(largest.config)
+    with threads(largest.config.experiment.threads):
+        model, (x, y), test = _on_device(largest, dataset, device)
+        for _ in range(2):  # the first warms up
+            start = time.perf_counter()
+            with own_randomness(largest.config.model_seed, device):
+                train_model(model, (x[:batch], y[:batch]), (x[:1], y[:1]), one_step, largest.config.model_seed)
+            stepped = time.perf_counter()
+            evaluate(model, test, get_loss(one_step.loss))
+            step, evaluation = stepped - start, time.perf_counter() - stepped
+    return sum(task.settings.epochs * (step * task.size / batch + evaluation) for task in tasks)
+
+
+def _on_device(
+    task: TrainTask, dataset: Dataset, device: torch.device
+) -> tuple[nn.Module, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The untrained model, its training samples and the test set."""
+    model = build_model(task.config, dataset.x_base_train.shape[1:], num_outputs(dataset), task.folder).to(device)
+    train = dataset.x_train[: task.size].to(device), dataset.y_train[: task.size].to(device)
+    return model, train, (dataset.x_test.to(device), dataset.y_test.to(device))
+
+
+@contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """A global generator that begins at the model seed, and afterwards is as it was: layers such as dropout know no other.
+
+    So a minimum does not depend on what was trained before it, nor on the process.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        own = generator(seed, "layers").initial_seed()
+        torch.default_generator.manual_seed(own)
+        if cuda:
+            torch.cuda.manual_seed(own)
+        yield
+
+
+def _save(
+    run: Run, dataset: Dataset, minimum: int, model: nn.Module, state: State, epoch: int, history: History
+) -> None:
+    """Write one model's file: weights after `epoch`, and what is known of their training."""
+    config, level = run.config, run.config.level_of(minimum)
+    write_pt(
+        run.model_file(minimum),
+        {
+            "state_dict": state.weights,
+            "exp_avg_sq": state.second_moments,
+            "train_loss": list(history.train_loss),
+            "test_loss": list(history.test_loss),
+            "train_accs": list(history.train_accs),
+            "test_accs": list(history.test_accs),
+            "additional_data": level,
+            "dataset_type": dataset.dataset_type,
+            "model_class": type(model).__name__,
+            "variation": config.variation,
+            "epoch": epoch,
+            "batch_size": settings_of(config, minimum).batch_size,
+            "train_size": dataset.base_size + level,
+            "model_seed": config.model_seed,
+            "data_seed": config.data_seed,
+            "weights_hash": hash_arrays(state.weights),
+            "data_hash": dataset.hash(level),
+            "settings": train_settings(run),
+            "provenance": provenance(config),
+        },
+    )
+
+
+class State(NamedTuple):
+    """Weights, and Adam's second moments at the same step ({} with another optimiser)."""
+
+    weights: dict[str, Tensor]
+    second_moments: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+        """As they are now, copies on the CPU."""
+        return cls(weights(model), adam_second_moments(model, optimizer))
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the state dict on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def num_outputs(dataset: Dataset) -> int:
+    """Outputs a model needs: the width of vector targets, else the number of classes (or of tokens)."""
+    y = dataset.y_test
+    return y.shape[1] if y.ndim > 1 and y.is_floating_point() else dataset.num_classes

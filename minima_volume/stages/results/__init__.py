@@ -1,0 +1,1 @@
+"""results.json: its one author, its keys and its format."""

@@ -1,0 +1,35 @@
+"""The format of results.json, and what makes an older file one of today's without measuring anything again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from minima_volume.stages.results.star_keys import disagreement_keys
+
+# 2: intervals, growth, comparisons; 3: `*_ordering_violations` and `*_discordant_pairs` count disagreement, not agreement
+FORMAT = 3
+OLDEST = 2  # what this format measured is still measured so: its files stay current
+
+
+def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A results.json as today's version says it; the order keys of an older one are counted again from its volumes and test losses.
+
+    Args:
+        content: a results.json of format 2 (which has no key `format`) or later.
+    """
+    if content.get("format", OLDEST) >= FORMAT:
+        return dict(content)
+    counted: dict[str, Any] = {}
+    for prefix in ("loss", "accuracy", "log_mass", "log_mass_acc"):
+        if f"{prefix}_ordering_violations" in content:
+            counted |= disagreement_keys(prefix, _ordered_by(prefix, content), content["test_loss_values"])
+    return {**content, **counted, "format": FORMAT}
+
+
+def _ordered_by(prefix: str, content: Mapping[str, Any]) -> list[float | None]:
+    """The volumes whose order the keys with a prefix speak of: the published number, or log mass at the headline sigma."""
+    if prefix in ("loss", "accuracy"):
+        return content[f"log_exp_r_n{'' if prefix == 'loss' else '_acc'}_values"]
+    headline = content["sigmas"].index(content["sigma"])
+    return [row[headline] for row in content[f"{prefix}_values"]]

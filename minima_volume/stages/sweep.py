@@ -1,0 +1,274 @@
+"""Notebook 2: losses along random directions for every model in every landscape it belongs to."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from minima_volume.errors import DamagedFileError
+from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.files.lock import locked
+from minima_volume.isolation import own_defaults
+from minima_volume.perturbation.curves import Curves, trace_curves
+from minima_volume.perturbation.directions import Directions
+from minima_volume.stages.minimum import weights
+from minima_volume.stages.provenance import provenance, threads
+from minima_volume.stages.run import Run
+from minima_volume.stages.shards import Shard, make_engine, shards
+from minima_volume.stages.sweep_files import (
+    Sweep,
+    read_sweep,
+    require_current,
+    sweep_settings,
+    write_sweep,
+)
+from minima_volume.stages.train import Trained, load_models_and_data
+
+EXPECTED_SHARE = 0.4  # of the coefficients, before directions stop early: what the templates' sweeps need
+
+
+@dataclass(frozen=True)
+class SweepEstimate:
+    """What a sweep will take.
+
+    Attributes:
+        directions: still to be walked, over all models; those in shards of an interrupted sweep are not.
+        seconds: on one process.
+        workers: processes that will be used.
+        megabytes: on disk, at most.
+    """
+
+    directions: int
+    seconds: float
+    workers: int
+    megabytes: float
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(round(self.seconds / self.workers), 60)
+        return (
+            f"{self.directions} directions to walk: about {minutes} min {seconds} s with {self.workers} "
+            f"process{'es' if self.workers > 1 else ''}, up to {self.megabytes:.1f} MB on disk"
+        )
+
+
+def sweep_seeds(run: Run) -> list[int]:
+    """Seeds of the run's directions: perturbation_seed + i, shared by all its minima and landscapes."""
+    first = run.config.seeds.perturbation
+    return list(range(first, first + run.config.perturbation.num_directions))
+
+
+def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
+    """For each level the directions that are not in all of its files.
+
+    Raises:
+        StaleError: a file was made from other weights, data or settings.
+    """
+    wanted, missing = sweep_seeds(run), {}
+    for level in trained.models:
+        have = set(wanted)
+        for landscape in landscapes_of(run, level):
+            path = run.sweep_file(landscape, level)
+            if not path.is_file():
+                have = set()
+                continue
+            sweep = read_sweep(path, with_state_dict=False)
+            require_current(sweep.metadata, run, path, trained, level)
+            have &= set(sweep.perturbation_seed.tolist())
+        missing[level] = [seed for seed in wanted if seed not in have]
+    return missing
+
+
+def landscapes_of(run: Run, level: int) -> list[int]:
+    """The landscapes a minimum is measured in: those of at most its own level."""
+    return [landscape for landscape in run.config.data.levels if landscape <= run.config.level_of(level)]
+
+
+@own_defaults()
+def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
+    """Time a few evaluations of each model and say what the sweep will take."""
+    trained = load_models_and_data(run) if trained is None else trained
+    missing = missing_seeds(run, trained)
+    count = run.config.perturbation.coefficients.count
+    left = {
+        level: sum(len(shard.seeds) for shard in _unwalked(run, shards(run, trained, level, seeds)))
+        for level, seeds in missing.items()
+        if seeds
+    }
+    seconds = sum(left[level] * _seconds_per_direction(run, trained, level, count) for level in left if left[level])
+    numbers = sum(2 * len(seeds) * count * len(landscapes_of(run, level)) for level, seeds in missing.items())
+    state = sum(tensor.nbytes for tensor in trained.models[run.config.minima[0]].state_dict().values())
+    pairs = sum(len(landscapes_of(run, level)) for level in left)
+    workers = usable_workers(run.config, seconds)
+    return SweepEstimate(sum(left.values()), seconds, workers, (8 * numbers + pairs * state) / 1e6)
+
+
+def _seconds_per_direction(run: Run, trained: Trained, level: int, count: int) -> float:
+    with threads(run.config.experiment.threads):
+        engine = make_engine(run, trained, level)
+        start = time.perf_counter()
+        rays = engine.rays([run.config.seeds.perturbation])
+        drawn = time.perf_counter()
+        pairs = min(engine.path.chunk, 8)
+        for _ in range(2):  # the second time has the first layer's products
+            begun = time.perf_counter()
+            rays.evaluate(np.zeros(pairs, int), np.linspace(0.01, 0.02, pairs))
+            evaluated = time.perf_counter() - begun
+    return drawn - start + evaluated / pairs * count * EXPECTED_SHARE
+
+
+@own_defaults()
+def sweep_shard(shard: Shard) -> Curves:
+    """Walk one shard's directions."""
+    config = shard.config
+    coefficients = config.perturbation.coefficients.values()
+    return trace_curves(shard.engine(), shard.seeds, coefficients, config.loss_ceiling)
+
+
+@own_defaults()
+def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) -> list[Path]:
+    """Walk every direction that is missing and write data_<landscape>/data_<level>.npz.
+
+    Finished shards are kept on disk until their model's files are whole, so a killed sweep goes on where it stopped.
+
+    Args:
+        run: the run.
+        trained: its models and samples; loaded when None.
+        progress: show a progress bar.
+
+    Returns:
+        The files of all (landscape, level) pairs.
+
+    Raises:
+        MissingStageError: notebook 1 has not been run.
+        StaleError: files in the folder were made from other weights, data or settings.
+        LockedError: another process works on the run.
+    """
+    with locked(run.folder):
+        return _sweep(run, load_models_and_data(run) if trained is None else trained, progress)
+
+
+def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
+    missing = missing_seeds(run, trained)
+    workers = estimate_sweep(run, trained).workers if any(missing.values()) else 1
+    todo = {level: shards(run, trained, level, seeds, workers) for level, seeds in missing.items() if seeds}
+    pending = [shard for level in todo for shard in _unwalked(run, todo[level])]
+    left = {level: sum(shard.level == level for shard in pending) for level in todo}
+    total = sum(len(shard.seeds) for group in todo.values() for shard in group)
+    finished = total - sum(len(shard.seeds) for shard in pending)
+    for level in todo:
+        if not left[level]:
+            _merge(run, trained, level, todo[level])
+    with tqdm(total=total, initial=finished, unit="direction", disable=not progress, desc="random directions") as bar:
+        for shard, curves in run_tasks(sweep_shard, pending, workers):
+            _write_shard(run, shard, curves)
+            left[shard.level] -= 1
+            bar.update(len(shard.seeds))
+            bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {shard.level}")
+            if not left[shard.level]:
+                _merge(run, trained, shard.level, todo[shard.level])
+    shutil.rmtree(run.shards, ignore_errors=True)
+    return [run.sweep_file(landscape, level) for landscape, level in run.pairs()]
+
+
+def walked(run: Run, minima: Iterable[int]) -> int:
+    """Directions in the shards of some minima, whose files are not whole yet."""
+    files = (path for minimum in minima for path in (run.shards / f"level_{minimum}").glob("directions_*.npz"))
+    spans = [path.stem.split("_")[1:] for path in files]
+    return sum(int(last) - int(first) + 1 for first, last in spans)
+
+
+def _shard_file(run: Run, shard: Shard) -> Path:
+    return run.shards / f"level_{shard.level}" / f"directions_{shard.seeds[0]}_{shard.seeds[-1]}.npz"
+
+
+def _write_shard(run: Run, shard: Shard, curves: Curves) -> None:
+    arrays: dict[str, Any] = dict(vars(curves))
+    write_npz(_shard_file(run, shard), arrays | {"key": _shard_key(run, shard)})
+
+
+def _unwalked(run: Run, group: Iterable[Shard]) -> list[Shard]:
+    return [shard for shard in group if _read_shard(run, shard) is None]
+
+
+def _read_shard(run: Run, shard: Shard) -> Curves | None:
+    """A finished shard; None where it is absent, damaged or of other weights, data or settings."""
+    path = _shard_file(run, shard)
+    if not path.is_file():
+        return None
+    try:
+        content = read_npz(path)
+    except DamagedFileError:
+        return None
+    if str(content.pop("key", "")) != _shard_key(run, shard) or content["seeds"].tolist() != list(shard.seeds):
+        return None
+    return Curves(**content)
+
+
+def _shard_key(run: Run, shard: Shard) -> str:
+    return f"{shard.weights_hash} {shard.data_hash} {sweep_settings(run)} {run.config.loss_ceiling}"
+
+
+def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
+    """Write a level's files from the directions that they had before, which stay as they are, and from its shards."""
+    found = [curves for curves in (_read_shard(run, shard) for shard in group) if curves is not None]
+    perturbation = run.config.perturbation
+    directions = Directions.of(trained.models[level], perturbation.scaling, perturbation.names)
+    for k, landscape in enumerate(landscapes_of(run, level)):
+        path = run.sweep_file(landscape, level)
+        before = [read_sweep(path, with_state_dict=False)] if path.is_file() else []
+        columns = {
+            "loss": [curves.loss[k] for curves in found],
+            "accs": [curves.accs[k] for curves in found],
+            "perturbation_seed": [curves.seeds for curves in found],
+            "perturbation_norm": [curves.norms for curves in found],
+        }
+        joined = {
+            name: np.concatenate([*(getattr(sweep, name) for sweep in before), *parts])
+            for name, parts in columns.items()
+        }
+        _, order = np.unique(joined["perturbation_seed"], return_index=True)
+        write_sweep(
+            path,
+            Sweep(
+                coefficients=found[0].coefficients,
+                **{name: array[order] for name, array in joined.items()},
+                metadata=_metadata(run, trained, directions, landscape, level),
+                state_dict=weights(trained.models[level]),
+            ),
+        )
+    shutil.rmtree(run.shards / f"level_{level}", ignore_errors=True)
+
+
+def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int, level: int) -> dict[str, Any]:
+    record, dataset = trained.records[level], trained.dataset
+    return {
+        "additional_data": landscape,
+        "model_trained_data": run.config.level_of(level),
+        "variation": run.config.variation,
+        "variation_value": level,
+        "dataset_type": dataset.dataset_type,
+        "base_dataset_size": dataset.base_size,
+        "test_loss": record["test_loss"][record["epoch"] - 1],
+        "test_accs": record["test_accs"][record["epoch"] - 1],
+        "num_params": directions.num_params,
+        "num_zero_params": directions.num_zero,
+        "log_det": directions.log_det,
+        "left_out": list(directions.left_out),
+        "weights_hash": record["weights_hash"],
+        "data_hash": record["data_hash"],
+        "seeds": {
+            "model": run.config.model_seed,
+            "data": run.config.data_seed,
+            "perturbation": run.config.seeds.perturbation,
+        },
+        "settings": sweep_settings(run),
+        "provenance": provenance(run.config),
+    }

@@ -1,0 +1,156 @@
+"""The .npz of a sweep: one model in one landscape, as plain arrays, and the seeds' dictionaries back from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.perturbation.curves import Curves
+from minima_volume.perturbation.names import perturbed_names
+from minima_volume.stages.provenance import require_same
+from minima_volume.stages.run import Run
+from minima_volume.stages.train import Trained
+
+STATE_DICT = "state_dict/"
+WAY_OUT = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One model's losses along random directions in one landscape.
+
+    Attributes:
+        coefficients: (C,), increasing from 0.
+        loss, accs: (D, C); NaN where a direction was stopped early, an infinite loss where the model computed NaN.
+        perturbation_seed, perturbation_norm: (D,).
+        metadata: `additional_data`, `model_trained_data`, `dataset_type`, `base_dataset_size`, `test_loss`, `test_accs`,
+            `num_params`, `num_zero_params`, `log_det`, `left_out`, `weights_hash`, `data_hash`, `settings`, `provenance`.
+        state_dict: the model's weights.
+    """
+
+    coefficients: np.ndarray
+    loss: np.ndarray
+    accs: np.ndarray
+    perturbation_seed: np.ndarray
+    perturbation_norm: np.ndarray
+    metadata: dict[str, Any]
+    state_dict: dict[str, Tensor]
+
+    def curves(self) -> Curves:
+        """The curves with a leading landscape dimension of 1."""
+        return Curves(
+            self.coefficients,
+            self.loss[None],
+            self.accs[None],
+            self.perturbation_seed,
+            self.perturbation_norm,
+        )
+
+
+ARRAYS = ("coefficients", "loss", "accs", "perturbation_seed", "perturbation_norm")
+
+
+def write_sweep(path: Path, sweep: Sweep) -> Path:
+    """Write one sweep; dictionaries among the metadata are stored as JSON text."""
+    arrays: dict[str, Any] = {name: getattr(sweep, name) for name in ARRAYS}
+    for key, value in sweep.metadata.items():
+        arrays[key] = json.dumps(value) if isinstance(value, Mapping | list) else value
+    for name, tensor in sweep.state_dict.items():
+        arrays[STATE_DICT + name] = tensor.detach().cpu().numpy()
+    return write_npz(path, arrays)
+
+
+def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
+    """Read one sweep.
+
+    Raises:
+        MissingStageError: notebook 2 has not been run.
+        DamagedFileError: truncated, or not a sweep of this package.
+    """
+    if not path.is_file():
+        raise MissingStageError(
+            f"{path} does not exist: run 'Random Perturbs.ipynb' (`minima-volume run --stage perturb`) first"
+        )
+    content = read_npz(path)
+    if missing := [name for name in (*ARRAYS, "weights_hash", "settings") if name not in content]:
+        raise DamagedFileError(f"{path} lacks {', '.join(missing)}: it was not written by this package")
+    metadata: dict[str, Any] = {}
+    for key, array in content.items():
+        if key not in ARRAYS and not key.startswith(STATE_DICT):
+            value = array.item()
+            metadata[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+    state_dict = {
+        key.removeprefix(STATE_DICT): torch.from_numpy(array)
+        for key, array in content.items()
+        if with_state_dict and key.startswith(STATE_DICT)
+    }
+    return Sweep(**{name: content[name] for name in ARRAYS}, metadata=metadata, state_dict=state_dict)
+
+
+def load_wiggle_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One dictionary a direction, and the metadata with the `state_dict`, as `experiments/README.md` lists them.
+
+    Args:
+        path: a sweep's .npz.
+
+    Returns:
+        The list of dictionaries (`loss`, `coefficients`, `accs`, `perturbation_seed`, `perturbation_norm`), and the metadata.
+    """
+    sweep = read_sweep(Path(path))
+    results = [
+        {
+            "loss": sweep.loss[i],
+            "coefficients": sweep.coefficients,
+            "accs": sweep.accs[i],
+            "perturbation_seed": int(sweep.perturbation_seed[i]),
+            "perturbation_norm": float(sweep.perturbation_norm[i]),
+        }
+        for i in range(len(sweep.loss))
+    ]
+    return results, {**sweep.metadata, "state_dict": sweep.state_dict}
+
+
+def sweep_settings(run: Run) -> dict[str, Any]:
+    """The settings that decide the numbers of a sweep; how many directions and where they stop are not among them."""
+    perturbation = run.config.perturbation
+    return {
+        "perturbation": {
+            "coefficients": perturbation.coefficients.model_dump(),
+            "scaling": perturbation.scaling,
+            "names": perturbation.names,
+        },
+        "experiment": {"threads": run.config.experiment.threads, "device": run.config.experiment.device},
+    }
+
+
+def require_current(metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int) -> None:
+    """Refuse a sweep of a minimum that was measured on other weights, other data, with other settings or other parameters.
+
+    Raises:
+        StaleError: says which, and the way out.
+    """
+    record = trained.records[level]
+    if metadata["weights_hash"] != record["weights_hash"]:
+        raise StaleError(
+            f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
+            "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
+        )
+    if metadata["data_hash"] != record["data_hash"]:
+        raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {WAY_OUT}")
+    require_same(metadata["settings"], sweep_settings(run), path, WAY_OUT)
+    names = perturbed_names(trained.models[level], run.config.perturbation.names)
+    if still := [name for name in metadata["left_out"] if name in names]:
+        raise StaleError(
+            f"{path} was measured by an earlier version, which left {', '.join(still)} as it was; perturbation.names = "
+            f"{run.config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
+            "notebook 2 again."
+        )

@@ -1,0 +1,1 @@
+"""The Gaussian local volume: the probability that a random perturbation stays in the minimum."""

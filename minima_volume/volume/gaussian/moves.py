@@ -1,0 +1,56 @@
+"""Preconditioned Crank-Nicolson moves, which leave the standard normal law unchanged, and a chain of them from the minimum itself.
+
+Source: Cotter, Roberts, Stuart and White 2013, "MCMC methods for functions".
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from minima_volume.volume.gaussian.event import Event
+
+ACCEPTANCE = 0.3
+FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
+CHAIN_MOVES, CHAIN_SEED = 200, 0x5DEECE66D
+
+
+def propose(z: Tensor, step: float, generator: torch.Generator, out: Tensor) -> None:
+    """Write sqrt(1 - b^2) z + b xi into `out`, b the step and xi standard normal."""
+    out.normal_(generator=generator).mul_(step).add_(z, alpha=math.sqrt(1 - step**2))
+
+
+def tuned(step: float, rate: float) -> float:
+    """The next step: larger where more than 30 % of the proposals were accepted.
+
+    >>> tuned(0.5, 0.3), tuned(0.5, 0.0) < 0.5, tuned(0.9, 1.0)
+    (0.5, True, 1.0)
+    """
+    return min(1.0, max(SMALLEST_STEP, step * math.exp(rate - ACCEPTANCE)))
+
+
+def stays_below(event: Event, lowest: float, limit: float, seed: int) -> bool:
+    """Whether a chain from the minimum itself, z = 0, lives at lower scores than a stuck cloud has: the cloud has lost the minimum.
+
+    This is a diagnosis only. The chain starts inside, so it is never counted in a mass. Its random numbers are its own.
+
+    Args:
+        event: scores particles.
+        lowest: score of the cloud.
+        limit: the cloud's last stage; the chain moves below it.
+        seed: of the cloud.
+    """
+    z, proposal, generator = event.empty(1).zero_(), event.empty(1), event.generator(seed ^ CHAIN_SEED)
+    score, step, below = math.inf, FIRST_STEP, 0
+    for move in range(CHAIN_MOVES):
+        propose(z, step, generator, proposal)
+        (proposed,) = event.scores(proposal)
+        accepted = bool(proposed < limit)
+        if accepted:
+            z.copy_(proposal)
+            score = float(proposed)
+        step = tuned(step, accepted)
+        below += move >= CHAIN_MOVES // 2 and score < lowest
+    return below > CHAIN_MOVES // 4  # most of the second half

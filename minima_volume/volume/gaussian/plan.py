@@ -1,0 +1,227 @@
+"""How a Gaussian local volume is estimated: plain samples where the probability allows, else repeats of splitting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+import numpy as np
+
+from minima_volume.errors import ConfigError
+from minima_volume.volume.gaussian.event import Event
+from minima_volume.volume.gaussian.mass import (
+    LARGEST_SPREAD,
+    GaussianMass,
+    half_width,
+    moves_effect,
+    outside,
+    plain_estimate,
+    splitting_estimate,
+    spread,
+)
+from minima_volume.volume.gaussian.splitting import Repeat, Splitting, splitting
+
+METHODS = ("auto", "monte_carlo", "splitting")
+PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits, that is above a probability of 1/400
+# the pilot decides and is not counted: an estimate that counts it only where it has many hits is too large
+HITS, MAX_SAMPLES, BLOCK = 200, 100_000, 2000
+SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
+MAX_DOUBLINGS = 3
+MORE_REPEATS = 4
+
+
+@dataclass(frozen=True)
+class MassSettings:
+    """How a Gaussian local volume is estimated.
+
+    Attributes:
+        method: `monte_carlo` (plain samples), `splitting`, or `auto`: plain samples where the probability allows.
+        num_repeats: R, independent repeats of splitting; half of them with twice the moves. 4 R where they disagree.
+        precision: half-width of the interval, in nats, that more repeats (up to 4 R) are spent on; 3 % of the log mass where that is more.
+        splitting: how particles are driven.
+        num_samples: of plain Monte Carlo; None: enough for 200 hits, at most 100,000.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    method: str = "auto"
+    num_repeats: int = 8
+    precision: float = 0.3
+    splitting: Splitting = field(default_factory=Splitting)
+    num_samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"estimator {self.method!r} is not known; allowed: {', '.join(METHODS)}")
+        if not isinstance(self.num_repeats, int | np.integer) or self.num_repeats < 2:
+            raise ConfigError(
+                f"num_repeats {self.num_repeats!r} is not allowed: it must be a whole number, and an interval needs at least 2"
+            )
+        if not isinstance(self.precision, int | float | np.number) or not self.precision > 0:
+            raise ConfigError(f"precision {self.precision!r} is not allowed: it must be a positive number of nats")
+        if self.num_samples is not None and self.num_samples < 1:
+            raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Work: look at the minimum itself; None where it is inside, else its loss or accuracy."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Work: count the hits among plain samples."""
+
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Work: repeats of splitting."""
+
+    seeds: tuple[int, ...]
+    how: Splitting
+
+
+Job = Start | Plain | Split
+Result = float | None | int | list[Repeat]
+Plan = Generator[list[Job], Sequence[Result], GaussianMass]
+
+
+def gaussian_mass(
+    event: Event,
+    seed: int,
+    settings: MassSettings | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> GaussianMass:
+    """Estimate log P[score(z) <= threshold], z standard normal.
+
+    Args:
+        event: a minimum in one landscape, at one sigma and one threshold.
+        seed: of all that is drawn.
+        settings: how.
+        on_progress: called with a few words on how far it has come.
+    """
+    plan = mass_plan(seed, settings or MassSettings())
+    jobs = next(plan)
+    while True:
+        try:
+            jobs = plan.send([do_job(event, job, on_progress) for job in jobs])
+        except StopIteration as stop:
+            return stop.value
+
+
+def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda text: None) -> Result:
+    """Do one piece of work; the result depends on the event and the job alone."""
+    if isinstance(job, Start):
+        return event.outside()
+    if isinstance(job, Split):
+        return splitting(event, job.seeds, job.how, lambda reached: on_progress(f"splitting, down to {reached:.1f}"))
+    on_progress("plain samples")
+    generator, hits = event.generator(job.seed), 0
+    z = event.empty(min(event.chunk, job.count))
+    for start in range(0, job.count, len(z)):
+        part = z[: min(len(z), job.count - start)].normal_(generator=generator)
+        hits += int((event.scores(part) <= event.threshold).sum())
+    return hits
+
+
+def mass_plan(seed: int, settings: MassSettings) -> Plan:
+    """The estimate as a conversation: yields jobs, which may be done anywhere, and is sent their results in order."""
+    seeds = seeds_from(seed)
+    (start,) = yield [Start()]
+    if start is not None:
+        assert isinstance(start, float)
+        return outside(start)
+    pilot = (0, 0)
+    if settings.method != "splitting":
+        samples = settings.num_samples
+        if samples is None:
+            (inside,) = yield [Plain(next(seeds), PILOT)]
+            assert isinstance(inside, int)
+            pilot = inside, PILOT
+            if inside >= PILOT_HITS or settings.method == "monte_carlo":
+                samples = min(MAX_SAMPLES, max(PILOT, math.ceil(HITS * PILOT / max(inside, 1))))
+        if samples is not None:
+            counts = [min(BLOCK, samples - start) for start in range(0, samples, BLOCK)]
+            found = yield [Plain(next(seeds), count) for count in counts]
+            hits = sum(part for part in found if isinstance(part, int))
+            return replace(plain_estimate(hits, samples), num_forward=pilot[1] + samples)
+    mass = yield from _splitting_plan(seeds, settings, pilot)
+    return replace(mass, num_forward=pilot[1] + mass.num_forward)
+
+
+def _splitting_plan(seeds: Iterator[int], settings: MassSettings, pilot: tuple[int, int]) -> Plan:
+    """Half of the repeats with twice the moves; where that changes the answer, more moves; then as many repeats as it takes."""
+
+    def job(count: int, how: Splitting) -> Split:
+        return Split(tuple(islice(seeds, count)), how)
+
+    how = settings.splitting
+    more_moves = replace(how, num_moves=2 * how.num_moves)
+    few = settings.num_repeats // 2
+    short, long = _repeats((yield [job(few, how), job(settings.num_repeats - few, more_moves)]))
+    spent = [*short, *long]
+    effect = moves_effect(short, long)
+    for _ in range(MAX_DOUBLINGS):
+        if effect is None or effect[1] > SUSPICIOUS:
+            break
+        more_moves = replace(more_moves, num_moves=2 * more_moves.num_moves)
+        short, (long,) = long, _repeats((yield [job(len(long), more_moves)]))
+        spent += long
+        effect = moves_effect(short, long)
+    added: list[Repeat] = []
+    if more := more_repeats([*short, *long], settings):
+        (added,) = _repeats((yield [job(more, more_moves)]))
+        spent += added
+    mass = splitting_estimate([*short, *long], added, pilot)
+    notes = [mass.note]
+    if effect is not None and effect[1] <= SUSPICIOUS:
+        notes.append(
+            f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
+        )
+    return replace(
+        mass,
+        num_forward=sum(repeat.num_forward for repeat in spent),
+        num_moves=more_moves.num_moves,
+        moves_effect=effect,
+        note="; ".join(filter(None, notes)) or None,
+    )
+
+
+def seeds_from(seed: int) -> Iterator[int]:
+    """As many seeds as are needed, of 63 bits.
+
+    Raises:
+        ConfigError: the seed is negative, or no whole number.
+    """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed {seed!r} is not allowed: it must be a whole number of at least 0")
+    stream = np.random.PCG64(int(seed))
+    while True:
+        yield int(stream.random_raw()) >> 1
+
+
+def _repeats(results: Sequence[Result]) -> list[list[Repeat]]:
+    return [result for result in results if isinstance(result, list)]
+
+
+def more_repeats(repeats: Sequence[Repeat], settings: MassSettings) -> int:
+    """Repeats to add so that the interval has the half-width asked for (Stein 1945, two-stage sampling); the most where they disagree."""
+    estimate, first, most = splitting_estimate(repeats), len(repeats), MORE_REPEATS * settings.num_repeats
+    if estimate.log_mass is None:
+        return 0
+    if disagreeing(repeats):
+        return max(0, most - first)
+    wanted, s = max(settings.precision, 0.03 * abs(estimate.log_mass)), spread(repeats)
+    enough = (count for count in range(first, most) if half_width(s, count, first - 1) <= wanted)
+    return next(enough, max(first, most)) - first
+
+
+def disagreeing(repeats: Sequence[Repeat]) -> bool:
+    """Whether repeats agree too little to be believed without more of them, or one of them rests on a single first particle."""
+    return spread(repeats) > LARGEST_SPREAD or any(repeat.lineages == 1 for repeat in repeats)

@@ -1,0 +1,238 @@
+"""A sigma at which the Gaussian local volumes of a landscape can be compared: neither all near 1 nor out of reach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from minima_volume.errors import ConfigError
+from minima_volume.isolation import isolated, own_defaults
+from minima_volume.losses.loss import PerSample
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.given import prepare
+from minima_volume.samples import Samples, count
+from minima_volume.stages.provenance import threads
+from minima_volume.stages.run import Run
+from minima_volume.stages.shards import make_engine
+from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.volume.arguments import condition_of
+from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.gaussian.mass import GaussianMass
+from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.splitting import Splitting, splitting
+from minima_volume.volume.star.radii import Condition
+
+NATIVE_LOG_MASS = -1.5
+SAMPLES, STEPS = 400, 10
+FIRST = 100  # particles that decide where their share is far from the wanted one
+USUAL = 1e-4, 10.0  # where a sigma is looked for first
+WIDER = 1e5  # and then in steps of this factor
+REACH = 12  # stages, each a factor of four
+QUICK = MassSettings(
+    num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=REACH)
+)
+PROBE = Splitting(num_particles=40, num_moves=5, max_stages=REACH)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A headline sigma for a run.
+
+    Attributes:
+        sigma: two significant digits.
+        landscape, threshold: the smallest landscape, the headline threshold.
+        masses: minimum -> a quick estimate at that sigma.
+        sigmas: minimum -> the sigma at which it has a log mass of about -1.5; empty where all can be measured at the native one's.
+    """
+
+    sigma: float
+    landscape: int
+    threshold: float
+    masses: dict[int, GaussianMass]
+    sigmas: dict[int, float]
+
+
+@isolated
+def suggest_sigma(
+    model: nn.Module,
+    x: Samples | DataLoader[Any] | Dataset[Any],
+    y: Any = None,
+    loss: str | PerSample = "cross_entropy",
+    *,
+    threshold: float | None = None,
+    accuracy_threshold: float | None = None,
+    seed: int = 1,
+    scaling: str = "filter",
+    names: str | Sequence[str] = "weight_bias",
+    class_axis: int | None = None,
+    memory_gib: float = 2.0,
+) -> float:
+    """The sigma at which `measure_volume` finds a log mass of about -1.5.
+
+    Ask for the largest minimum that you compare (trained on the least data) and measure all of them at its sigma. Arguments as
+    of `measure_volume`.
+
+    Raises:
+        ConfigError: an argument is not allowed, the model is outside, or no sigma that its weights can resolve does it.
+
+    >>> import torch
+    >>> x, model = torch.eye(4), nn.Linear(4, 1, bias=False)
+    >>> sigma = suggest_sigma(model, x, model(x).detach(), "mse", threshold=0.1, scaling="none")
+    >>> bool(abs(sigma - 0.43) < 0.04)  # P[chi-square with 4 degrees <= 4 * 0.1 / sigma^2] = exp(-1.5)
+    True
+    """
+    condition = condition_of(threshold, accuracy_threshold)
+    host, x, y, _ = prepare(model, x, y, names, None)
+    with host.borrowed():
+        engine = LossEngine(
+            host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
+        )
+        engine.check(seed)
+        return fitting_sigma(engine, condition, count(x), seed)
+
+
+@own_defaults()
+def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
+    """A sigma at which the minima of the smallest landscape can be measured and compared.
+
+    It is the one at which the landscape's native minimum has a log mass of about -1.5 (in a series its first minimum). Where some
+    minimum is out of reach there (deeper than about -16, which takes long to measure), it is the median of the sigmas at which each
+    has -1.5. At that sigma all are estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
+
+    Args:
+        run: a run whose models are trained.
+        trained: its models and samples; loaded when None.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: the native minimum is outside, or no sigma that its weights can resolve does it.
+    """
+    trained = load_models_and_data(run) if trained is None else trained
+    config = run.config
+    landscape, threshold = config.data.levels[0], config.volume.headline
+    condition, size = Condition("loss", threshold), config.data.base_size + landscape
+    with (
+        threads(config.experiment.threads),
+        tqdm(total=len(config.minima), unit="minimum", disable=not progress) as bar,
+    ):
+        engines = {minimum: make_engine(run, trained, minimum) for minimum in config.minima}
+        outside = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
+        # a series by epoch begins with models that are no minima yet
+        inside = [minimum for minimum in config.minima if outside[minimum] is None]
+        native = inside[0] if inside and config.variation != "level" else config.minima[0]
+        seed, sigmas = config.seeds.perturbation, {}
+
+        def each(minima: Sequence[int], what: str) -> Iterator[int]:
+            bar.reset(len(minima))
+            bar.set_description(what)
+            for minimum in minima:
+                yield minimum
+                bar.update()
+
+        def event(minimum: int) -> Target:
+            return Target(engines[minimum].particles(sigma, [size]), condition)
+
+        for minimum in each([native], "sigma of the native minimum"):
+            sigma = fitting_sigma(engines[minimum], condition, size, seed)
+        # the deepest is the last, as a rule
+        if not all(_in_reach(event(minimum), seed) for minimum in each(inside[::-1], f"reach at sigma {sigma:g}")):
+            sigmas = {m: fitting_sigma(engines[m], condition, size, seed) for m in each(inside, "a sigma for each")}
+            sigma = round_sigma(float(np.median(list(sigmas.values()))))
+        masses = {m: gaussian_mass(event(m), seed, QUICK) for m in each(config.minima, f"masses at sigma {sigma:g}")}
+    return Suggestion(sigma, landscape, threshold, masses, sigmas)
+
+
+def _in_reach(event: Target, seed: int) -> bool:
+    """Whether a few particles come to the threshold within a few stages."""
+    return splitting(event, [seed], PROBE)[0].reason is None
+
+
+def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
+    """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same particles at every sigma."""
+
+    def target(sigma: float) -> Target:
+        return Target(engine.particles(sigma, [size]), condition)
+
+    if (start := target(1.0).outside()) is not None:
+        raise ConfigError(Condition.outside_note(start) + f" ({condition.kind} threshold {condition.threshold:g})")
+
+    def share(sigma: float) -> float:
+        event = target(sigma)
+        z = event.empty(SAMPLES).normal_(generator=event.generator(seed))
+        inside = event.scores(z[:FIRST]) <= event.threshold
+        if abs(inside.mean() - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / FIRST):
+            inside = np.append(inside, event.scores(z[FIRST:]) <= event.threshold)
+        return float(inside.mean())
+
+    wanted = math.exp(NATIVE_LOG_MASS)
+    return round_sigma(bisect(share, wanted, sigma_limits(engine.directions)))
+
+
+def sigma_limits(directions: Directions) -> tuple[float, float]:
+    """The smallest and the largest sigma that mean something.
+
+    Below, sigma F z is lost in the rounding of every parameter tensor; above, theta* is, and weights of size 1 would be.
+
+    >>> model = nn.Linear(4, 1, bias=False)
+    >>> _ = nn.init.constant_(model.weight, 1000.0)
+    >>> [f"{sigma:.1e}" for sigma in sigma_limits(Directions.of(model, "none"))]
+    ['1.2e-04', '8.4e+09']
+    """
+    moved = zip(directions.minimum, directions.factors, strict=True)
+    norms = [(float(tensor.norm()), float(factor.expand(tensor.shape).norm())) for tensor, factor in moved]
+    scales = [norm / factor for norm, factor in norms if norm > 0 and factor > 0] or [1.0]
+    eps = torch.finfo(directions.minimum[0].dtype).eps
+    return eps * min(scales), max(1.0, *scales) / eps
+
+
+def bisect(share: Callable[[float], float], wanted: float, limits: tuple[float, float] = USUAL) -> float:
+    """The sigma at which a decreasing share of inside particles passes `wanted`, to 1 %, in log sigma.
+
+    Args:
+        share: of the particles that are inside, at a sigma.
+        wanted: share.
+        limits: the smallest and the largest sigma that are tried, 1e-4 to 10 first.
+
+    Raises:
+        ConfigError: it does not pass `wanted` between them.
+    """
+    first = low, high = max(USUAL[0], limits[0]), min(max(USUAL[1], WIDER * limits[0]), limits[1])
+    above, below = share(low), share(high)
+    while above < wanted and low > limits[0]:
+        low, high, below = max(limits[0], low / WIDER), low, above
+        above = share(low)
+    while below > wanted and high < limits[1]:
+        low, high, above = high, min(limits[1], high * WIDER), below
+        below = share(high)
+    if above < wanted:
+        raise ConfigError(
+            f"no sigma from {low:g} to {first[1]:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the smallest only "
+            f"{above:.3f} of the particles are inside; the minimum is at its threshold, or narrower than rounding: raise the threshold"
+        )
+    if below > wanted:
+        raise ConfigError(
+            f"no sigma from {first[0]:g} to {high:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the largest "
+            f"{below:.3f} of the particles are inside; the threshold is hardly ever passed: lower it"
+        )
+    for _ in range(STEPS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if share(middle) > wanted else (low, middle)
+    return math.sqrt(low * high)
+
+
+def round_sigma(sigma: float) -> float:
+    """Two significant digits.
+
+    >>> round_sigma(0.06789)
+    0.068
+    """
+    return float(f"{sigma:.2g}")

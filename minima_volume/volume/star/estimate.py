@@ -1,0 +1,201 @@
+"""The volume of the star region around a minimum, from the radii of random directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from minima_volume.config.run import Coefficients
+from minima_volume.errors import ConfigError, UnboundedError
+from minima_volume.perturbation.curves import trace_curves
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.engine import LossEngine
+from minima_volume.volume.star.importance import DAMPINGS, NUM_PILOTS, Damped, choose_damping
+from minima_volume.volume.star.preconditioner import PreconditionedDirections, Preconditioner, lengths
+from minima_volume.volume.star.radii import Condition, Radii, find_radii
+from minima_volume.volume.star.volume import star_volume
+
+
+@dataclass(frozen=True)
+class VolumeEstimate:
+    """The volume of one minimum, with everything needed to judge and to recompute it.
+
+    Attributes:
+        measure: `lebesgue`, or `ball` where radii are capped.
+        estimator: `monte_carlo` or `importance`.
+        log_volume: log of the Lebesgue volume of the (capped) star region in parameter space; None where undefined (see `note`).
+        log_exp_r_n: log mean r^n, the published number; None likewise. With importance sampling r is the whitened radius and half
+            log det P is in log_volume, not here.
+        interval: 95 %, of log_volume; the upper limit is None where the effective sample size does not allow one.
+        effective_sample_size, largest_share: how many directions the mean rests on; share of the largest.
+        num_censored: directions that never crossed; the volume then has no upper limit. Always 0 here: `lebesgue` raises, `ball` caps.
+        num_capped: directions that end at the ball's radius max_coefficient * sqrt(n); 0 with `lebesgue`.
+        preconditioner: P of the directions, with its damping (relative to the mean curvature) and the pilot directions on which
+            that was chosen; None without importance sampling.
+        verdict: how far to trust it, in words.
+        radii: (D,) c * ||xi||; with importance sampling whitened, c * ||w|| for xi = L w, P = L L'.
+        coefficients, censored, reentered, seeds: (D,) per direction.
+        start_loss: loss (or accuracy, with an accuracy threshold) at the minimum itself.
+        num_params: n, the perturbed entries; `num_zero` more have scaling 0 and are left out.
+        left_out: parameters that were not perturbed.
+        note: why values are None, or None.
+    """
+
+    measure: str
+    estimator: str
+    log_volume: float | None
+    log_exp_r_n: float | None
+    interval: tuple[float, float | None] | None
+    effective_sample_size: float | None
+    largest_share: float | None
+    num_censored: int
+    num_capped: int
+    preconditioner: Preconditioner | None
+    verdict: str
+    radii: np.ndarray = field(repr=False)
+    coefficients: np.ndarray = field(repr=False)
+    censored: np.ndarray = field(repr=False)
+    reentered: np.ndarray = field(repr=False)
+    seeds: np.ndarray = field(repr=False)
+    start_loss: float
+    num_params: int
+    num_zero: int
+    left_out: tuple[str, ...]
+    note: str | None
+
+
+def measure_rays(
+    engine: LossEngine,
+    condition: Condition,
+    *,
+    measure: str = "lebesgue",
+    preconditioner: Preconditioner | Damped | None = None,
+    num_directions: int = 500,
+    seed: int = 1,
+    coefficients: Sequence[float] | None = None,
+    max_coefficient: float = 16.0,
+    tolerance: float | None = None,
+    progress: bool = True,
+) -> VolumeEstimate:
+    """Follow random directions until the loss passes the threshold, and turn the radii into a volume.
+
+    Args:
+        engine: the model and its one landscape.
+        condition: the threshold.
+        measure: `lebesgue`, or `ball`: only what lies within max_coefficient * sqrt(n) of the minimum, in units of the scaling.
+        preconditioner: of the directions: ready, or still to be damped (see `importance`); None for plain directions.
+        num_directions, seed, coefficients, max_coefficient, tolerance, progress: see `measure.measure_volume`.
+
+    Raises:
+        ConfigError: an argument is not allowed.
+        UnboundedError: `lebesgue`, and some direction never crosses the threshold.
+    """
+    grid = _grid(coefficients, max_coefficient)
+    if num_directions < 1:
+        raise ConfigError(f"num_directions {num_directions} is not allowed: it must be at least 1")
+    directions = engine.directions
+    pilots = NUM_PILOTS * len(DAMPINGS) if callable(preconditioner) else 0
+    with tqdm(total=2 * (num_directions + pilots), unit="direction", disable=not progress) as bar:
+
+        def follow(along: Directions, seeds: range, ball: bool) -> tuple[Radii, int]:
+            return _follow(engine.along(along), condition, seeds, grid, ball, max_coefficient, tolerance, bar.update)
+
+        if callable(preconditioner):
+            bar.set_description("choosing the damping")
+            # pilots are capped whatever the measure, so that every damping gets its score
+            preconditioner = choose_damping(
+                directions, preconditioner, lambda along, seeds: follow(along, seeds, True)[0].radius, seed
+            )
+        if preconditioner is not None:
+            directions = PreconditionedDirections.around(directions, preconditioner)
+        bar.set_description("following directions")
+        radii, capped = follow(directions, range(seed, seed + num_directions), measure == "ball")
+    if directions.num_params and radii.censored.any():
+        raise UnboundedError(
+            f"{int(radii.censored.sum())} of {num_directions} directions never cross the threshold up to max_coefficient "
+            f"{max_coefficient:g}: the star region has no finite Lebesgue volume that rays could tell. Take measure='ball' (radii "
+            "capped at max_coefficient * sqrt(n)), or a larger max_coefficient"
+        )
+    return _estimate(directions, radii, measure, capped)
+
+
+def _follow(
+    engine: LossEngine,
+    condition: Condition,
+    seeds: range,
+    grid: np.ndarray,
+    ball: bool,
+    max_coefficient: float,
+    tolerance: float | None,
+    on_done: Callable[[int], None],
+) -> tuple[Radii, int]:
+    """Radii of some directions; with `ball` capped at max_coefficient * sqrt(n), and how many were."""
+    size, n = engine.sizes[0], engine.directions.num_params
+    ceiling = condition.threshold if condition.kind == "loss" else float(engine.start.loss[0, 0])
+    curves = trace_curves(engine, seeds, grid, ceiling, on_done)
+    limit: float | np.ndarray = max_coefficient
+    if ball and n:
+        # coefficient and radius differ by the length of the direction, which is not that of w with a preconditioner
+        limit = max_coefficient * math.sqrt(n) / np.array(lengths(engine.directions, seeds))
+    found, _ = find_radii(
+        engine, curves, [size], [condition], max_coefficient=limit, tolerance=tolerance, on_done=on_done
+    )
+    radii = found[size, condition]
+    if not ball or radii.outside:
+        return radii, 0
+    capped = radii.censored | (radii.coefficient >= limit)
+    coefficient = np.where(capped, limit, radii.coefficient)
+    inside = replace(
+        radii, coefficient=coefficient, radius=coefficient * curves.norms, censored=np.zeros_like(radii.censored)
+    )
+    return inside, int(capped.sum())
+
+
+def _grid(coefficients: Sequence[float] | None, max_coefficient: float) -> np.ndarray:
+    grid = Coefficients().values() if coefficients is None else np.asarray(coefficients, dtype=np.float64)
+    if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not bool((np.diff(grid) > 0).all()):
+        raise ConfigError("coefficients must increase from 0 and be at least two")
+    if not grid[-1] <= max_coefficient < math.inf:
+        raise ConfigError(
+            f"max_coefficient {max_coefficient} must be at least the last coefficient {grid[-1]}, and finite"
+        )
+    return grid
+
+
+def measurable(engine: LossEngine, condition: Condition) -> bool:
+    """Whether some parameter moves, and the minimum itself is inside."""
+    inside = condition.inside(engine.start.loss, engine.start.accuracy, engine.sizes[0] * engine.answers)
+    return engine.directions.num_params > 0 and bool(inside.all())
+
+
+def _estimate(directions: Directions, radii: Radii, measure: str, num_capped: int) -> VolumeEstimate:
+    volume = replace(star_volume(radii, directions.num_params, directions.log_det), still=directions.note)
+    preconditioner = directions.preconditioner if isinstance(directions, PreconditionedDirections) else None
+    capped = f"; {num_capped} of {len(radii.radius)} directions end at the ball's radius" if num_capped else ""
+    return VolumeEstimate(
+        measure=measure,
+        estimator="monte_carlo" if preconditioner is None else "importance",
+        log_volume=volume.log_volume,
+        log_exp_r_n=volume.log_exp_r_n,
+        interval=volume.log_volume_interval,
+        effective_sample_size=volume.effective_sample_size,
+        largest_share=volume.largest_share,
+        num_censored=volume.num_censored,
+        num_capped=num_capped,
+        preconditioner=preconditioner,
+        verdict=volume.verdict + capped,
+        radii=radii.radius,
+        coefficients=radii.coefficient,
+        censored=radii.censored,
+        reentered=radii.reentered,
+        seeds=radii.seeds,
+        start_loss=radii.start,
+        num_params=directions.num_params,
+        num_zero=directions.num_zero,
+        left_out=directions.left_out,
+        note=volume.note,
+    )
