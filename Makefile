@@ -30,10 +30,11 @@ test: $(STAMP) data ## run all tests (doctests and notebooks too)
 	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile --ignore=tests/test_smoke.py
 	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 tests/test_smoke.py
 
-lint: $(STAMP) ## check style, notebooks and types
+lint: $(STAMP) ## check style, notebooks, types and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 bench: $(STAMP) ## measure the loss engine against the published loop (about 10 minutes)
 	$(BIN)/python benchmarks/engine.py

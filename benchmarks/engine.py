@@ -24,7 +24,8 @@ from workloads import LOSSES, NAMES, Workload, build, published_grid
 from minima_volume.config.run import Coefficients
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.volume.star.radii import Condition, find_radii
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.radii import find_radii
 
 ROUNDS = 5
 WHOLE, RADII = 50, 100  # coefficients of whole curves; of the baseline that radii are compared with

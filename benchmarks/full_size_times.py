@@ -24,10 +24,11 @@ from minima_volume.config.run import Config, load_config
 from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
 from minima_volume.training.loop import batches, evaluate, make_optimizer
 from minima_volume.training.sam import ascended
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.star.radii import Condition
 
 MOST = {"mlp": 4096, "cnn": 512, "transformer": 8}  # samples in a timed piece
 SHARE = 0.4  # of the coefficients of a direction, before it stops early
@@ -131,7 +132,7 @@ def particle(config: Config, model: nn.Module, x: Tensor, y: Tensor) -> float:
     """A draw and its score in the smallest landscape."""
     size = min(config.data.base_size + config.data.levels[0], len(x))
     engine = LossEngine(model, x[:size], y[:size], config.training.loss)
-    target = Target(engine.particles(0.05), Condition("loss", 1e9))
+    target = Target(Particles(engine, 0.05), Condition("loss", 1e9))
     z, generator = target.empty(target.chunk), target.generator(0)
     scale = (config.data.base_size + config.data.levels[0]) / size
     return scale * cpu(lambda: target.scores(z.normal_(generator=generator))) / len(z)

@@ -15,5 +15,7 @@ Notebooks and scripts need only this namespace::
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 # the names are in __init__.pyi and are imported when they are first used, so that `minima-volume --help` is quick
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

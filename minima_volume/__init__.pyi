@@ -16,7 +16,6 @@ from .config.run import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views
 from .errors import MinimaVolumeError
 from .files.atomic import read_json, read_npz
-from .perturbation.plane import run_plane, three_of
 from .reports import analyze, describe
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
@@ -30,16 +29,19 @@ from .stages.cutoffs import cutoffs
 from .stages.held_out import held_out_curves
 from .stages.masses import estimate_masses, measure_masses
 from .stages.open import open_run
+from .stages.plane import run_plane, three_of
 from .stages.radii import estimate_volumes
 from .stages.results.content import load_results
 from .stages.run import find_runs
+from .stages.sigma import suggest_run_sigma
 from .stages.sweep import estimate_sweep, sweep
 from .stages.sweep_files import load_wiggle_results, read_sweep
+from .stages.thresholds import describe_thresholds
 from .stages.train import load_models_and_data, prepare_data, train_models
 from .stages.views import views_table
 from .volume import LocalVolume, VolumeEstimate, VolumeProfile, measure_volume, suggest_sigma, trivial_loss
-from .volume.gaussian.sigma import suggest_run_sigma
-from .volume.trivial import describe_thresholds
+
+__version__: str
 
 __all__ = [
     "Config",

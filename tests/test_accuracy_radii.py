@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.volume.star.radii import Condition, find_radii
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.radii import find_radii
 
 SEEDS = range(1, 31)
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from minima_volume.perturbation.cnn_path import halve, is_halving
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
 
 
 def stacks() -> dict[str, nn.Module]:
@@ -48,9 +49,9 @@ def test_rays_and_particles_equal_the_plain_loop(case: str) -> None:
     rows, coefficients = np.array([0, 1, 1, 0]), np.array([0.01, 0.1, 0.3, 0.5])
     expected = plain.rays([1, 2]).evaluate(rows, coefficients).loss
     np.testing.assert_allclose(fast.rays([1, 2]).evaluate(rows, coefficients).loss, expected, rtol=1e-12)
-    particles = fast.particles(0.3)
+    particles = Particles(fast, 0.3)
     z = particles.draw(5, particles.generator(1))
-    np.testing.assert_allclose(particles.evaluate(z).loss, plain.particles(0.3).evaluate(z).loss, rtol=1e-12)
+    np.testing.assert_allclose(particles.evaluate(z).loss, Particles(plain, 0.3).evaluate(z).loss, rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 7, 9), (3, 2, 2, 3)])

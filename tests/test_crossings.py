@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.volume.star.radii import Condition, Radii, default_tolerance, find_radii
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.radii import Radii, default_tolerance, find_radii
 
 SEEDS = range(1, 31)
 

@@ -30,7 +30,7 @@ model(x[:50])
 engine = LossEngine(model, x, y, memory_gib=budget / 1024)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if kind == "particles":
-    particles = engine.particles(0.1)
+    particles = Particles(engine, 0.1)
     z = particles.draw(50, particles.generator(0))
     for _ in range(directions // 50):
         particles.evaluate(z)

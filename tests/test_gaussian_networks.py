@@ -12,13 +12,14 @@ import pytest
 from helpers import agree, make_run
 
 import minima_volume as mv
+from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.run import Run
 from minima_volume.stages.shards import make_engine
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
 from minima_volume.volume.gaussian.splitting import Splitting
-from minima_volume.volume.star.radii import Condition
 
 FULL_SIZE = {
     "data.source": "swiss_roll",
@@ -48,9 +49,9 @@ def target(run: Run, level: int, condition: Condition, log_mass: float) -> Targe
     low, high = 0.0, 1.0
     for _ in range(8):
         sigma = (low + high) / 2
-        found = gaussian_mass(Target(engine.particles(sigma, [20]), condition), 3, quick).log_mass
+        found = gaussian_mass(Target(Particles(engine, sigma, [20]), condition), 3, quick).log_mass
         low, high = (low, sigma) if found is None or found < log_mass else (sigma, high)
-    return Target(engine.particles((low + high) / 2, [20]), condition)
+    return Target(Particles(engine, (low + high) / 2, [20]), condition)
 
 
 def show(splitting: GaussianMass, plain: GaussianMass) -> None:

@@ -23,6 +23,7 @@ from engine_cases import (
 from torch import Tensor, nn
 
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
 
 
 class Block(nn.Module):
@@ -254,5 +255,5 @@ def test_a_loss_that_is_no_mean_over_samples_is_taken_once_for_each_landscape() 
         for k, size in enumerate(engine.sizes):
             assert values.loss[k, b] == pytest.approx(float(worst(outputs[:size], y[:size])), rel=1e-5)
     assert (values.loss >= each.rays([3, 4]).evaluate(rows, coefficients).loss).all()
-    particles = engine.particles(0.2)
+    particles = Particles(engine, 0.2)
     assert particles.evaluate(particles.draw(3, particles.generator(0))).loss.shape == (2, 3)

@@ -162,7 +162,7 @@ def test_the_command_line_takes_sigterm_as_ctrl_c(tmp_path):
     """As a batch system sends it: exit code 143, one line, no lock left, nothing that is finished lost."""
     write_yaml(tmp_path / "config.yaml", tiny({"training.epochs": 1_000_000}))
     (run,) = mv.new_runs(tmp_path, mv.seed_pairs(1))
-    command = [sys.executable, "-m", "minima_volume.cli.app", "run", str(run), "-q"]
+    command = [sys.executable, "-m", "minima_volume.cli", "run", str(run), "-q"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     until((run / "models_and_data" / "dataset.pt").is_file, 120)
     process.terminate()

@@ -14,15 +14,16 @@ from helpers import agree, edit_config, make_run, numbers, tree
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import read_json
+from minima_volume.perturbation.particles import Particles
 from minima_volume.runs.states import run_stage
 from minima_volume.stages import masses
 from minima_volume.stages.mass_cells import Cell, mass_settings, read_mass
 from minima_volume.stages.run import Run, read_run
 from minima_volume.stages.shards import make_engine
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import plain_estimate
 from minima_volume.volume.gaussian.plan import gaussian_mass
-from minima_volume.volume.star.radii import Condition
 
 SIGMA = 0.2  # +40 is then rare enough for splitting
 GAUSSIAN: dict[str, Any] = {"sigma": SIGMA, "num_particles": 30, "num_repeats": 4, "num_moves": 3, "precision": 5.0}
@@ -88,7 +89,7 @@ def test_values_are_those_of_the_estimator(measured: Run) -> None:
     for i, level in enumerate((0, 20, 40)):
         engine = make_engine(measured, trained, level)
         for kind, threshold, suffix in (("loss", 0.5, ""), ("accuracy", 0.8, "_acc")):
-            target = Target(engine.particles(SIGMA, [20]), Condition(kind, threshold))
+            target = Target(Particles(engine, SIGMA, [20]), Condition(kind, threshold))
             expected = gaussian_mass(target, 1, mass_settings(measured))
             values = target.particles.evaluate(target.empty(40_000).normal_(generator=target.generator(99)))
             inside = values.loss[0] <= 0.5 if kind == "loss" else values.accuracy[0] >= 0.8 - 1e-9
@@ -132,7 +133,7 @@ def test_strict_json_and_round_trip(measured: Run) -> None:
         json.loads(content, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
     cell = Cell(0, 40, 0.5, Condition("loss", 0.5), SIGMA)
     mass = read_mass(cell.path(measured), cell.fingerprint(measured, trained))
-    target = Target(make_engine(measured, trained, 40).particles(SIGMA, [20]), cell.condition)
+    target = Target(Particles(make_engine(measured, trained, 40), SIGMA, [20]), cell.condition)
     assert mass == gaussian_mass(target, 1, mass_settings(measured))
 
 

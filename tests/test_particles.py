@@ -16,6 +16,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.models.mlp import MLP
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.mlp_particles import MLPParticles, samples_basis
+from minima_volume.perturbation.particles import Particles
 
 
 def plain_losses(
@@ -37,7 +38,7 @@ def plain_losses(
 
 def whole(engine: LossEngine, model: nn.Module, x: Tensor, z: Tensor) -> list[list[Tensor]]:
     """The parameter-shaped normals that rows of z stand for; a projected first layer becomes Q z."""
-    basis = samples_basis(x.flatten(1)) if isinstance(engine.particles(1.0).runner, MLPParticles) else None
+    basis = samples_basis(x.flatten(1)) if isinstance(Particles(engine, 1.0).runner, MLPParticles) else None
     vectors = []
     for row in z:
         vector, start = [], 0
@@ -102,7 +103,7 @@ def test_losses_equal_the_plain_loop(case: str, scaling: str) -> None:
     model, shape = CASES[case]
     x, y = samples(shape)
     engine = LossEngine(model, x, y, sizes=[4, len(x)], scaling=scaling)
-    particles = engine.particles(0.3)
+    particles = Particles(engine, 0.3)
     z = particles.draw(11, particles.generator(5))
     values = particles.evaluate(z, [1, 2])
     vectors = whole(engine, model, x, z)
@@ -117,11 +118,11 @@ def test_losses_equal_the_plain_loop(case: str, scaling: str) -> None:
 def test_projection_draws_fewer_numbers_only_where_it_pays() -> None:
     x, y = samples((12, 30))
     engine = LossEngine(perceptron(30, [7]), x, y)
-    assert engine.particles(0.1).dim == 7 * 12 + 7 + 7 * 3 + 3
+    assert Particles(engine, 0.1).dim == 7 * 12 + 7 + 7 * 3 + 3
     x, y = samples(None)
-    assert LossEngine(perceptron(9, [16, 5]), x, y).particles(0.1).dim == 16 * 4 + 16 + 16 * 5 + 5 + 15 + 3
+    assert Particles(LossEngine(perceptron(9, [16, 5]), x, y), 0.1).dim == 16 * 4 + 16 + 16 * 5 + 5 + 15 + 3
     x, y = samples((40, 4))
-    assert LossEngine(perceptron(4, [8, 8]), x, y).particles(0.1).dim == 4 * 8 + 8 + 64 + 8 + 24 + 3
+    assert Particles(LossEngine(perceptron(4, [8, 8]), x, y), 0.1).dim == 4 * 8 + 8 + 64 + 8 + 24 + 3
 
 
 def test_projection_keeps_the_law() -> None:
@@ -132,7 +133,7 @@ def test_projection_keeps_the_law() -> None:
     x, y = samples((5, 20))
     model = perceptron(20, [])
     engine = LossEngine(model, x, y, scaling="none")
-    particles = engine.particles(0.5)
+    particles = Particles(engine, 0.5)
     assert particles.dim < 63
     z = particles.draw(40_000, particles.generator(0))
     runner = particles.runner
@@ -156,7 +157,7 @@ def test_projection_keeps_the_law() -> None:
 def test_values_do_not_depend_on_the_batch(inputs: int, hidden: list[int], count: int, batch: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     x, y = torch.randn(count, inputs, generator=generator), torch.randint(0, 3, (count,), generator=generator)
-    particles = LossEngine(perceptron(inputs, hidden), x, y).particles(0.2)
+    particles = Particles(LossEngine(perceptron(inputs, hidden), x, y), 0.2)
     z = particles.draw(30, particles.generator(seed))
     together = particles.evaluate(z).loss
     apart = np.concatenate([particles.evaluate(part).loss for part in z.split(batch)], 1)
@@ -167,7 +168,7 @@ def test_the_model_comes_back_unchanged() -> None:
     for model, shape in CASES.values():
         x, y = samples(shape)
         before = copy.deepcopy(model.state_dict())
-        particles = LossEngine(model, x, y).particles(0.5)
+        particles = Particles(LossEngine(model, x, y), 0.5)
         particles.evaluate(particles.draw(3, particles.generator(0)))
         assert all(bool((before[name] == tensor).all()) for name, tensor in model.state_dict().items())
 
@@ -176,7 +177,7 @@ def test_the_model_comes_back_unchanged() -> None:
 def test_sigma_must_be_positive(sigma: float) -> None:
     x, y = samples((10, 6))
     with pytest.raises(ConfigError, match="sigma .* must be a positive number that torch.float32 can hold"):
-        LossEngine(Normed(), x, y).particles(sigma)
+        Particles(LossEngine(Normed(), x, y), sigma)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -184,7 +185,7 @@ def test_sigma_must_be_positive(sigma: float) -> None:
 def test_gpu_equals_cpu(case: str) -> None:
     model, shape = CASES[case]
     x, y = samples(shape)
-    here = LossEngine(model, x, y).particles(0.3)
-    there = LossEngine(copy.deepcopy(model).cuda(), x.cuda(), y.cuda()).particles(0.3)
+    here = Particles(LossEngine(model, x, y), 0.3)
+    there = Particles(LossEngine(copy.deepcopy(model).cuda(), x.cuda(), y.cuda()), 0.3)
     z = here.draw(9, here.generator(1))
     np.testing.assert_allclose(there.evaluate(z.cuda()).loss, here.evaluate(z).loss, rtol=1e-4)

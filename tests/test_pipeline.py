@@ -133,7 +133,7 @@ def test_two_pipelines_in_two_processes(condition, in_process):
             command = [
                 sys.executable,
                 "-m",
-                "minima_volume.cli.app",
+                "minima_volume.cli",
                 "pipeline",
                 str(condition),
                 "--stage",
@@ -373,7 +373,7 @@ def test_a_pipeline_that_is_interrupted(how, code, execution, tmp_path):
     whole = notebook.cells[1].source
     notebook.cells[1].source = BUSY
     nbformat.write(notebook, second / TRAIN)
-    command = [sys.executable, "-m", "minima_volume.cli.app", "pipeline", str(tmp_path), "-q", "--stage", "train"]
+    command = [sys.executable, "-m", "minima_volume.cli", "pipeline", str(tmp_path), "-q", "--stage", "train"]
     # in a group of their own, as a terminal has them; tests in the background of a shell have Ctrl-C ignored
     default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -14,8 +14,9 @@ from torch import nn
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.directions import Directions
-from minima_volume.perturbation.plane import plane_losses, run_plane
+from minima_volume.perturbation.plane import plane_losses
 from minima_volume.stages.cliff import masses_across
+from minima_volume.stages.plane import run_plane
 
 
 def three_models():

@@ -16,10 +16,12 @@ from torch import nn
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
+from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.run import Run
 from minima_volume.stages.shards import make_engine
+from minima_volume.stages.sigma import PROBE
 from minima_volume.volume.gaussian.mass import plain_estimate
-from minima_volume.volume.gaussian.sigma import NATIVE_LOG_MASS, PROBE, bisect, round_sigma
+from minima_volume.volume.gaussian.sigma import NATIVE_LOG_MASS, bisect, round_sigma
 
 
 def test_bisection_finds_the_crossing() -> None:
@@ -61,7 +63,7 @@ def test_suggestion_of_a_run(digits_run: Run) -> None:
     assert round_sigma(found.sigma) == found.sigma
     trained = mv.load_models_and_data(digits_run)
     for level, mass in found.masses.items():
-        particles = make_engine(digits_run, trained, level).particles(found.sigma, [20])
+        particles = Particles(make_engine(digits_run, trained, level), found.sigma, [20])
         values = particles.evaluate(particles.draw(4000, particles.generator(123)))
         plain = plain_estimate(int(np.sum(values.loss[0] <= 0.5)), 4000)
         agree(mass, plain)

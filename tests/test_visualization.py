@@ -14,8 +14,8 @@ from helpers import ALL_STAGES, make_run
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.perturbation.plane import run_plane
 from minima_volume.plots.interactive import loss_curve_browser, surface
+from minima_volume.stages.plane import run_plane
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "visualization").glob("*.ipynb"))

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.app import Condition, Quiet, app
+from minima_volume.cli.options import Condition, Quiet
 from minima_volume.errors import ConfigError
 
+group = typer.Typer()
 
-@app.command()
+
+@group.command()
 def report(
     condition: Condition,
     output: Annotated[
@@ -27,7 +29,7 @@ def report(
     print(write_report(condition, output))
 
 
-@app.command()
+@group.command()
 def video(
     what: Annotated[
         str,

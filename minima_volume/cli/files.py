@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.app import Condition, app
+from minima_volume.cli.options import Condition
 from minima_volume.errors import ConfigError
 
+group = typer.Typer()
 
-@app.command()
+
+@group.command()
 def clean(
     folder: Annotated[
         Path, typer.Argument(help="A run folder, or a condition or experiment folder: every run below it.")
@@ -48,7 +50,7 @@ def clean(
     )
 
 
-@app.command()
+@group.command()
 def update(
     condition: Condition,
     runs: Annotated[
@@ -76,7 +78,7 @@ def update(
     raise typer.Exit(int(any(update.refused for update in updates)))
 
 
-@app.command()
+@group.command()
 def propagate(
     file: Annotated[Path, typer.Argument(help="A changed notebook or another file.")],
     folder: Annotated[Path, typer.Argument(help="A condition or experiment folder: every run folder at or below it.")],
@@ -99,7 +101,7 @@ def propagate(
     print(describe_propagation(plan, dry_run=not yes))
 
 
-@app.command()
+@group.command()
 def notebooks(
     experiments: Annotated[Path, typer.Argument(help="The folder that holds the experiments.")] = Path("experiments"),
     force: Annotated[bool, typer.Option("--force", help="Replace notebooks that were edited, too.")] = False,

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from minima_volume.curvature.derivatives import slope_fault
+from minima_volume.curvature.derivatives import is_symmetric, slope_fault
 from minima_volume.curvature.hessian import MeanLoss
-from minima_volume.curvature.kernels import is_symmetric
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
 from minima_volume.curvature.sam_sharpness import Sharpness, sam_sharpness
 from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues

@@ -16,7 +16,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool
 from minima_volume.config.run import Config
 from minima_volume.execution.cluster import ClusterError, cluster_tasks, connect, num_slots, wanted_cluster
 from minima_volume.execution.cores import usable_cores
-from minima_volume.stages.provenance import threads
+from minima_volume.execution.device import threads
 
 # of an interrupted sweep: it is no advice for a user
 warnings.filterwarnings("ignore", r"\d+ tasks have been successfully executed", UserWarning)

@@ -22,7 +22,6 @@ from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
-from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.tiles import Tile, tiles_for
 from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
 from minima_volume.samples import Samples, count, part, tensors
@@ -184,10 +183,6 @@ class LossEngine:
             np.array([norm for _, norm in drawn]),
             self.path.hold([d for d, _ in drawn]),
         )
-
-    def particles(self, sigma: float, sizes: Sequence[int] | None = None) -> Particles:
-        """Unrelated parameter vectors theta* + sigma F z instead of points on rays."""
-        return Particles(self, sigma, sizes)
 
     @cached_property
     def start(self) -> Values:

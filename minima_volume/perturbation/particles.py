@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.cnn_path import CNNPath
+from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.mlp_particles import MLPParticles
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile
 from minima_volume.perturbation.values import Values
-
-if TYPE_CHECKING:
-    from minima_volume.perturbation.engine import LossEngine
 
 
 class Runner(Protocol):

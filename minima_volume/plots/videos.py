@@ -20,11 +20,11 @@ from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
 from minima_volume.losses.loss import get_loss
 from minima_volume.perturbation.directions import Directions
-from minima_volume.perturbation.plane import run_plane, three_of
 from minima_volume.plots.predictions import CLASSES, probability
 from minima_volume.plots.samples import scatter
 from minima_volume.plots.slices import CMAP, draw_plane, loss_norm
 from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, style
+from minima_volume.stages.plane import run_plane, three_of
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.stages.train import Trained, load_models_and_data
 from minima_volume.training.loop import per_sample

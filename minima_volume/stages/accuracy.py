@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_npz
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
-from minima_volume.stages.provenance import provenance, threads
+from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
 from minima_volume.stages.train import Trained, load_models_and_data
 from minima_volume.training.loop import evaluate

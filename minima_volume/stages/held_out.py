@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from minima_volume.execution.device import threads, usable_device
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.stages.provenance import threads, usable_device
 from minima_volume.stages.run import Run
 from minima_volume.stages.train import Trained, load_models_and_data
 

@@ -13,10 +13,10 @@ from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, write_json
 from minima_volume.stages.run import Run
 from minima_volume.stages.train import Trained
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, splitting_estimate
 from minima_volume.volume.gaussian.plan import PILOT, MassSettings, disagreeing
 from minima_volume.volume.gaussian.splitting import Repeat, Splitting, Stage
-from minima_volume.volume.star.radii import Condition
 
 FORMAT = 1  # of the fingerprint
 RECORD = ("sigma", "verdict", "fingerprint", "estimator")  # what a cell's file holds beside the estimate

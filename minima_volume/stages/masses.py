@@ -12,11 +12,12 @@ from tqdm.auto import tqdm
 
 from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import jsonable, read_json, write_json
 from minima_volume.isolation import own_defaults
+from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, kept_sigmas, mass_settings, read_mass, write_mass
-from minima_volume.stages.provenance import threads
 from minima_volume.stages.results.format import upgraded
 from minima_volume.stages.results.mass_keys import mass_keys, written
 from minima_volume.stages.run import VOLUME, Run, minimum_name
@@ -48,7 +49,7 @@ def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
     size = task.config.data.base_size + cell.landscape
-    return do_job(Target(task.shard.engine().particles(cell.sigma, [size]), cell.condition), task.job)
+    return do_job(Target(Particles(task.shard.engine(), cell.sigma, [size]), cell.condition), task.job)
 
 
 @own_defaults()
@@ -174,7 +175,7 @@ def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
 def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
     """The quicker of two chunks: the first one finds caches cold."""
     engine = make_engine(run, trained, cell.minimum)
-    target = Target(engine.particles(cell.sigma, [cell.size(run)]), cell.condition)
+    target = Target(Particles(engine, cell.sigma, [cell.size(run)]), cell.condition)
     z, generator = target.empty(target.chunk), target.generator(0)
     seconds = []
     for _ in range(2):

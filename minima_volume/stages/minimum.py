@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from minima_volume.config.run import Config, Training
 from minima_volume.data import Dataset, load_dataset
+from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import hash_arrays, write_pt
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
 from minima_volume.seeding import generator
-from minima_volume.stages.provenance import provenance, threads, usable_device
+from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import WHICH_MINIMA, Run
 from minima_volume.training.loop import History, OnEpoch, evaluate, make_optimizer, train_model
 from minima_volume.training.second_moments import adam_second_moments

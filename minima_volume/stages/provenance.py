@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from minima_volume.config.run import Config
-from minima_volume.errors import ConfigError, StaleError
+from minima_volume.errors import StaleError
 
 
 def provenance(config: Config) -> dict[str, Any]:
@@ -43,25 +42,6 @@ def _git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def usable_device(config: Config) -> torch.device:
-    """The configured device, checked to be there."""
-    name = config.experiment.device
-    if name != "cpu" and not torch.cuda.is_available():
-        raise ConfigError(f"experiment.device: {name!r}: this machine has no usable CUDA device; set it to cpu")
-    return torch.device(name)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads, then as before: results differ in the last digits between thread counts."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def require_same(stored: Mapping[str, Any], current: Mapping[str, Any], where: Path, way_out: str) -> None:

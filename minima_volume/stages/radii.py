@@ -29,7 +29,8 @@ from minima_volume.stages.sweep_files import (
     write_sweep,
 )
 from minima_volume.stages.train import Trained, load_models_and_data
-from minima_volume.volume.star.radii import Condition, Radii, find_radii
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.radii import Radii, find_radii
 
 # a guess good enough to decide whether worker processes pay
 PASSES_PER_RADIUS, MULTIPLY_ADDS_PER_SECOND = 5, 1e10

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.config.run import Config
+from minima_volume.execution.device import usable_device
 from minima_volume.perturbation.engine import LossEngine
-from minima_volume.stages.provenance import usable_device
 from minima_volume.stages.run import Run
 from minima_volume.stages.train import Trained, load_models_and_data
 

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from minima_volume.errors import DamagedFileError
+from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.files.lock import locked
@@ -20,7 +21,7 @@ from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.stages.minimum import weights
-from minima_volume.stages.provenance import provenance, threads
+from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
 from minima_volume.stages.shards import Shard, make_engine, shards
 from minima_volume.stages.sweep_files import (

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.data.dataset import extended_dataset, stored_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_pt
 from minima_volume.hosts.doors import evaluation_host, fit_to
@@ -28,7 +29,7 @@ from minima_volume.stages.minimum import (
     train_settings,
     training_seconds,
 )
-from minima_volume.stages.provenance import require_same, threads, usable_device
+from minima_volume.stages.provenance import require_same
 from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, minimum_name, read_run
 from minima_volume.training.loop import History, evaluating
 

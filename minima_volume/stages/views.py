@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import read_json, write_json
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import Directions
 from minima_volume.seeding import normals
-from minima_volume.stages.provenance import provenance, threads, usable_device
+from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run, minimum_name, read_run
 from minima_volume.stages.train import Trained, load_models_and_data
 

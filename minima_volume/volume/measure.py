@@ -19,7 +19,7 @@ from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
-from minima_volume.volume.arguments import condition_of
+from minima_volume.volume.condition import condition_of
 from minima_volume.volume.gaussian.estimate import LocalVolume, VolumeProfile, measure_local
 from minima_volume.volume.gaussian.mass import noted
 from minima_volume.volume.gaussian.plan import METHODS, MassSettings

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.files.atomic import read_json
 from minima_volume.losses.loss import Loss
-from minima_volume.stages.run import Run, minimum_name
-from minima_volume.stages.train import Trained, load_models_and_data
-from minima_volume.volume.star.radii import Condition
+from minima_volume.volume.condition import Condition
 
 NEAR = 0.9  # a threshold above this share of a loss is near it, a start loss above this share of a threshold too
 PLATEAU = (
@@ -92,23 +87,6 @@ def _loss(start: float | None) -> str:
     return "not finite" if start is None else f"{start:.3g}"
 
 
-def threshold_keys(
-    run: Run, threshold: float, targets: Tensor, levels: Sequence[int], starts: Sequence[float | None]
-) -> dict[str, Any]:
-    """`trivial_loss` and `threshold_verdict` of one results.json.
-
-    Args:
-        run: the run.
-        threshold: of the loss.
-        targets: of the landscape.
-        levels, starts: of its minima: values of the variation, and losses at coefficient 0.
-    """
-    trivial = trivial_loss(run.config.training.loss, targets)
-    names = [minimum_name(level, run.config.variation) for level in levels]
-    verdict = threshold_verdict(threshold, trivial, dict(zip(names, starts, strict=True)))
-    return {"trivial_loss": trivial, "threshold_verdict": verdict or None}
-
-
 def plateau_note(loss: Loss, targets: Tensor, condition: Condition) -> str | None:
     """What is wrong with a loss threshold near or above the trivial predictor's loss, in words; None where nothing is.
 
@@ -122,40 +100,3 @@ def plateau_note(loss: Loss, targets: Tensor, condition: Condition) -> str | Non
     trivial = trivial_loss(loss.name, targets)
     text = threshold_verdict(condition.threshold, trivial, {}) if trivial > 0 else ""  # 0: all targets are equal
     return f"threshold {condition.threshold:g}: {text}" if text else None
-
-
-def describe_thresholds(run: Run, trained: Trained | None = None) -> str:
-    """Every threshold against the trivial predictor and the start losses, in words, from the results.json that are there.
-
-    Args:
-        run: a run whose volumes are estimated.
-        trained: its models and samples; loaded when None.
-
-    Raises:
-        MissingStageError: a results.json is missing.
-    """
-    trained = load_models_and_data(run) if trained is None else trained
-    data, config = trained.dataset, run.config
-    lines = []
-    for threshold in config.volume.loss_thresholds:
-        found: list[tuple[str, str]] = []
-        trivials = []
-        for landscape in config.data.levels:
-            results = read_json(run.results_file(landscape, threshold))
-            keys = threshold_keys(
-                run,
-                threshold,
-                data.y_train[: data.base_size + landscape],
-                results["model_data_levels"],
-                results["start_loss_values"],
-            )
-            trivials.append(keys["trivial_loss"])
-            if keys["threshold_verdict"]:
-                found.append((f"+{landscape}", keys["threshold_verdict"]))
-        lowest, highest = (f"{trivial:.3g}" for trivial in (min(trivials), max(trivials)))
-        between = lowest if lowest == highest else f"{lowest} to {highest}"
-        fine = "" if found else "; below it, and above every start loss"
-        lines.append(f"threshold {threshold:g}; loss of the trivial predictor {between}{fine}")
-        for verdict, group in groupby(found, key=lambda pair: pair[1]):
-            lines.append(f"  landscape {', '.join(name for name, _ in group)}: {verdict}")
-    return "\n".join(lines)

@@ -24,10 +24,10 @@ from minima_volume.stages.results.star_keys import (
     volume_keys,
 )
 from minima_volume.stages.run import Run
+from minima_volume.stages.thresholds import threshold_keys
 from minima_volume.volume.ordering import ranks
 from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.volume import StarVolume, star_volume
-from minima_volume.volume.trivial import threshold_keys
 
 REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
 

@@ -10,10 +10,11 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass, noted
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
-from minima_volume.volume.star.radii import Condition
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def measure_local(
     """
     sigmas = _numbers(sigma)
     for value in sigmas:
-        engine.particles(value)  # refuse a bad one before any is measured
+        Particles(engine, value)  # refuse a bad one before any is measured
     if np.ndim(sigma) == 0:
         return _one(engine, condition, sigmas[0], seed, settings, progress)
     return VolumeProfile(sigmas, tuple(_one(engine, condition, s, seed, settings, progress) for s in sigmas))
@@ -100,7 +101,7 @@ def _numbers(sigma: float | Sequence[float]) -> tuple[float, ...]:
 def _one(
     engine: LossEngine, condition: Condition, sigma: float, seed: int, settings: MassSettings, progress: bool
 ) -> LocalVolume:
-    target = Target(engine.particles(sigma), condition)
+    target = Target(Particles(engine, sigma), condition)
     with tqdm(unit=" stages", disable=not progress, desc=f"sigma {sigma:g}") as bar:
 
         def show(text: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from minima_volume.perturbation.curves import finite_or_inf
 from minima_volume.perturbation.particles import Particles
-from minima_volume.volume.star.radii import Condition
+from minima_volume.volume.condition import Condition
 
 
 class Event(Protocol):

@@ -10,8 +10,8 @@ from typing import TypeVar
 import numpy as np
 import scipy
 
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.splitting import Repeat
-from minima_volume.volume.star.radii import Condition
 
 CONFIDENCE = 0.95
 MARKOV = math.log(2 / (1 - CONFIDENCE))  # a mean exceeds 40 times its expectation with probability 1/40 at most

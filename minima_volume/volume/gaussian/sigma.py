@@ -3,62 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
-from minima_volume.isolation import isolated, own_defaults
+from minima_volume.isolation import isolated
 from minima_volume.losses.loss import PerSample
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
+from minima_volume.perturbation.particles import Particles
 from minima_volume.samples import Samples, count
-from minima_volume.stages.provenance import threads
-from minima_volume.stages.run import Run
-from minima_volume.stages.shards import make_engine
-from minima_volume.stages.train import Trained, load_models_and_data
-from minima_volume.volume.arguments import condition_of
+from minima_volume.volume.condition import Condition, condition_of
 from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.gaussian.mass import GaussianMass
-from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
-from minima_volume.volume.gaussian.splitting import Splitting, splitting
-from minima_volume.volume.star.radii import Condition
 
 NATIVE_LOG_MASS = -1.5
 SAMPLES, STEPS = 400, 10
 FIRST = 100  # particles that decide where their share is far from the wanted one
 USUAL = 1e-4, 10.0  # where a sigma is looked for first
 WIDER = 1e5  # and then in steps of this factor
-REACH = 12  # stages, each a factor of four
-QUICK = MassSettings(
-    num_repeats=2, precision=math.inf, splitting=Splitting(num_particles=100, num_moves=10, max_stages=REACH)
-)
-PROBE = Splitting(num_particles=40, num_moves=5, max_stages=REACH)
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A headline sigma for a run.
-
-    Attributes:
-        sigma: two significant digits.
-        landscape, threshold: the smallest landscape, the headline threshold.
-        masses: minimum -> a quick estimate at that sigma.
-        sigmas: minimum -> the sigma at which it has a log mass of about -1.5; empty where all can be measured at the native one's.
-    """
-
-    sigma: float
-    landscape: int
-    threshold: float
-    masses: dict[int, GaussianMass]
-    sigmas: dict[int, float]
 
 
 @isolated
@@ -100,67 +68,11 @@ def suggest_sigma(
         return fitting_sigma(engine, condition, count(x), seed)
 
 
-@own_defaults()
-def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: bool = False) -> Suggestion:
-    """A sigma at which the minima of the smallest landscape can be measured and compared.
-
-    It is the one at which the landscape's native minimum has a log mass of about -1.5 (in a series its first minimum). Where some
-    minimum is out of reach there (deeper than about -16, which takes long to measure), it is the median of the sigmas at which each
-    has -1.5. At that sigma all are estimated quickly (100 particles, 2 repeats), so that one sees how deep they lie.
-
-    Args:
-        run: a run whose models are trained.
-        trained: its models and samples; loaded when None.
-        progress: show a progress bar.
-
-    Raises:
-        ConfigError: the native minimum is outside, or no sigma that its weights can resolve does it.
-    """
-    trained = load_models_and_data(run) if trained is None else trained
-    config = run.config
-    landscape, threshold = config.data.levels[0], config.volume.headline
-    condition, size = Condition("loss", threshold), config.data.base_size + landscape
-    with (
-        threads(config.experiment.threads),
-        tqdm(total=len(config.minima), unit="minimum", disable=not progress) as bar,
-    ):
-        engines = {minimum: make_engine(run, trained, minimum) for minimum in config.minima}
-        outside = {m: Target(engine.particles(1.0, [size]), condition).outside() for m, engine in engines.items()}
-        # a series by epoch begins with models that are no minima yet
-        inside = [minimum for minimum in config.minima if outside[minimum] is None]
-        native = inside[0] if inside and config.variation != "level" else config.minima[0]
-        seed, sigmas = config.seeds.perturbation, {}
-
-        def each(minima: Sequence[int], what: str) -> Iterator[int]:
-            bar.reset(len(minima))
-            bar.set_description(what)
-            for minimum in minima:
-                yield minimum
-                bar.update()
-
-        def event(minimum: int) -> Target:
-            return Target(engines[minimum].particles(sigma, [size]), condition)
-
-        for minimum in each([native], "sigma of the native minimum"):
-            sigma = fitting_sigma(engines[minimum], condition, size, seed)
-        # the deepest is the last, as a rule
-        if not all(_in_reach(event(minimum), seed) for minimum in each(inside[::-1], f"reach at sigma {sigma:g}")):
-            sigmas = {m: fitting_sigma(engines[m], condition, size, seed) for m in each(inside, "a sigma for each")}
-            sigma = round_sigma(float(np.median(list(sigmas.values()))))
-        masses = {m: gaussian_mass(event(m), seed, QUICK) for m in each(config.minima, f"masses at sigma {sigma:g}")}
-    return Suggestion(sigma, landscape, threshold, masses, sigmas)
-
-
-def _in_reach(event: Target, seed: int) -> bool:
-    """Whether a few particles come to the threshold within a few stages."""
-    return splitting(event, [seed], PROBE)[0].reason is None
-
-
 def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
     """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same particles at every sigma."""
 
     def target(sigma: float) -> Target:
-        return Target(engine.particles(sigma, [size]), condition)
+        return Target(Particles(engine, sigma, [size]), condition)
 
     if (start := target(1.0).outside()) is not None:
         raise ConfigError(Condition.outside_note(start) + f" ({condition.kind} threshold {condition.threshold:g})")

@@ -14,9 +14,10 @@ from minima_volume.errors import ConfigError, UnboundedError
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.star.importance import DAMPINGS, NUM_PILOTS, Damped, choose_damping
 from minima_volume.volume.star.preconditioner import PreconditionedDirections, Preconditioner, lengths
-from minima_volume.volume.star.radii import Condition, Radii, find_radii
+from minima_volume.volume.star.radii import Radii, find_radii
 from minima_volume.volume.star.volume import star_volume
 
 

@@ -10,44 +10,10 @@ import torch
 
 from minima_volume.perturbation.curves import Curves, finite_or_inf
 from minima_volume.perturbation.engine import LossEngine, Rays
+from minima_volume.volume.condition import Condition
 
 FLOAT32_FLOOR = 2e-6
 MAX_STEPS = 80
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What keeps a perturbed model inside the minimum: loss <= threshold, or accuracy >= threshold.
-
-    Attributes:
-        kind: "loss" or "accuracy".
-        threshold: the loss, or the fraction of samples that must be right.
-    """
-
-    kind: str
-    threshold: float
-
-    def wrong_allowed(self, size: int) -> int:
-        """For accuracy: answers of `size` (samples, or their tokens) that may be wrong.
-
-        >>> Condition("accuracy", 0.9).wrong_allowed(60)
-        6
-        """
-        return min(int(np.floor((1 - self.threshold) * size + 1e-9)), size - 1)
-
-    @staticmethod
-    def outside_note(start: float) -> str:
-        """What is said of a model that is no member of the minimum itself, from its loss or accuracy."""
-        note = f"the minimum itself is outside: its value is {start:.6g} before any perturbation; "
-        return note + (
-            "train longer or choose another threshold" if np.isfinite(start) else "look at its weights and samples"
-        )
-
-    def inside(self, loss: np.ndarray, accs: np.ndarray, size: int) -> np.ndarray:
-        """Where values on a curve are inside; NaN counts as outside."""
-        if self.kind == "loss":
-            return loss <= self.threshold
-        return np.rint((1 - accs) * size) <= self.wrong_allowed(size)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.special import gammaln
 
 from minima_volume.volume.claims import is_estimate
-from minima_volume.volume.star.radii import Condition, Radii
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.uncertainty import Interval, LogMean, log_mean, needed_sample_size
 
 

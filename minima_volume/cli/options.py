@@ -1,0 +1,15 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Condition = Annotated[
+    Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
+]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]

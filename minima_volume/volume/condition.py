@@ -1,0 +1,67 @@
+"""What keeps a perturbed model inside its minimum: a loss or an accuracy threshold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minima_volume.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What keeps a perturbed model inside the minimum: loss <= threshold, or accuracy >= threshold.
+
+    Attributes:
+        kind: "loss" or "accuracy".
+        threshold: the loss, or the fraction of samples that must be right.
+    """
+
+    kind: str
+    threshold: float
+
+    def wrong_allowed(self, size: int) -> int:
+        """For accuracy: answers of `size` (samples, or their tokens) that may be wrong.
+
+        >>> Condition("accuracy", 0.9).wrong_allowed(60)
+        6
+        """
+        return min(int(np.floor((1 - self.threshold) * size + 1e-9)), size - 1)
+
+    @staticmethod
+    def outside_note(start: float) -> str:
+        """What is said of a model that is no member of the minimum itself, from its loss or accuracy."""
+        note = f"the minimum itself is outside: its value is {start:.6g} before any perturbation; "
+        return note + (
+            "train longer or choose another threshold" if np.isfinite(start) else "look at its weights and samples"
+        )
+
+    def inside(self, loss: np.ndarray, accs: np.ndarray, size: int) -> np.ndarray:
+        """Where values on a curve are inside; NaN counts as outside."""
+        if self.kind == "loss":
+            return loss <= self.threshold
+        return np.rint((1 - accs) * size) <= self.wrong_allowed(size)
+
+
+def condition_of(threshold: float | None, accuracy_threshold: float | None) -> Condition:
+    """What keeps a perturbed model inside, from the one of the two that was given."""
+    if (threshold is None) == (accuracy_threshold is None):
+        raise ConfigError("give either threshold (a loss) or accuracy_threshold (a fraction), not both or none")
+    if threshold is not None:
+        return Condition("loss", _number("threshold", threshold, np.inf, "it must be a positive loss"))
+    allowed = "it must be above 0 and at most 1"
+    return Condition("accuracy", _number("accuracy_threshold", accuracy_threshold, np.nextafter(1, 2), allowed))
+
+
+def _number(name: str, value: Any, below: float, allowed: str) -> float:
+    """One number above 0 and below a limit; a tensor or array of one is one."""
+    try:
+        number = math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    if not 0 < number < below:
+        raise ConfigError(f"{name} {value!r} is not allowed: {allowed}")
+    return number
