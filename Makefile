@@ -27,8 +27,8 @@ run: $(STAMP) ## run EXPERIMENT (digits by default) for SEEDS pairs of seeds, an
 	$(BIN)/minima-volume pipeline $(EXPERIMENT) --seeds $(SEEDS)
 
 test: $(STAMP) data ## run all tests (doctests and notebooks too)
-	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile --ignore=tests/test_smoke.py
-	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 tests/test_smoke.py
+	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile --ignore=tests/runs/test_smoke.py
+	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 tests/runs/test_smoke.py
 
 lint: $(STAMP) ## check style, notebooks, types and the order of imports
 	$(BIN)/ruff check .

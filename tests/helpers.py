@@ -21,6 +21,8 @@ from minima_volume.stages.open import open_run
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.volume.gaussian.mass import GaussianMass
 
+ROOT = Path(__file__).parents[1]
+
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},
     "seeds": {"model": None, "data": None, "perturbation": 1},

@@ -16,7 +16,7 @@ from minima_volume.config.run import Config
 from minima_volume.files.yaml import read_yaml
 from minima_volume.stages.run import Run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 PAGES["toy_models"] = (ROOT / "toy_models/README.md").read_text(encoding="utf-8")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ALL_STAGES, edit_config, make_run, tiny
+from helpers import ALL_STAGES, ROOT, edit_config, make_run, tiny
 from original_files import write_cifar10, write_idx, write_svhn
 
 import minima_volume as mv
@@ -26,7 +26,7 @@ from minima_volume.stages.run import Run
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 INPUTS = SEED_KEYS[::2]
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 LIMIT = 256e6
 IMAGES = {
     "mnist": lambda root: write_idx(root / "MNIST" / "raw"),

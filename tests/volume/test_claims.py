@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import scipy.stats
+from ellipsoids import ellipsoid_logs, ellipsoids_logs, volume_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_uncertainty import ellipsoid_logs, ellipsoids_logs, volume_of
 
 from minima_volume.analysis.aggregates import paired_differences
 from minima_volume.stages.results.mass_keys import comparison_verdict
@@ -27,7 +27,7 @@ from minima_volume.volume.star.uncertainty import bootstrap, needed_sample_size
 @pytest.fixture
 def null_studies(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The benchmark that makes the documented table."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module("null_studies")
 
 

@@ -17,7 +17,7 @@ from helpers import agree
 from scipy.integrate import quad
 from scipy.stats import chi2
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOYS = ROOT / "toy_models"
 SMALL: dict[str, dict[str, Any]] = {
     "wells": {"additional": [0, 60], "shown": [0, 60]},

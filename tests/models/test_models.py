@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import make_run, tiny
+from small_models import SMALL
 from torch import nn
 
 import minima_volume as mv
@@ -14,12 +15,6 @@ from minima_volume.errors import ConfigError
 from minima_volume.models import build_model
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.runs.states import run_stage
-
-SMALL = {
-    "resnet18": ({}, (3, 8, 8), 10),
-    "vit": ({"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 24}, (1, 8, 8), 10),
-    "transformer": ({"num_layers": 2, "num_heads": 2, "width": 16}, (12,), 9),
-}
 
 
 def build(name, shape, outputs, seed=0, **options):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers import make_run, normal
 from name_cases import CASES, Loop, looped
-from test_models import SMALL
+from small_models import SMALL
 from torch import Tensor, nn
 
 from minima_volume import ViewSettings, load_results, measure_volume, other_views

@@ -5,18 +5,16 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from scipy.stats import binom, chi2
 
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
 from minima_volume.volume.gaussian.splitting import Splitting
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")

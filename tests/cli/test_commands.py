@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
+from helpers import ALL_STAGES, ROOT, edit_config, make_run, tiny, tree
 
 import minima_volume as mv
 from minima_volume.files.yaml import write_yaml
@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_built_leaves_nothing_behind(tmp_path, cli):
 
 def test_a_linked_environment_is_ignored(tmp_path):
     """git leaves `.venv` alone whether it is a folder or a link to one."""
-    rules = Path(__file__).parent.parent / ".gitignore"
+    rules = ROOT / ".gitignore"
     if shutil.which("git") is None or not rules.is_file():
         pytest.skip("needs git and the repository's .gitignore")
     shutil.copy(rules, tmp_path)

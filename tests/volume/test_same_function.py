@@ -21,7 +21,7 @@ SIGMA, THRESHOLD = 0.1, 0.1
 def forms() -> ModuleType:
     """The benchmark that makes the documented table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
         return importlib.import_module("same_function")
 
 

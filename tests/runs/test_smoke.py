@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from helpers import tree
+from helpers import ROOT, tree
 from original_files import write_cifar10, write_svhn
 
 import minima_volume as mv
@@ -15,7 +13,7 @@ from minima_volume.data.root import data_root
 from minima_volume.runs.smoke import smoke, smoke_overrides
 from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 CONDITIONS = sorted(
     str(path.parent.relative_to(EXPERIMENTS))
     for path in EXPERIMENTS.rglob("config.yaml")

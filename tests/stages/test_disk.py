@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from helpers import ROOT
 
 from minima_volume.config.run import load_config
 from minima_volume.files.atomic import read_npz
@@ -12,7 +11,7 @@ from minima_volume.models.build import build_model
 from minima_volume.stages.run import Run
 from minima_volume.stages.sweep_files import ARRAYS, STATE_DICT, Sweep, write_sweep
 
-MNIST = Path(__file__).parent.parent / "experiments" / "MNIST" / "low_data" / "base" / "config.yaml"
+MNIST = ROOT / "experiments" / "MNIST" / "low_data" / "base" / "config.yaml"
 SWEEPS_MB, MODELS_MB, SAMPLES_MB = 26, 12, 56  # what docs/scaling.md states
 SLACK = 20_000  # bytes of a file besides its arrays
 
@@ -70,6 +69,6 @@ def test_files_of_a_finished_run(digits_run):
 
 def test_the_documents_say_so():
     """docs/scaling.md states the numbers that are tested here."""
-    text = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     stated = f"takes at most {SWEEPS_MB} MB in sweeps and {MODELS_MB} MB in models, {SAMPLES_MB} MB in samples"
     assert stated in " ".join(text.split())

@@ -5,19 +5,17 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
-from helpers import ALL_STAGES, make_run
+from helpers import ALL_STAGES, ROOT, make_run
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.plots.interactive import loss_curve_browser, surface
 from minima_volume.stages.plane import run_plane
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "visualization").glob("*.ipynb"))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from helpers import edit_config, make_run, same_arrays, same_sweeps, tiny
+from helpers import ROOT, edit_config, make_run, same_arrays, same_sweeps, tiny
 
 import minima_volume as mv
 from minima_volume.config.run import Config, Execution, parse_config
@@ -51,7 +51,7 @@ def always_killed(piece: Piece) -> int:
 @contextlib.contextmanager
 def cluster(folder: Path, workers: int = 2):
     """Address of a scheduler, and its process."""
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
     file = folder / "scheduler.json"
 

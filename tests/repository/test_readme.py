@@ -19,7 +19,7 @@ from minima_volume.files.yaml import write_yaml
 from minima_volume.runs import stage_states
 from minima_volume.stages.run import find_runs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DIGITS = "experiments/digits/low_data/base"
 SWISS = "experiments/swiss_roll/low_data/x5"
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

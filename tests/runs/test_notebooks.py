@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from helpers import SWISS, tiny, tree
+from helpers import ROOT, SWISS, tiny, tree
 
 import minima_volume as mv
 from minima_volume.files.yaml import write_yaml
@@ -18,7 +18,7 @@ from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_not
 from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
 from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 ALL = (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
 
 

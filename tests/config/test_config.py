@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import TINY, edit_config, make_run, tiny, tree
+from helpers import ROOT, TINY, edit_config, make_run, tiny, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from minima_volume.files.yaml import read_yaml, write_yaml
 from minima_volume.stages.open import parse_override
 from minima_volume.stages.run import read_run
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 
 # override -> what the message must say: the key, the value, what is allowed
 BAD_VALUES = [
