@@ -67,6 +67,18 @@ def sweep_settings(run: Run) -> dict[str, Any]:
     }
 
 
+def results_settings(run: Run) -> dict[str, Any]:
+    """What decides the numbers of results.json, as the settings that it stores are compared over many runs."""
+    config = run.config
+    settings = weights_settings(run)
+    settings["seeds"]["perturbation"] = config.seeds.perturbation
+    settings["perturbation"] = config.perturbation.model_dump(
+        include={"num_directions", "coefficients", "scaling", "names", "max_coefficient"}
+    )
+    settings["volume"] = config.volume.model_dump(include={"top_k", "radius_tolerance"})
+    return settings
+
+
 def results_mark(run: Run, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
     """A hash of what decides the star regions' numbers in one results.json.
 

@@ -122,9 +122,8 @@ def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> 
 
 def is_whole(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
     """Whether a current results.json says what the cells beside it say."""
-    stored = read_json(run.results_file(landscape, threshold))
-    content = upgraded(stored)
-    return jsonable(content | mass_content(run, trained, landscape, threshold, content)) == stored
+    content = upgraded(read_json(run.results_file(landscape, threshold)))
+    return jsonable(content | mass_content(run, trained, landscape, threshold, content)) == content
 
 
 def _present_mark(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
