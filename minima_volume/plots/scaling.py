@@ -157,7 +157,7 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
     """One minimum in landscapes of more and more data: its Gaussian local volume, and its own loss, until it leaves.
 
     Args:
-        across: from `volume.across.masses_across`.
+        across: from `stages.cliff.masses_across`.
         name: of the minimum, for the title.
         sigma: what the masses were measured at.
         threshold: of the loss.
