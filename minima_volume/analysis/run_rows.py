@@ -46,7 +46,7 @@ def read_results(folder: Path) -> RunResults:
     """
     run = read_run(folder)
     config = run.config
-    rows, pairs, settings = [], [], results_settings(run)
+    rows, pairs, settings = [], [], results_settings(run.config)
     hashes = {level: _weights_hash(run, level) for level in config.minima}
     for landscape in config.data.levels:
         for threshold in config.volume.loss_thresholds:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.aggregates import native_minima, scaling_law
 from minima_volume.analysis.quantities import STAR, Quantity, estimated, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
-from minima_volume.plots.seeds import (
+from minima_volume.plots.panels import (
     data_axis,
     marker_legend,
     notes,

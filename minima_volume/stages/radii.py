@@ -115,7 +115,7 @@ def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[P
         path = run.sweep_file(pair.landscape, pair.minimum)
         sweep = read_sweep(path)
         moved = perturbed_names(trained.models[pair.minimum], run.config.perturbation.names)
-        require_current_sweep(sweep.metadata, run, path, trained.records[pair.minimum], moved)
+        require_current_sweep(sweep.metadata, run.config, path, trained.records[pair.minimum], moved)
         have = np.isin(seeds, sweep.perturbation_seed)
         if not have.all():
             raise MissingStageError(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import minima_volume as mv
 from minima_volume.analysis import aggregate, collect, select
 from minima_volume.files.atomic import read_json, read_npz
-from minima_volume.plots.seeds import means
+from minima_volume.plots.panels import means
 from minima_volume.plots.style import save_figure, style
 from minima_volume.reports.gallery import draw
 from minima_volume.stages.cliff import masses_across

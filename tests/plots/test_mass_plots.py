@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 
 import minima_volume as mv
 from minima_volume.analysis.quantities import MASS, measured
-from minima_volume.plots.seeds import over_seeds
+from minima_volume.plots.panels import over_seeds
 
 
 def results(sigmas: list[float]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _present_mark(run: Run, trained: Trained, landscape: int, threshold: float) 
     """The mark of the results.json that the run's present minima make."""
     level_of = run.config.level_of
     weights = {m: record["weights_hash"] for m, record in trained.records.items() if level_of(m) >= landscape}
-    return results_mark(run, landscape, threshold, weights, trained.dataset.hash())
+    return results_mark(run.config, landscape, threshold, weights, trained.dataset.hash())
 
 
 def star_content(
