@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
 from minima_volume.plots.style import new_figure, styled
 from minima_volume.stages.run import minimum_name
 from minima_volume.stages.train import Trained
-from minima_volume.training.loop import accuracy, per_sample
+from minima_volume.training.evaluation import accuracy, per_sample
 
 CLASSES = LinearSegmentedColormap.from_list("classes", ["#9cc9e6", "#ffffff", "#f7d38b"])  # of the points, paler
 GRID, MAX_SAMPLES = 160, 2000

@@ -11,8 +11,10 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import own_defaults
+from minima_volume.losses.loss import Loss
 from minima_volume.stages.run import Run
 from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.training.evaluation import prefix_losses
 from minima_volume.volume.gaussian.estimate import LocalVolume
 from minima_volume.volume.measure import measure_volume
 
@@ -52,7 +54,7 @@ def masses_across(
     trained = load_models_and_data(run) if trained is None else trained
     minimum = config.minima[0] if minimum is None else minimum
     model, data = trained.models[minimum], trained.dataset
-    losses = mean_losses(trained, minimum, config.training.loss)
+    losses = mean_losses(trained, minimum, run.loss)
     sizes = _steps(losses, config.data.base_size, threshold) if sizes is None else sizes
     rows = []
     for size in tqdm(sizes, unit=" landscapes", disable=not progress):
@@ -66,7 +68,7 @@ def masses_across(
                 model,
                 data.x_train[:size],
                 data.y_train[:size],
-                config.training.loss,
+                run.loss,
                 threshold=threshold,
                 sigma=sigma,
                 num_repeats=num_repeats,
@@ -82,14 +84,10 @@ def masses_across(
 
 
 @own_defaults()
-def mean_losses(trained: Trained, minimum: int, loss: str) -> np.ndarray:
+def mean_losses(trained: Trained, minimum: int, loss: Loss) -> np.ndarray:
     """(T,) mean loss of one minimum over the first 1, 2, ... training samples."""
-    from minima_volume.losses.loss import get_loss
-    from minima_volume.training.loop import per_sample
-
     samples = (trained.dataset.x_train, trained.dataset.y_train)
-    losses, _ = per_sample(trained.models[minimum], samples, get_loss(loss))
-    return losses.double().cumsum(0).numpy() / np.arange(1, len(losses) + 1)
+    return prefix_losses(trained.models[minimum], samples, loss, np.arange(1, len(samples[0]) + 1))
 
 
 def _steps(losses: np.ndarray, base: int, threshold: float) -> list[int]:

@@ -284,7 +284,7 @@ def _minima(
         parameters, left_out = dict(trained.models[level].named_parameters()), list(sweep.metadata["left_out"])
         if len(found) == 2 and np.isnan(found[1].start):
             raise ConfigError(
-                f"volume.accuracy_thresholds {run.config.volume.accuracy_thresholds}: accuracy means nothing with loss "
+                f"volume.accuracy_thresholds {run.config.volume.accuracy_thresholds}: accuracy is undefined for loss "
                 f"{run.config.training.loss!r} on these targets; set it to null"
             )
         minima.append(

@@ -75,7 +75,7 @@ def make_engine(run: Run, trained: Trained, level: int, workers: int = 1) -> Los
         trained.models[level].to(device),
         dataset.x_train[:size].to(device),
         dataset.y_train[:size].to(device),
-        config.training.loss,
+        run.loss,
         [other for other in dataset.sizes if other <= size],
         scaling=config.perturbation.scaling,
         names=config.perturbation.names,

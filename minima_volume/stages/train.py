@@ -19,7 +19,6 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_pt
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
 from minima_volume.stages.minimum import (
     TrainTask,
@@ -31,7 +30,8 @@ from minima_volume.stages.minimum import (
 )
 from minima_volume.stages.provenance import require_same
 from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, minimum_name, read_run
-from minima_volume.training.loop import History, evaluating
+from minima_volume.training.evaluation import evaluating
+from minima_volume.training.supervised import History
 
 WAY_OUT = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
 
@@ -158,7 +158,7 @@ def model_notes(run: Run, trained: Trained) -> list[str]:
     model, dataset = trained.models[run.config.minima[-1]], trained.dataset
     host = evaluation_host(model, dataset.x_train)
     with evaluating(model):
-        fitted = fit_to(host, dataset.x_train, dataset.y_train, get_loss(run.config.training.loss))
+        fitted = fit_to(host, dataset.x_train, dataset.y_train, run.loss)
     return [f"{type(model).__name__}: {note}" for note in (*host.notes, fitted.note) if note]
 
 
