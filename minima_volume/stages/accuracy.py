@@ -9,7 +9,7 @@ from minima_volume.files.atomic import write_npz
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.evaluation import evaluate
 
 
