@@ -18,6 +18,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
 ScalingName = Literal["filter", "none", "layer", "tensor_std"]
+BUILT_IN_LOSSES = ("cross_entropy", "bce_with_logits", "mse")
 
 
 class Section(BaseModel):
@@ -113,7 +114,7 @@ Series = Annotated[list[Count], Field(min_length=1)]
 class Training(Section):
     """One loop for every experiment; the last weights are kept after a fixed number of epochs."""
 
-    loss: Literal["cross_entropy", "bce_with_logits", "mse"] = "cross_entropy"
+    loss: str = "cross_entropy"  # a built-in name, or <module>:<function> of a .py file beside config.yaml
     epochs: Count
     target_loss: Positive | None = None  # stop after the first epoch whose training loss is at most this; None: never
     checkpoints: Series | None = None  # a series: the minimum after each of these epochs, from one training
@@ -129,6 +130,14 @@ class Training(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
     sam: Sam | None = None
+
+    @field_validator("loss")
+    @classmethod
+    def _loss(cls, value: str) -> str:
+        module, colon, function = value.partition(":")
+        if value not in BUILT_IN_LOSSES and not (module and colon and function):
+            raise ValueError(f"{', '.join(BUILT_IN_LOSSES)}, or <module>:<function> of a .py file beside config.yaml")
+        return value
 
     @field_validator("checkpoints", "batch_sizes")
     @classmethod

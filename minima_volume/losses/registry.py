@@ -33,10 +33,8 @@ def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
         return loss
     if isinstance(loss, str) and ":" in loss:
         found = load_object(loss, folder, "training.loss")
-        if isinstance(found, str):
-            raise ConfigError(
-                f"training.loss: {loss!r} is the text {found!r}; name a function (outputs, targets) -> losses"
-            )
+        if not callable(found) and not isinstance(found, Loss):
+            raise ConfigError(f"training.loss: {loss!r} is {found!r}; name a function (outputs, targets) -> losses")
         return replace(get_loss(found), name=loss)
     if isinstance(loss, type):
         raise ConfigError(

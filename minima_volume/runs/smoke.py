@@ -11,6 +11,7 @@ from typing import Any
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import MissingStageError
 from minima_volume.files.yaml import read_yaml, set_dotted, write_yaml
+from minima_volume.losses.registry import LOSSES
 from minima_volume.runs.create import new_runs, seed_pairs
 from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
 from minima_volume.runs.origin import ORIGINS
@@ -26,7 +27,6 @@ SOURCES = {
     "modulo_arithmetic": {"modulus": 11},
     "text": {"block_size": 16, "stride": 16},
 }
-THRESHOLDS = {"cross_entropy": 2.0, "bce_with_logits": 0.68, "mse": 0.085}
 TOKEN_THRESHOLD = 3.0
 
 
@@ -47,7 +47,7 @@ def smoke_overrides(config: Config) -> dict[str, Any]:
         "perturbation.coefficients.count": 12,
         "perturbation.shard_size": 4,
         "perturbation.workers": 1,
-        "volume.loss_thresholds": [TOKEN_THRESHOLD if data.source == "text" else THRESHOLDS[training.loss]],
+        "volume.loss_thresholds": _thresholds(config),
         "volume.accuracy_thresholds": None if config.volume.accuracy_thresholds is None else [0.2],
         "volume.headline_threshold": None,
         "volume.top_k": 4,
@@ -63,6 +63,14 @@ def smoke_overrides(config: Config) -> dict[str, Any]:
     if training.batch_sizes is not None:
         changes["training.batch_sizes"] = [8, 24]
     return changes
+
+
+def _thresholds(config: Config) -> list[float]:
+    if config.data.source == "text":
+        return [TOKEN_THRESHOLD]
+    loss = LOSSES.get(config.training.loss)
+    easy = None if loss is None else loss.trial_threshold  # a user's own: its values mean what they mean
+    return [max(config.volume.loss_thresholds) if easy is None else easy]
 
 
 def _small(config: Config) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_pt
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
+from minima_volume.losses.registry import get_loss
 from minima_volume.models import build_model
 from minima_volume.stages.freshness import TRAIN_AGAIN, data_settings, require_same
 from minima_volume.stages.minimum import TrainTask, num_outputs, train_minimum, training_seconds
@@ -63,8 +64,9 @@ def _with_other_levels(run: Run) -> Dataset:
 
 def _stored(run: Run, dataset: Dataset) -> Dataset:
     """Write dataset.pt."""
-    # before anything is written: a model that cannot be built must not leave samples behind
+    # before anything is written: a model or a loss that cannot be had must not leave samples behind
     build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+    get_loss(run.config.training.loss, run.folder)
     save_dataset(dataset, run.dataset_file, run.config)
     return dataset
 
