@@ -63,7 +63,7 @@ def _deciding(config: Config) -> dict[str, Any]:
     for section, keys in {
         "data": ("levels", "store"),
         "training": ("checkpoints", "batch_sizes", "epochs") if config.training.checkpoints else ("batch_sizes",),
-        "perturbation": ("loss_ceiling", "shard_size", "workers", "memory_gib"),
+        "perturbation": ("loss_ceiling", "shard_size"),
     }.items():
         for key in keys:
             del content[section][key]

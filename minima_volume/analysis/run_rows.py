@@ -153,7 +153,7 @@ def _settings(run: Run) -> dict[str, Any]:
         include={"experiment", "seeds", "data", "model", "training", "checkpoint", "perturbation"}
     )
     settings["volume"] = {"top_k": run.config.volume.top_k, "radius_tolerance": run.config.volume.radius_tolerance}
-    for key in ("loss_ceiling", "shard_size", "workers", "memory_gib"):  # these do not change the numbers
+    for key in ("loss_ceiling", "shard_size"):  # these do not change the numbers
         del settings["perturbation"][key]
     del settings["experiment"]["name"], settings["experiment"]["output_dir"], settings["data"]["store"]
     for section, key in (dotted.split(".") for dotted in WHICH_MINIMA[run.config.variation]):

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minima_volume.config.moved import set_settings
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import MissingStageError
-from minima_volume.files.yaml import read_yaml, set_dotted, write_yaml
+from minima_volume.files.yaml import read_yaml, write_yaml
 from minima_volume.losses.registry import LOSSES
 from minima_volume.runs.create import new_runs, seed_pairs
 from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
@@ -46,7 +47,7 @@ def smoke_overrides(config: Config) -> dict[str, Any]:
         "perturbation.num_directions": 4,
         "perturbation.coefficients.count": 12,
         "perturbation.shard_size": 4,
-        "perturbation.workers": 1,
+        "execution.workers": 1,
         "volume.loss_thresholds": _thresholds(config),
         "volume.accuracy_thresholds": None if config.volume.accuracy_thresholds is None else [0.2],
         "volume.headline_threshold": None,
@@ -113,7 +114,7 @@ def smoke(
         if (text := notebook_for(source, name)) != notebook_source(name):
             (copy / name).write_text(text, encoding="utf-8")
     content = read_yaml(source / CONFIG_NAME)
-    set_dotted(content, {**smoke_overrides(config), **(overrides or {})})
+    set_settings(content, {**smoke_overrides(config), **(overrides or {})})
     write_yaml(copy / CONFIG_NAME, content)
     (run,) = new_runs(copy, seed_pairs(1, copy))
     if notebooks:

@@ -90,7 +90,7 @@ def make_engine(run: Run, trained: Trained, minimum: int, workers: int = 1) -> L
         [other for other in dataset.sizes if other <= size],
         scaling=config.perturbation.scaling,
         names=config.perturbation.names,
-        memory_gib=config.perturbation.memory_gib / workers,
+        memory_gib=config.execution.memory_gib / workers,
     )
     engine.check(config.seeds.perturbation)
     return engine

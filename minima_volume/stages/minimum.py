@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minima_volume.config.run import Config, Training
+from minima_volume.config.run import Config
+from minima_volume.config.sections import Training
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import hash_arrays, write_pt

@@ -64,7 +64,7 @@ def _with_other_levels(run: Run) -> Dataset:
 
 def _stored(run: Run, dataset: Dataset) -> Dataset:
     """Write dataset.pt."""
-    # before anything is written: a model or a loss that cannot be had must not leave samples behind
+    # before anything is written: a model or loss that cannot be built must not leave samples behind
     build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
     get_loss(run.config.training.loss, run.folder)
     save_dataset(dataset, run.dataset_file, run.config)

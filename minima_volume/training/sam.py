@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from minima_volume.config.run import Sam
+from minima_volume.config.sections import Sam
 from minima_volume.training.gradient import Losses, backward, moved
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from minima_volume.config.run import Training
+from minima_volume.config.sections import Training
 from minima_volume.errors import DataError
 from minima_volume.isolation import own_modes
 from minima_volume.losses.loss import LossLike
