@@ -21,12 +21,13 @@ from conditions_table import CONDITIONS, EXPERIMENTS, TIMES
 from torch import Tensor, nn
 
 from minima_volume.config.run import Config, load_config
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.models import build_model
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
-from minima_volume.training.loop import batches, evaluate, make_optimizer
+from minima_volume.training.evaluation import evaluate
 from minima_volume.training.sam import ascended
+from minima_volume.training.supervised import batches, make_optimizer
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 

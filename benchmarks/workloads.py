@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from minima_volume.data.mnist import mnist
 from minima_volume.data.swiss_roll import swiss_roll
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP
 

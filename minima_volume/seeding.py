@@ -51,3 +51,18 @@ def random_states() -> tuple[Any, ...]:
     """The states of all global generators."""
     cuda = (torch.cuda.get_rng_state_all(),) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), *cuda  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """A global generator that begins at the model seed, and afterwards is as it was: layers such as dropout know no other.
+
+    So a minimum does not depend on what was trained before it, nor on the process.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        own = generator(seed, "layers").initial_seed()
+        torch.default_generator.manual_seed(own)
+        if cuda:
+            torch.cuda.manual_seed(own)
+        yield

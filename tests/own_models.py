@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy
 import torch
 from torch import Tensor, nn
 
+import minima_volume as mv
 from minima_volume import ViewSettings, measure_volume, other_views
+from minima_volume.files.atomic import read_json
+from minima_volume.stages.run import Run
 
 FALSE_ALARM = 1e-6  # of the comparison of two frequencies
 
@@ -215,3 +219,51 @@ def _content(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_content(item) for item in value]
     return value if isinstance(value, int | float | bool | str | None) else id(value)
+
+
+def check_run(run: Run, plain_loss: Callable[[nn.Module, Tensor, Tensor], float], threshold: float) -> None:
+    """Losses after training, radii, cut-offs and test losses of a run that has been through all stages, against a plain pass over one batch.
+
+    Args:
+        run: with one threshold that most directions cross.
+        plain_loss: (model, x, y) -> mean loss of one pass over these samples.
+        threshold: of the loss.
+    """
+    trained = mv.load_models_and_data(run)
+    data, checked = trained.dataset, 0
+    tests = np.load(run.accuracies_file, allow_pickle=False)
+    cutoffs = read_json(run.cutoffs_file)
+    for i, (level, model) in enumerate(trained.models.items()):
+        model.eval()
+        named = dict(model.named_parameters())
+        start = [p.detach().clone() for p in named.values()]
+        assert tests["test_loss"][i] == pytest.approx(plain_loss(model, data.x_test, data.y_test), rel=1e-4)
+        record = trained.records[level]
+        size = data.base_size + level
+        assert record["train_loss"][-1] == pytest.approx(
+            plain_loss(model, data.x_train[:size], data.y_train[:size]), rel=1e-4
+        )
+        curve = cutoffs[f"Model_{level}"]
+        for n, value in list(zip(curve["indices"], curve["loss_curve"], strict=True))[::7]:
+            assert value == pytest.approx(plain_loss(model, data.x_train[:n], data.y_train[:n]), rel=1e-4)
+        for landscape in [other for other in run.config.data.levels if other <= level]:
+            x, y = (part[: data.base_size + landscape] for part in (data.x_train, data.y_train))
+            results = read_json(run.results_file(landscape, threshold))
+            row = results["model_data_levels"].index(level)
+            assert results["start_loss_values"][row] == pytest.approx(plain_loss(model, x, y), rel=1e-4)
+            radii = np.load(run.radii_file(landscape, threshold), allow_pickle=False)
+            for seed, c, censored in zip(
+                radii["perturbation_seed"], radii["coefficient"][row], radii["censored"][row], strict=True
+            ):
+                if censored or np.isnan(c):
+                    continue
+                xi = normals(int(seed), start)
+                for shift, inside in ((0.998, True), (1.002, False)):
+                    move(
+                        list(named.values()),
+                        [t + c * shift * filter_norm(t) * z for t, z in zip(start, xi, strict=True)],
+                    )
+                    assert (plain_loss(model, x, y) <= threshold) == inside
+                    checked += 1
+                move(list(named.values()), start)
+    assert checked >= 8

@@ -1,4 +1,7 @@
-"""What config.yaml may say, and the errors when it says something else."""
+"""What config.yaml of a volume run may say.
+
+Its own sections are `data`, `perturbation` and `volume`; the others are in `config.sections`.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from minima_volume.config.errors import explain
+from minima_volume.config.errors import parse
+from minima_volume.config.moved import at_new_places
+from minima_volume.config.sections import (
+    Checkpoint,
+    Count,
+    Execution,
+    Experiment,
+    Fraction,
+    Model,
+    Positive,
+    Section,
+    Seeds,
+    Training,
+)
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import read_yaml
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
 ScalingName = Literal["filter", "none", "layer", "tensor_std"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Experiment(Section):
-    """What the run is called, and how many threads its numbers are made with."""
-
-    name: str = Field(min_length=1)
-    output_dir: str = "."  # where the run writes, relative to its folder
-    device: str = "cpu"  # cpu, cuda or cuda:<i>
-    threads: Count = 1
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, value: str) -> str:
-        if value != "cpu" and not value.startswith("cuda"):
-            raise ValueError("cpu, cuda or cuda:<index>")
-        return value
-
-
-class Seeds(Section):
-    """model and data are None in templates and conditions: the run folder's name supplies them."""
-
-    model: Seed | None = None
-    data: Seed | None = None
-    perturbation: Seed = 1
 
 
 class Imbalance(Section):
@@ -67,7 +51,7 @@ class Data(Section):
     """Where samples come from, and how many each landscape has."""
 
     source: str = Field(min_length=1)  # a built-in name, or <module>:<function> of a .py file beside config.yaml
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     variant: Literal["data", "poison", "noise"] = "data"
     base_size: Count
     levels: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -93,65 +77,6 @@ class Data(Section):
     def sizes(self) -> tuple[int, ...]:
         """Samples in each landscape, in the order of the levels."""
         return tuple(self.base_size + level for level in self.levels)
-
-
-class Model(Section):
-    name: str = Field(min_length=1)  # a built-in name, or <module>:<class> of a .py file beside config.yaml
-    options: dict[str, Any] = {}
-
-
-class Sam(Section):
-    """Sharpness-aware minimisation on top of the optimiser."""
-
-    rho: Positive = 0.05  # length of the step up
-    adaptive: bool = False  # ASAM: the step is measured relative to the weights
-
-
-Series = Annotated[list[Count], Field(min_length=1)]
-
-
-class Training(Section):
-    """One loop for every experiment; the last weights are kept after a fixed number of epochs."""
-
-    loss: Literal["cross_entropy", "bce_with_logits", "mse"] = "cross_entropy"
-    epochs: Count
-    target_loss: Positive | None = None  # stop after the first epoch whose training loss is at most this; None: never
-    checkpoints: Series | None = None  # a series: the minimum after each of these epochs, from one training
-    batch_size: Count | None = None  # None: the full batch, unshuffled
-    batch_sizes: Series | None = None  # a series: one model a batch size
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Positive = 1e-3
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [
-        0.9,
-        0.999,
-    ]
-    eps: Positive = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # sgd only
-    sam: Sam | None = None
-
-    @field_validator("checkpoints", "batch_sizes")
-    @classmethod
-    def _series(cls, value: list[int] | None) -> list[int] | None:
-        if value is not None and len(set(value)) != len(value):
-            raise ValueError("different whole numbers, each once")
-        return value and sorted(value)
-
-    @model_validator(mode="after")
-    def _one_series(self) -> Training:
-        if self.checkpoints and self.batch_sizes:
-            raise ValueError("checkpoints and batch_sizes are both set; a run has one series, set the other to null")
-        if self.checkpoints and self.checkpoints[-1] > self.epochs:
-            raise ValueError(f"checkpoints {self.checkpoints} go past epochs {self.epochs}; raise epochs")
-        if self.checkpoints and self.target_loss is not None:
-            raise ValueError("target_loss may end the training before the checkpoints; set one of them to null")
-        if self.batch_sizes and self.batch_size is not None:
-            raise ValueError(f"batch_sizes is a series, so batch_size {self.batch_size} must be null")
-        return self
-
-
-class Checkpoint(Section):
-    save_strategy: Literal["last", "best", "all"] = "last"
 
 
 class Coefficients(Section):
@@ -189,8 +114,6 @@ class Perturbation(Section):
     loss_ceiling: Positive | None = None  # None: five times the largest loss threshold
     max_coefficient: Positive = 16.0  # past the grid the radius search doubles up to here
     shard_size: Count = 50  # directions in one file of unfinished work
-    workers: Count | None = None  # one-thread processes; None: one per usable core, fewer for small work
-    memory_gib: Positive = 2.0  # for all workers together
 
     @model_validator(mode="after")
     def _reach(self) -> Perturbation:
@@ -201,40 +124,11 @@ class Perturbation(Section):
         return self
 
 
-class Execution(Section):
-    """Where pieces of work are done: on this machine, unless a Dask cluster or a batch system is named."""
-
-    scheduler: str | None = None  # tcp://host:8786: a Dask scheduler that is running
-    # local: a Dask LocalCluster on this machine; the others through dask-jobqueue
-    cluster: Literal["local", "slurm", "pbs", "sge", "lsf", "oar", "moab", "htcondor"] | None = None
-    jobs: Count = 1  # of the batch system
-    # of a job, as dask-jobqueue calls them: cores, processes, memory, walltime, ...; of a LocalCluster: n_workers,
-    # memory_limit, local_directory
-    options: dict[str, Any] = {}
-
-    @field_validator("scheduler")
-    @classmethod
-    def _scheduler(cls, value: str | None) -> str | None:
-        if value is not None and "://" not in value:
-            raise ValueError("tcp://<host>:<port>, the address that `dask scheduler` prints")
-        return value
-
-    @model_validator(mode="after")
-    def _one(self) -> Execution:
-        if self.scheduler is not None and self.cluster is not None:
-            raise ValueError("scheduler and cluster are both set; set one of them to null")
-        return self
-
-    @property
-    def on_cluster(self) -> bool:
-        return self.scheduler is not None or self.cluster is not None
-
-
 class Gaussian(Section):
     """The Gaussian local volume: the probability that a perturbation of size sigma leaves the model in its minimum."""
 
     sigma: Positive | None = None  # in units of perturbation.scaling; None: not measured
-    profile: list[Positive] = []  # further sizes
+    profile: list[Positive] = Field(default_factory=list)  # further sizes
     landscapes: list[Annotated[int, Field(ge=0)]] | None = None  # None: the smallest
     num_particles: Annotated[int, Field(ge=20)] = 250
     num_repeats: Annotated[int, Field(ge=2)] = 8
@@ -260,7 +154,7 @@ class Gaussian(Section):
 class Volume(Section):
     """Where a minimum ends: loss thresholds, each paired with an accuracy threshold or with none."""
 
-    loss_thresholds: Annotated[list[Positive], Field(min_length=1)] = [0.1, 0.05, 0.01]
+    loss_thresholds: list[Positive] = Field(default=[0.1, 0.05, 0.01], min_length=1)
     accuracy_thresholds: list[Fraction] | None = None
     headline_threshold: Positive | None = None  # None: the first of loss_thresholds
     top_k: Count = 50
@@ -308,6 +202,11 @@ class Config(Section):
     perturbation: Perturbation = Perturbation()
     volume: Volume = Volume()
     execution: Execution = Execution()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, content: Any) -> Any:
+        return at_new_places(content)
 
     @model_validator(mode="after")
     def _one_data_set(self) -> Config:
@@ -361,26 +260,21 @@ def _resolved(seed: int | None, name: str) -> int:
 
 
 def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
-    """Check a mapping against the schema.
+    """Check a mapping against the schema of a volume run.
 
     Args:
         content: sections and keys, as read from YAML.
         where: what the error message calls it, usually the file.
 
     Raises:
-        ConfigError: one line per problem, each with the key, its value and what is allowed.
+        ConfigError: see `config.errors.parse`.
 
     >>> parse_config({"experiment": {"name": "a", "colour": 1}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
     minima_volume.errors.ConfigError: config: experiment.colour: unknown key; allowed: name, output_dir, device, threads; ...
     """
-    try:
-        return Config.model_validate(content)
-    except ValidationError as error:
-        problems = [explain(problem, Config) for problem in error.errors()]
-    unknown_first = sorted(problems, key=lambda text: "unknown key" not in text)
-    raise ConfigError(f"{where}: " + "; ".join(unknown_first if len(problems) < 4 else [*unknown_first[:3], "..."]))
+    return parse(Config, content, where)
 
 
 def load_config(path: Path) -> Config:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
-from minima_volume.losses.loss import Loss
+from minima_volume.losses.loss import Loss, Root
 from minima_volume.seeding import generator
 
 EXACT_PASSES = 4096
@@ -33,7 +30,7 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
         seed: of the signs.
 
     Raises:
-        ConfigError: a loss of one's own has no second derivative.
+        ConfigError: the loss has no second derivative.
 
     Source: Martens and Sutskever 2012, "Estimating the Hessian by Back-propagating Curvature", for the random estimate.
     """
@@ -72,31 +69,22 @@ def gauss_newton_diagonal(mean_loss: MeanLoss, *, num_passes: int | None = None,
     return diagonal / mean_loss.num_samples
 
 
-def _hessian_root(loss: Loss, outputs: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
+def _hessian_root(loss: Loss, outputs: Tensor, y: Tensor) -> Root:
     """e -> S e, where S S' is the Hessian of each sample's loss with respect to its outputs.
 
     Args:
         outputs: (T, ..., C), as the loss reads them; e is (B, T, ..., C).
         y: (T, ...) targets.
     """
-    per_sample = outputs[0].numel()
-    if loss.batched and loss.name == "cross_entropy":
-        p = outputs.softmax(-1)
-        root = p.sqrt()
-        tokens = math.sqrt(per_sample // outputs.shape[-1])
-        return lambda e: (root * e - p * (root * e).sum(-1, keepdim=True)) / tokens
-    if loss.batched and loss.name == "bce_with_logits":
-        root = (outputs.sigmoid() * (-outputs).sigmoid() / per_sample).sqrt()
-        return lambda e: root * e
-    if loss.batched:  # mse
-        return lambda e: e * math.sqrt(2 / per_sample)
+    if loss.hessian_root is not None:
+        return loss.hessian_root(outputs)
     values, vectors = torch.linalg.eigh(_output_hessian(loss, outputs, y))
     roots = vectors * values.clamp(min=0).sqrt().unsqueeze(1)
     return lambda e: (roots @ e.flatten(2).unsqueeze(-1)).reshape(e.shape)
 
 
 def _output_hessian(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
-    """(T, M, M) of a loss of one's own, by differentiating twice."""
+    """(T, M, M) of a loss without a closed form, by differentiating twice."""
     outputs = outputs.clone().requires_grad_()
     first = torch.autograd.grad(loss.per_sample(outputs, y).sum(), outputs, create_graph=True)[0].flatten(1)
     if not first.requires_grad:

@@ -14,7 +14,8 @@ from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
 from minima_volume.hosts.host import Host
-from minima_volume.losses.loss import Loss, PerSample, get_loss
+from minima_volume.losses.loss import Loss, LossLike
+from minima_volume.losses.registry import get_loss
 from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.samples import Samples, count, part, tensors
 
@@ -53,7 +54,7 @@ class MeanLoss:
         model: nn.Module | Host,
         x: Samples,
         y: Any,
-        loss: str | PerSample = "cross_entropy",
+        loss: LossLike = "cross_entropy",
         *,
         scaling: str = "none",
         names: str | Sequence[str] = "weight_bias",

@@ -19,7 +19,7 @@ from minima_volume.curvature.spectrum import Spectrum, top_eigenvalues
 from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
-from minima_volume.losses.loss import PerSample
+from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 
@@ -96,7 +96,7 @@ def other_views(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
     y: Any = None,
-    loss: str | PerSample = "cross_entropy",
+    loss: LossLike = "cross_entropy",
     *,
     threshold: float | None = None,
     settings: ViewSettings | None = None,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from minima_volume.config.run import Execution
+from minima_volume.config.sections import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.execution.cores import usable_cores
 
@@ -230,7 +230,7 @@ def _result(future: Any, address: str) -> Any:
     except KilledWorker as error:
         raise ClusterError(
             f"the workers of {address} that did a piece of work died ({' '.join(str(error).split())[:160]}); often there is too "
-            "little memory: give each more, or lower perturbation.memory_gib. What is finished is kept"
+            "little memory: give each more, or lower execution.memory_gib. What is finished is kept"
         ) from error
     except (CancelledError, OSError) as error:
         raise _gone(address, error) from error

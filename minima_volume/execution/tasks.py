@@ -30,8 +30,8 @@ STARTUP_SECONDS = 25  # below this much work, starting processes costs more than
 
 def usable_workers(config: Config, seconds: float) -> int:
     """One process per usable core; one alone for work of a few seconds (starting processes takes as long), and on a GPU."""
-    if config.perturbation.workers is not None:
-        return config.perturbation.workers
+    if config.execution.workers is not None:
+        return config.execution.workers
     cluster = wanted_cluster(config.execution)
     if cluster is not None and seconds >= STARTUP_SECONDS:
         return max(2, num_slots(connect(cluster)))
@@ -84,8 +84,8 @@ def _process_tasks(
             deaths += 1
             if deaths > MAX_DEATHS:
                 raise ClusterError(
-                    f"worker processes were killed {deaths} times; often there is too little memory: lower perturbation.workers "
-                    f"or perturbation.memory_gib. What is finished is kept"
+                    f"worker processes were killed {deaths} times; often there is too little memory: lower execution.workers "
+                    f"or execution.memory_gib. What is finished is kept"
                 ) from error
 
 

@@ -14,7 +14,8 @@ from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, untouched
 from minima_volume.hosts.outputs import close
 from minima_volume.hosts.probe import Findings, Probe, few_of, first_pass
-from minima_volume.losses.loss import Fit, Loss, fit
+from minima_volume.losses.loss import Fit, Loss
+from minima_volume.losses.registry import fit
 from minima_volume.samples import Samples, count, part
 
 

@@ -1,1 +1,1 @@
-"""Losses: per-sample values, margins, and how they read outputs and targets."""
+"""Losses: what the package asks of one, the built-in ones, and the way to a loss of your own."""

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
 from minima_volume.hosts.host import Host
-from minima_volume.losses.loss import PerSample, get_loss
+from minima_volume.losses.loss import LossLike
+from minima_volume.losses.registry import get_loss
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.perturbation.general_path import GeneralPath
@@ -82,7 +83,7 @@ class LossEngine:
         model: nn.Module | Host,
         x: Samples,
         y: Any,
-        loss: str | PerSample = "cross_entropy",
+        loss: LossLike = "cross_entropy",
         sizes: Sequence[int] | None = None,
         *,
         scaling: str = "filter",
@@ -113,9 +114,7 @@ class LossEngine:
             general = GeneralPath(self.host, self.directions, x, self.sizes, self.loss)
             self.general = general
             self.path: Path = self._choose(x) if fast and self.loss.batched else general
-            # margins of one sample: one, or one for each of its tokens
-            whole = self.loss.margins is None or self.loss.name == "mse"
-            self.answers = 1 if whole else self.y[0].numel()
+            self.answers = self.loss.answers(self.y)
         self.device = tensors(self.y)[0].device
         self._y = _features_first(self.y) if self.path.features_first else self.y
 

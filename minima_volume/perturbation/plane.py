@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import own_modes
+from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine, Rays
 
@@ -45,7 +46,7 @@ def plane_losses(
     models: Sequence[nn.Module],
     x: Tensor,
     y: Tensor,
-    loss: str,
+    loss: LossLike,
     sizes: Sequence[int],
     *,
     resolution: int = 41,
@@ -57,7 +58,7 @@ def plane_losses(
     Args:
         models: three, with different parameters; the first gives the filter norms.
         x, y: samples of the largest landscape, (T, ...).
-        loss: `cross_entropy`, `bce_with_logits` or `mse`.
+        loss: `cross_entropy`, `bce_with_logits`, `mse`, a function, or a `Loss`.
         sizes: samples of each landscape, prefixes of x.
         resolution: points along each side.
         margin: how far the picture reaches past the models, in units of their extent.

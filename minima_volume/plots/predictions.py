@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
-from minima_volume.plots.style import new_figure, styled
+from minima_volume.plots.style import BLUE, new_figure, styled
 from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.trained import Trained
-from minima_volume.training.loop import accuracy, per_sample
+from minima_volume.training.evaluation import accuracy, per_sample
 
 CLASSES = LinearSegmentedColormap.from_list("classes", ["#9cc9e6", "#ffffff", "#f7d38b"])  # of the points, paler
 GRID, MAX_SAMPLES = 160, 2000
@@ -25,15 +25,29 @@ GRID, MAX_SAMPLES = 160, 2000
 
 @styled
 def predictions(trained: Trained, loss: str) -> Figure:
-    """Decision regions of every model where samples are points in the plane, else its test accuracy class by class.
+    """Decision regions of every model if samples are points in the plane, else its test accuracy class by class.
+
+    If accuracy is undefined for the loss, as for a function of your own, the test loss of every model.
 
     Args:
         trained: models and samples of a run.
-        loss: the name of the training loss, which says when an answer is right.
+        loss: the training loss as config.yaml names it, which says when an answer is right.
     """
+    if all(math.isnan(accuracy) for record in trained.records.values() for accuracy in record["test_accs"]):
+        return _test_losses(trained, loss)
     if tuple(trained.dataset.x_base_train.shape[1:]) == (2,):
         return _regions(trained)
     return _by_class(trained, loss)
+
+
+def _test_losses(trained: Trained, loss: str) -> Figure:
+    variation = variation_of(next(iter(trained.records.values())))
+    figure = new_figure(max(4.0, 0.5 * len(trained.models) + 2), 3.0)
+    axis: Axes = figure.subplots()
+    values = [record["test_loss"][record["epoch"] - 1] for record in trained.records.values()]
+    axis.bar([minimum_name(minimum, variation) for minimum in trained.models], values, color=BLUE)
+    axis.set(ylabel="test loss", title=f"accuracy is undefined for loss {loss!r} on these targets")
+    return figure
 
 
 @torch.no_grad()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, size_axis, styled
+from minima_volume.plots.style import BLUE, GREY, ORANGE, level_colors, new_figure, size_axis, styled
 from minima_volume.stages.run import variation_of
 from minima_volume.stages.trained import Trained
 
@@ -30,6 +31,7 @@ def training_curves(trained: Trained) -> Figure:
         for color, (level, record) in zip(level_colors(len(trained.records)), trained.records.items(), strict=True):
             axis.plot(np.arange(1, len(record[key]) + 1), record[key], color=color, label=str(level))
         axis.set(xlabel="epoch", ylabel=label, yscale=scale)
+    _say_if_undefined(figure.axes[2], [value for record in trained.records.values() for value in record["test_accs"]])
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), title=LEGEND_TITLES[variation], loc="outside right upper"
     )
@@ -50,4 +52,19 @@ def accuracies(measured: Mapping[str, Any]) -> Figure:
         axis.plot(x, measured[key], "o-", color=color)
         axis.set_ylabel(label)
         size_axis(axis, x, AXIS_LABELS[variation])
+    _say_if_undefined(figure.axes[0], measured["test_accs"])
     return figure
+
+
+def _say_if_undefined(axis: Axes, accuracies: Sequence[float]) -> None:
+    if np.isnan(accuracies).all():
+        axis.set_yticks([])
+        axis.text(
+            0.5,
+            0.5,
+            "accuracy is undefined\nfor this loss",
+            color=GREY,
+            ha="center",
+            va="center",
+            transform=axis.transAxes,
+        )

@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
-from minima_volume.losses.loss import get_loss
 from minima_volume.perturbation.directions import Directions
 from minima_volume.plots.predictions import CLASSES, probability
 from minima_volume.plots.samples import scatter
@@ -27,7 +26,7 @@ from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, style
 from minima_volume.stages.plane import run_plane, three_of
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
-from minima_volume.training.loop import per_sample
+from minima_volume.training.evaluation import per_sample
 
 GRID, DPI, COLOURS = 120, 80, 192
 
@@ -152,7 +151,7 @@ class Walk:
         self.direction, self.norm = self.directions.draw(seed)
         size = run.config.data.sizes[0]
         self.samples = (trained.dataset.x_train[:size], trained.dataset.y_train[:size])
-        self.kind = get_loss(run.config.training.loss)
+        self.kind = run.loss
 
     def at(self, c: float) -> nn.Module:
         """The model itself, moved to coefficient c."""

@@ -18,18 +18,19 @@ SHOWN = ["run", "landscape", "threshold", "level", "train_size", "native"]
 STAR_COLUMNS = ["log_volume", "log_volume_lower", "log_volume_upper", "effective_sample_size"]
 MASS_COLUMNS = ["sigma", "log_mass", "log_mass_lower", "log_mass_upper"]
 
+UNDEFINED = "accuracy is undefined for the loss on these targets"
 WHEN_DRAWN = {  # every figure, and what it needs
     "log_mass_against_data": "Gaussian local volumes were not measured; set volume.gaussian.sigma (`minima-volume suggest-sigma`)",
     "log_volume_against_data": "there are no results",
     "differences": "it needs estimates of two minima or more in the landscape",
     "test_loss_against_log_volume": "there are no results",
-    "test_accuracy_against_log_volume": "there are no results",
+    "test_accuracy_against_log_volume": UNDEFINED,
     "ranks_against_data": "it needs estimates of two minima or more in the landscape",
     "loss_ranks_against_volume_ranks": "it needs estimates of two minima or more in the landscape",
     "scaling_law": "it needs native minima of two landscapes or more",
     "minima_across_landscapes": "it needs two landscapes or more",
     "estimators": "it needs Gaussian local volumes and published-style numbers of the same minima",
-    "test_accuracy_against_data": "there are no results",
+    "test_accuracy_against_data": UNDEFINED,
     "conditions": "give compare_with, other conditions to set beside this one",
 }
 
@@ -69,6 +70,7 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
     ) -> None:
         found[name] = Drawn(function(rows), caption, rows[SHOWN + columns].assign(**ranks))
 
+    accurate = bool(rows["test_accuracy"].notna().any())
     ranks = {f"rank_by_{quantity.column}": tables.rank_of(quantity.column) for quantity in tables.quantities}
 
     more = MORE[kind_of(rows)]
@@ -99,12 +101,13 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
         "Test loss against volume.",
         columns=[*volumes, "test_loss"],
     )
-    add(
-        "test_accuracy_against_log_volume",
-        plots.accuracy_against_volume,
-        "Test accuracy against volume.",
-        columns=[*volumes, "test_accuracy"],
-    )
+    if accurate:
+        add(
+            "test_accuracy_against_log_volume",
+            plots.accuracy_against_volume,
+            "Test accuracy against volume.",
+            columns=[*volumes, "test_accuracy"],
+        )
     if tables.ordered:
         add(
             "ranks_against_data",
@@ -145,12 +148,13 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
             "The two ways to measure a volume against each other, minimum by minimum; arrows are lower limits of what is no estimate.",
             columns=volumes,
         )
-    add(
-        "test_accuracy_against_data",
-        plots.accuracy_against_data,
-        f"Test accuracy against {x}.",
-        columns=["test_accuracy"],
-    )
+    if accurate:
+        add(
+            "test_accuracy_against_data",
+            plots.accuracy_against_data,
+            f"Test accuracy against {x}.",
+            columns=["test_accuracy"],
+        )
     if conditions and len(conditions) > 1:
         joined = pd.concat([part.assign(condition=name) for name, part in conditions.items()])
         found["conditions"] = Drawn(

@@ -37,7 +37,9 @@ def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
             "seeds": table["seeds"],
             **mass_column(table),
             "log-volume": [volume_cell(row) for _, row in table.iterrows()],
-            "test accuracy": table["test_accuracy"].map("{:.3f}".format),
+            "test accuracy": table["test_accuracy"].map(
+                lambda value: "undefined" if pd.isna(value) else f"{value:.3f}"
+            ),
             "test loss": table["test_loss"].map("{:.3f}".format),
             "directions": table["directions"],
             "censored": table["censored"],

@@ -15,7 +15,8 @@ from secrets import token_hex
 
 import pandas as pd
 
-from minima_volume.config.run import Execution, load_config
+from minima_volume.config.run import load_config
+from minima_volume.config.sections import Execution
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
 from minima_volume.execution.cores import CORES_VARIABLE, usable_cores

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minima_volume.config.moved import set_settings
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import MissingStageError
-from minima_volume.files.yaml import read_yaml, set_dotted, write_yaml
+from minima_volume.files.yaml import read_yaml, write_yaml
+from minima_volume.losses.registry import LOSSES
 from minima_volume.runs.create import new_runs, seed_pairs
 from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
 from minima_volume.runs.origin import ORIGINS
@@ -26,7 +28,6 @@ SOURCES = {
     "modulo_arithmetic": {"modulus": 11},
     "text": {"block_size": 16, "stride": 16},
 }
-THRESHOLDS = {"cross_entropy": 2.0, "bce_with_logits": 0.68, "mse": 0.085}
 TOKEN_THRESHOLD = 3.0
 
 
@@ -46,8 +47,8 @@ def smoke_overrides(config: Config) -> dict[str, Any]:
         "perturbation.num_directions": 4,
         "perturbation.coefficients.count": 12,
         "perturbation.shard_size": 4,
-        "perturbation.workers": 1,
-        "volume.loss_thresholds": [TOKEN_THRESHOLD if data.source == "text" else THRESHOLDS[training.loss]],
+        "execution.workers": 1,
+        "volume.loss_thresholds": _thresholds(config),
         "volume.accuracy_thresholds": None if config.volume.accuracy_thresholds is None else [0.2],
         "volume.headline_threshold": None,
         "volume.top_k": 4,
@@ -63,6 +64,14 @@ def smoke_overrides(config: Config) -> dict[str, Any]:
     if training.batch_sizes is not None:
         changes["training.batch_sizes"] = [8, 24]
     return changes
+
+
+def _thresholds(config: Config) -> list[float]:
+    if config.data.source == "text":
+        return [TOKEN_THRESHOLD]
+    loss = LOSSES.get(config.training.loss)
+    easy = None if loss is None else loss.trial_threshold  # a user's own: its values mean what they mean
+    return [max(config.volume.loss_thresholds) if easy is None else easy]
 
 
 def _small(config: Config) -> dict[str, Any]:
@@ -105,7 +114,7 @@ def smoke(
         if (text := notebook_for(source, name)) != notebook_source(name):
             (copy / name).write_text(text, encoding="utf-8")
     content = read_yaml(source / CONFIG_NAME)
-    set_dotted(content, {**smoke_overrides(config), **(overrides or {})})
+    set_settings(content, {**smoke_overrides(config), **(overrides or {})})
     write_yaml(copy / CONFIG_NAME, content)
     (run,) = new_runs(copy, seed_pairs(1, copy))
     if notebooks:

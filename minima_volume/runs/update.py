@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minima_volume.config.run import Config, Section, load_config, parse_config
+from minima_volume.config.moved import MOVED, set_settings
+from minima_volume.config.run import Config, load_config, parse_config
+from minima_volume.config.sections import Section
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.files.lock import locked
-from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
+from minima_volume.files.yaml import plain, read_commented_yaml, write_yaml
 from minima_volume.runs.origin import Origin, origins_of, remember
 from minima_volume.stages.run import CONFIG_NAME, Run, find_runs, resolve_seeds
 from minima_volume.stages.trained import check_trained_settings
@@ -171,6 +173,7 @@ def update_runs(
     """
     condition = Path(condition)
     wanted = load_config(condition / CONFIG_NAME)
+    keys = keys and [MOVED.get(key, key) for key in keys]
     folders = find_runs(condition) if runs is None else [_run_of(condition, run) for run in runs]
     if unknown := [key for key in keys or () if not _is_key(wanted, key)]:
         raise ConfigError(
@@ -213,7 +216,7 @@ def _within(key: str, keys: Sequence[str]) -> bool:
 def _update(condition: Path, folder: Path, changes: Mapping[str, Any], dry_run: bool) -> Update:
     path = folder / CONFIG_NAME
     content = read_commented_yaml(path)
-    set_dotted(content, changes)
+    set_settings(content, changes)
     resolved = plain(content)
     resolve_seeds(resolved, folder.resolve())
     try:
@@ -226,7 +229,7 @@ def _update(condition: Path, folder: Path, changes: Mapping[str, Any], dry_run: 
         origin = origins_of(condition).get(folder.name, Origin())
         if origin.config is not None:
             base = plain(origin.config)
-            set_dotted(base, changes)
+            set_settings(base, changes)
             remember(condition, {folder.name: replace(origin, config=base)})
     return Update(folder.name, changes)
 

@@ -7,11 +7,10 @@ import numpy as np
 from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_npz
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
 from minima_volume.stages.trained import Trained, load_models_and_data
-from minima_volume.training.loop import evaluate
+from minima_volume.training.evaluation import evaluate
 
 
 @own_defaults()
@@ -27,7 +26,7 @@ def measure_test_accuracies(run: Run, trained: Trained | None = None) -> dict[st
             name, and `variation_values` (minima,).
     """
     trained = load_models_and_data(run) if trained is None else trained
-    loss = get_loss(run.config.training.loss)
+    loss = run.loss
     samples = trained.dataset.x_test, trained.dataset.y_test
     with threads(run.config.experiment.threads):
         rows = [evaluate(model, samples, loss) for model in trained.models.values()]

@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.loss import Loss
 from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import current_masses, mass_settings
 from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run
 from minima_volume.stages.trained import Trained, load_models_and_data
-from minima_volume.training.loop import per_sample
+from minima_volume.training.evaluation import prefix_losses
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass
@@ -66,7 +66,7 @@ def masses_across(
     minimum = config.minima[0] if minimum is None else minimum
     if minimum not in trained.models:
         raise ConfigError(f"minimum {minimum} is not in {run.folder.name}; it has {config.minima}")
-    losses = mean_losses(trained, minimum, config.training.loss)
+    losses = mean_losses(trained, minimum, run.loss)
     if sizes is None:
         sizes = _steps(losses, config.data.base_size, threshold, [pair.size for pair in run.pairs(minimum)])
     elif wrong := [size for size in sizes if not 1 <= size <= len(losses)]:
@@ -106,11 +106,10 @@ def _measured(
 
 
 @own_defaults()
-def mean_losses(trained: Trained, minimum: int, loss: str) -> np.ndarray:
+def mean_losses(trained: Trained, minimum: int, loss: Loss) -> np.ndarray:
     """(T,) mean loss of one minimum over the first 1, 2, ... training samples."""
     samples = (trained.dataset.x_train, trained.dataset.y_train)
-    losses, _ = per_sample(trained.models[minimum], samples, get_loss(loss))
-    return losses.double().cumsum(0).numpy() / np.arange(1, len(losses) + 1)
+    return prefix_losses(trained.models[minimum], samples, loss, np.arange(1, len(samples[0]) + 1))
 
 
 def _steps(losses: np.ndarray, base: int, threshold: float, own: Sequence[int]) -> list[int]:

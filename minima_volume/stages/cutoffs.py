@@ -9,11 +9,10 @@ import numpy as np
 from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_json
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
 from minima_volume.stages.results.star_keys import none_if_nan
 from minima_volume.stages.run import Run
 from minima_volume.stages.trained import Trained, load_models_and_data
-from minima_volume.training.loop import per_sample
+from minima_volume.training.evaluation import prefix_losses
 
 MAX_POINTS = 500
 
@@ -32,13 +31,12 @@ def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any
         samples in `indices` at which the mean loss is above it (None where it never is).
     """
     trained = load_models_and_data(run) if trained is None else trained
-    dataset, loss = trained.dataset, get_loss(run.config.training.loss)
+    dataset, loss = trained.dataset, run.loss
     indices = sample_counts(dataset.sizes)
     result = {}
     with threads(run.config.experiment.threads):
         for level, model in trained.models.items():
-            losses, _ = per_sample(model, (dataset.x_train, dataset.y_train), loss)
-            curve = (losses.double().cumsum(0).numpy() / np.arange(1, len(losses) + 1))[indices - 1]
+            curve = prefix_losses(model, (dataset.x_train, dataset.y_train), loss, indices)
             result[f"Model_{level}"] = {
                 "additional_data": run.config.level_of(level),
                 "variation": run.config.variation,

@@ -27,7 +27,7 @@ def held_out_curves(run: Run, trained: Trained | None = None, *, num_directions:
     curves = {}
     with threads(run.config.experiment.threads):
         for level, model in trained.models.items():
-            loss, scaling, names = run.config.training.loss, perturbation.scaling, perturbation.names
+            loss, scaling, names = run.loss, perturbation.scaling, perturbation.names
             engine = LossEngine(on(device, model), x, y, loss, scaling=scaling, names=names)
             curves[level] = trace_curves(
                 engine, range(first, first + num_directions), perturbation.coefficients.values()

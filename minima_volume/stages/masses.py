@@ -205,7 +205,7 @@ def _measure_together(
 
 
 def _memory(run: Run) -> float:
-    return run.config.perturbation.memory_gib * 2**30
+    return run.config.execution.memory_gib * 2**30
 
 
 def _tasks(run: Run, trained: Trained, cell: Cell, jobs: Sequence[Job], workers: int) -> list[MassTask]:

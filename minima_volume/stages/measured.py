@@ -96,11 +96,11 @@ def make_engine(
         model,
         x,
         y,
-        config.training.loss,
+        run.loss,
         sizes,
         scaling=config.perturbation.scaling,
         names=config.perturbation.names,
-        memory_gib=config.perturbation.memory_gib / workers,
+        memory_gib=config.execution.memory_gib / workers,
     )
     engine.check(config.seeds.perturbation)
     return engine

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,19 +11,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minima_volume.config.run import Config, Training
+from minima_volume.config.run import Config
+from minima_volume.config.sections import Training
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import hash_arrays, write_pt
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
-from minima_volume.seeding import generator
+from minima_volume.seeding import own_randomness
 from minima_volume.stages.freshness import weights_settings
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
-from minima_volume.training.loop import History, OnEpoch, evaluate, make_optimizer, train_model
+from minima_volume.training.checkpoint import weights
+from minima_volume.training.evaluation import evaluate
 from minima_volume.training.second_moments import adam_second_moments
+from minima_volume.training.supervised import History, OnEpoch, make_optimizer, train_model
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def train_minimum(
             _save(run, dataset, epoch, model, State.of(model, optimizer), epoch, history)
 
     with own_randomness(config.model_seed, device):
-        history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer)
+        history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer, run.loss)
     if config.variation != "epoch":
         last = len(history.test_loss)
         state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
@@ -113,9 +114,16 @@ def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:
         for _ in range(2):  # the first warms up
             start = time.perf_counter()
             with own_randomness(largest.config.model_seed, device):
-                train_model(model, (x[:batch], y[:batch]), (x[:1], y[:1]), one_step, largest.config.model_seed)
+                train_model(
+                    model,
+                    (x[:batch], y[:batch]),
+                    (x[:1], y[:1]),
+                    one_step,
+                    largest.config.model_seed,
+                    loss=largest.run.loss,
+                )
             stepped = time.perf_counter()
-            evaluate(model, test, get_loss(one_step.loss))
+            evaluate(model, test, largest.run.loss)
             step, evaluation = stepped - start, time.perf_counter() - stepped
     return sum(task.settings.epochs * (step * task.size / batch + evaluation) for task in tasks)
 
@@ -127,21 +135,6 @@ def _on_device(
     model = build_model(task.config, dataset.x_base_train.shape[1:], num_outputs(dataset), task.folder).to(device)
     train = dataset.x_train[: task.size].to(device), dataset.y_train[: task.size].to(device)
     return model, train, (dataset.x_test.to(device), dataset.y_test.to(device))
-
-
-@contextmanager
-def own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """A global generator that begins at the model seed, and afterwards is as it was: layers such as dropout know no other.
-
-    So a minimum does not depend on what was trained before it, nor on the process.
-    """
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        own = generator(seed, "layers").initial_seed()
-        torch.default_generator.manual_seed(own)
-        if cuda:
-            torch.cuda.manual_seed(own)
-        yield
 
 
 def _save(
@@ -185,11 +178,6 @@ class State(NamedTuple):
     def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
         """As they are now, copies on the CPU."""
         return cls(weights(model), adam_second_moments(model, optimizer))
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state dict on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def num_outputs(dataset: Dataset) -> int:

@@ -9,16 +9,17 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from minima_volume.config.moved import set_settings
 from minima_volume.config.run import parse_config
 from minima_volume.errors import ConfigError
-from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
+from minima_volume.files.yaml import plain, read_commented_yaml, write_yaml
 from minima_volume.stages.run import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
 from minima_volume.stages.trained import check_trained_settings
 
 OVERRIDABLE: dict[str, set[str] | None] = {
     "train": None,
-    "perturb": {"perturbation"},
-    "volume": {"volume"},
+    "perturb": {"perturbation", "execution"},
+    "volume": {"volume", "execution"},
     "cutoff": set(),
     "accuracy": set(),
 }
@@ -44,7 +45,7 @@ def open_run(run_folder: str | Path = ".", stage: str | None = None, overrides: 
     content = read_commented_yaml(path)
     before = plain(content)
     _check_overrides(stage, overrides or {})
-    set_dotted(content, overrides or {})
+    set_settings(content, overrides or {})
     resolve_seeds(content, folder)
     config = parse_config(plain(content), str(path))
     run = Run(folder, config)
@@ -64,7 +65,7 @@ def _check_overrides(stage: str | None, overrides: Mapping[str, Any]) -> None:
         return
     for dotted in overrides:
         if str(dotted).split(".")[0] not in allowed:
-            what = f"only {', '.join(sorted(allowed))}.*" if allowed else "nothing"
+            what = "only " + ", ".join(f"{section}.*" for section in sorted(allowed)) if allowed else "nothing"
             raise ConfigError(
                 f"overrides: {dotted!r} cannot be set in {STAGES[stage]!r}, which may override {what}; "
                 f"set it in {STAGES['train']!r} or in {CONFIG_NAME}"

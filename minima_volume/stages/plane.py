@@ -50,7 +50,7 @@ def run_plane(
             [trained.models[minimum] for minimum in chosen],
             data.x_train,
             data.y_train,
-            run.config.training.loss,
+            run.loss,
             sizes,
             resolution=resolution,
             margin=margin,

@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minima_volume.config.run import Config, parse_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.yaml import read_yaml
+
+if TYPE_CHECKING:
+    from minima_volume.losses.loss import Loss
 
 CONFIG_NAME = "config.yaml"
 
@@ -70,6 +73,13 @@ class Run:
 
     folder: Path
     config: Config
+
+    @property
+    def loss(self) -> Loss:
+        """What the run is trained with, and measured by."""
+        from minima_volume.losses.registry import get_loss  # torch takes long to import, and most of a Run needs none
+
+        return get_loss(self.config.training.loss, self.folder)
 
     @property
     def output(self) -> Path:

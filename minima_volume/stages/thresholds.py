@@ -25,7 +25,7 @@ def conditions_of(run: Run, threshold: float) -> list[Condition]:
 def threshold_keys(
     run: Run, threshold: float, targets: Tensor, levels: Sequence[int], starts: Sequence[float | None]
 ) -> dict[str, Any]:
-    """`trivial_loss` and `threshold_verdict` of one results.json.
+    """`trivial_loss` (None if the loss does not know it) and `threshold_verdict` of one results.json.
 
     Args:
         run: the run.
@@ -33,7 +33,7 @@ def threshold_keys(
         targets: of the landscape.
         levels, starts: of its minima: values of the variation, and losses at coefficient 0.
     """
-    trivial = trivial_loss(run.config.training.loss, targets)
+    trivial = None if run.loss.trivial is None else trivial_loss(run.loss, targets)
     names = [minimum_name(level, run.config.variation) for level in levels]
     verdict = threshold_verdict(threshold, trivial, dict(zip(names, starts, strict=True)))
     return {"trivial_loss": trivial, "threshold_verdict": verdict or None}
@@ -67,10 +67,18 @@ def describe_thresholds(run: Run, trained: Trained | None = None) -> str:
             trivials.append(keys["trivial_loss"])
             if keys["threshold_verdict"]:
                 found.append((f"+{landscape}", keys["threshold_verdict"]))
-        lowest, highest = (f"{trivial:.3g}" for trivial in (min(trivials), max(trivials)))
-        between = lowest if lowest == highest else f"{lowest} to {highest}"
-        fine = "" if found else "; below it, and above every start loss"
-        lines.append(f"threshold {threshold:g}; loss of the trivial predictor {between}{fine}")
+        lines.append(_heading(threshold, run, trivials, fine=not found))
         for verdict, group in groupby(found, key=lambda pair: pair[1]):
             lines.append(f"  landscape {', '.join(name for name, _ in group)}: {verdict}")
     return "\n".join(lines)
+
+
+def _heading(threshold: float, run: Run, trivials: Sequence[float | None], *, fine: bool) -> str:
+    known = [trivial for trivial in trivials if trivial is not None]
+    if not known:
+        above = "; above every start loss" if fine else ""
+        return f"threshold {threshold:g}; loss {run.loss.name!r} has no trivial predictor{above}"
+    lowest, highest = (f"{trivial:.3g}" for trivial in (min(known), max(known)))
+    between = lowest if lowest == highest else f"{lowest} to {highest}"
+    below = "; below it, and above every start loss" if fine else ""
+    return f"threshold {threshold:g}; loss of the trivial predictor {between}{below}"

@@ -17,13 +17,14 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_pt
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.models import build_model
 from minima_volume.stages.freshness import TRAIN_AGAIN, data_settings, require_same
 from minima_volume.stages.minimum import TrainTask, num_outputs, train_minimum, training_seconds
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.stages.trained import Trained, check_trained_settings, load_models_and_data
-from minima_volume.training.loop import History, evaluating
+from minima_volume.training.evaluation import evaluating
+from minima_volume.training.supervised import History
 
 
 @own_defaults()
@@ -63,8 +64,9 @@ def _with_other_levels(run: Run) -> Dataset:
 
 def _stored(run: Run, dataset: Dataset) -> Dataset:
     """Write dataset.pt."""
-    # before anything is written: a model that cannot be built must not leave samples behind
+    # before anything is written: a model or loss that cannot be built must not leave samples behind
     build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+    get_loss(run.config.training.loss, run.folder)
     save_dataset(dataset, run.dataset_file, run.config)
     return dataset
 
@@ -107,7 +109,7 @@ def model_notes(run: Run, trained: Trained) -> list[str]:
     model, dataset = trained.models[run.config.minima[-1]], trained.dataset
     host = evaluation_host(model, dataset.x_train)
     with evaluating(model):
-        fitted = fit_to(host, dataset.x_train, dataset.y_train, get_loss(run.config.training.loss))
+        fitted = fit_to(host, dataset.x_train, dataset.y_train, run.loss)
     return [f"{type(model).__name__}: {note}" for note in (*host.notes, fitted.note) if note]
 
 

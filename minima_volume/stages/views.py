@@ -112,7 +112,7 @@ def estimate_views(
     with threads(run.config.experiment.threads):
         x, y = _samples(run, trained, landscape)
         for level in missing:
-            step, product = _timed(MeanLoss.of(on(x.device, trained.models[level]), x, y, run.config.training.loss))
+            step, product = _timed(MeanLoss.of(on(x.device, trained.models[level]), x, y, run.loss))
             seconds += gradients * step + (settings.num_products + LANCZOS_PRODUCTS) * product
     minutes, rest = divmod(math.ceil(seconds), 60)
     return f"{len(missing)} minima to measure in landscape +{landscape}: about {minutes} min {rest} s"
@@ -179,7 +179,7 @@ def _measure(
         for level in missing:
             bar.set_description(f"views of {minimum_name(level, run.config.variation)}")
             model = on(x.device, trained.models[level])
-            views = other_views(model, x, y, run.config.training.loss, settings=settings, on_part=bar.update)
+            views = other_views(model, x, y, run.loss, settings=settings, on_part=bar.update)
             own = {"level": level, "weights_hash": trained.records[level]["weights_hash"]}
             stored[level] = own | views_record(views)
             _write(run, trained, landscape, settings, {level: stored[level] for level in levels if level in stored})

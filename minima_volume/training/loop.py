@@ -1,201 +1,210 @@
-"""The one training loop."""
+"""The one training loop: any objective, any way to a gradient, validation, early stopping."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from minima_volume.config.run import Training
-from minima_volume.errors import DataError
-from minima_volume.hosts.doors import evaluation_host, fit_to
-from minima_volume.isolation import own_modes
-from minima_volume.losses.loss import Loss, get_loss
-from minima_volume.seeding import generator
-from minima_volume.training.sam import ascended
+from minima_volume.errors import ConfigError, DataError
+from minima_volume.training.gradient import AtTheWeights, Gradient
 
-EVALUATION_BATCH = 2048
+Objective = Callable[[nn.Module, Any], Tensor]
+TRAIN_LOSS = "train_loss"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one training is made of; training changes it in place, and a checkpoint keeps all of its state.
+
+    Attributes:
+        model: in training mode during an epoch.
+        optimizer: over its parameters.
+        objective: (model, batch) -> per-sample losses (B,), whose mean is minimised.
+        batches: gives the batches of one epoch; called once per epoch.
+        gradient: where the gradient of a step is taken.
+        random: name -> generator that `batches` or `objective` draw from.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    batches: Callable[[], Iterable[Any]]
+    gradient: Gradient = field(default_factory=AtTheWeights)
+    random: Mapping[str, torch.Generator] = field(default_factory=dict)
+
+    @property
+    def generators(self) -> dict[str, torch.Generator]:
+        """Every generator that the training draws from, apart from torch's global one."""
+        return {**self.random, **self.gradient.generators}
 
 
 @dataclass
-class History:
-    """Loss and accuracy after each epoch; `accs` are fractions, NaN where accuracy means nothing."""
+class Progress:
+    """How far a training is.
 
+    Attributes:
+        epoch: epochs that are done.
+        train_loss: per epoch, the mean over its batches while the weights moved.
+        validated: the epochs after which metrics were measured.
+        metrics: name -> its values, one per entry of `validated`.
+    """
+
+    epoch: int = 0
     train_loss: list[float] = field(default_factory=list)
-    test_loss: list[float] = field(default_factory=list)
-    train_accs: list[float] = field(default_factory=list)
-    test_accs: list[float] = field(default_factory=list)
+    validated: list[int] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Epoch -> value of a metric, or of `train_loss`.
+
+        Raises:
+            ConfigError: no such metric.
+        """
+        if metric == TRAIN_LOSS:
+            return dict(enumerate(self.train_loss, 1))
+        if metric not in self.metrics and self.validated:
+            raise ConfigError(f"metric {metric!r} is not measured; allowed: {', '.join([TRAIN_LOSS, *self.metrics])}")
+        return dict(zip(self.validated, self.metrics.get(metric, []), strict=True))
 
 
-OnEpoch = Callable[[int, History], None]
+@dataclass(frozen=True)
+class Validation:
+    """Metrics of the model, measured every so many epochs.
+
+    Attributes:
+        measure: model -> name and value of each metric; sees the model in evaluation mode, without gradients.
+        every: epochs from one to the next.
+    """
+
+    measure: Callable[[nn.Module], Mapping[str, float]]
+    every: int = 1
 
 
-@own_modes()
-def train_model(
-    model: nn.Module,
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
-    settings: Training,
-    seed: int,
-    on_epoch: OnEpoch = lambda epoch, history: None,
-    optimizer: torch.optim.Optimizer | None = None,
-) -> History:
-    """Train in place for a fixed number of epochs, or until the training loss has reached `target_loss`.
+@dataclass(frozen=True)
+class Watch:
+    """A metric whose best epoch matters.
+
+    Attributes:
+        metric: its name, or `train_loss`.
+        mode: whether small or large values are good.
+        patience: values in a row without a new best, after which the training stops; None: it never does.
+    """
+
+    metric: str
+    mode: Literal["min", "max"] = "min"
+    patience: int | None = None
+
+    def best(self, progress: Progress) -> int | None:
+        """The epoch of the best value, the first of equals; None before there is one. NaN is never the best."""
+        sign = 1 if self.mode == "min" else -1
+        known = {epoch: sign * value for epoch, value in progress.values(self.metric).items() if math.isfinite(value)}
+        return min(known, key=known.__getitem__, default=None)
+
+    def improved(self, progress: Progress) -> bool:
+        """Whether the epoch just done is the best."""
+        return self.best(progress) == progress.epoch
+
+    def exhausted(self, progress: Progress) -> bool:
+        """Whether the patience is used up."""
+        best = self.best(progress)
+        if self.patience is None or best is None:
+            return False
+        return sum(epoch > best for epoch in progress.values(self.metric)) >= self.patience
+
+    def check(self, progress: Progress) -> None:
+        """Raise DataError if the newest value is NaN or infinite."""
+        for epoch, value in list(progress.values(self.metric).items())[-1:]:
+            if not math.isfinite(value):
+                raise DataError(
+                    f"training diverged: {self.metric} was {value:.3g} after epoch {epoch}; lower the learning rate or look at the data"
+                )
+
+
+def train(
+    parts: Parts,
+    epochs: int,
+    *,
+    progress: Progress | None = None,
+    validation: Validation | None = None,
+    watches: Sequence[Watch] = (),
+    on_epoch: Callable[[Progress], object] = lambda progress: None,
+) -> Progress:
+    """Train in place up to a number of epochs, or until a watched metric has not improved for long.
 
     Args:
-        model: the model, on the device of the samples.
-        train: inputs (N, ...) and targets.
-        test: the test set, evaluated after every epoch.
-        settings: optimiser, epochs, batch size. The history is complete at each of `checkpoints`.
-        seed: the model seed; orders the batches when `batch_size` is below N.
-        on_epoch: called after each epoch with its number (from 1) and the history so far.
-        optimizer: over the model's parameters, for a caller who wants to see its state; the configured one by default.
+        parts: model, optimiser, objective, batches, gradient.
+        epochs: the last epoch, those before a checkpoint counted.
+        progress: where to go on, from `checkpoint.restore`; from the start by default.
+        validation: metrics to measure.
+        watches: metrics that must stay finite, and may stop the training.
+        on_epoch: called after each epoch, when everything about it is known; True stops the training.
 
     Returns:
-        The history, one value an epoch.
+        The progress, which was changed in place if it was given.
 
     Raises:
-        DataError: the training loss became NaN or infinite.
+        DataError: the training loss or a watched metric became NaN or infinite; the message names the epoch, for which `on_epoch` is
+            not called.
+        ConfigError: a watched metric is not measured, or the objective gives no per-sample losses.
     """
-    loss = get_loss(settings.loss)
-    x, y = train
-    loss, y = ready(model, train, loss)
-    optimizer = make_optimizer(model, settings) if optimizer is None else optimizer
-    order = generator(seed, "batches")
-    history = History()
-    # a full batch's loss before a step is the loss after the last epoch, unless layers behave differently in training
-    full = settings.batch_size is None or settings.batch_size >= len(x)
-    reuse = full and not depends_on_mode(model) and settings.target_loss is None
-    at_once = {settings.epochs, *(settings.checkpoints or ())}
-    for epoch in range(1, settings.epochs + 1):
-        model.train()
-        for batch in batches(len(x), settings.batch_size, order):
-            optimizer.zero_grad(set_to_none=True)
-            outputs = model(x[batch])
-            losses = loss.per_sample(outputs, y[batch])
-            value = losses.mean()
-            if reuse and len(history.train_loss) < epoch - 1:
-                _append_train(history, loss, losses.detach(), outputs.detach(), y)
-            value.backward()
-            if settings.sam is not None:
-                with ascended(model, settings.sam):
-                    loss.per_sample(model(x[batch]), y[batch]).mean().backward()
-            optimizer.step()
-        if not reuse or epoch in at_once:
-            _append(history.train_loss, history.train_accs, evaluate(model, (x, y), loss))
-        _append(history.test_loss, history.test_accs, evaluate(model, test, loss))
-        newest = history.train_loss[-1:] + history.test_loss[-1:]
-        if not all(map(math.isfinite, newest)):
+    progress = Progress() if progress is None else progress
+    while progress.epoch < epochs and not any(watch.exhausted(progress) for watch in watches):
+        loss = one_epoch(parts)
+        progress.epoch += 1
+        if not math.isfinite(loss):
+            rate = parts.optimizer.param_groups[0]["lr"]
             raise DataError(
-                f"training diverged: the loss was {newest[0]:.3g} (test loss {newest[-1]:.3g}) by epoch {epoch}; "
-                f"lower training.learning_rate ({settings.learning_rate:g}) or look at the data"
+                f"training diverged: the loss was {loss:.3g} in epoch {progress.epoch}; lower the learning rate ({float(rate):g}) or "
+                "look at the data"
             )
-        on_epoch(epoch, history)
-        if settings.target_loss is not None and history.train_loss[-1] <= settings.target_loss:
+        progress.train_loss.append(loss)
+        if validation is not None and progress.epoch % validation.every == 0:
+            _validate(parts.model, validation, progress)
+        for watch in watches:
+            watch.check(progress)
+        if on_epoch(progress) is True:
             break
-    return history
+    return progress
 
 
-def ready(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tuple[Loss, Tensor]:
-    """The loss, reading this model's outputs, and targets in the type and shape it needs.
-
-    Raises:
-        ConfigError: the model's outputs do not fit the loss and the targets.
-    """
-    host = evaluation_host(model, samples[0])
-    with evaluating(model):
-        fitted = fit_to(host, *samples, loss)
-    return fitted.loss, fitted.targets
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, without gradients."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def depends_on_mode(model: nn.Module) -> bool:
-    """Whether some layer behaves differently in training (dropout, batch normalisation)."""
-    return any(isinstance(layer, _BatchNorm | _DropoutNd) for layer in model.modules())
-
-
-def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """The configured optimiser over all parameters."""
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=(settings.betas[0], settings.betas[1]),
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
+def one_epoch(parts: Parts) -> float:
+    """One pass over the batches; the mean loss over their samples."""
+    parts.model.train()
+    total, samples = torch.zeros((), dtype=torch.float64), 0
+    for batch in parts.batches():
+        parts.optimizer.zero_grad(set_to_none=True)
+        losses = parts.gradient(parts.model, partial(_losses, parts, batch))
+        parts.optimizer.step()
+        total = total.to(losses.device) + losses.sum(dtype=torch.float64)
+        samples += len(losses)
+    if not samples:
+        raise DataError(
+            "an epoch has no batches: the training set is empty, or all of it was dropped as an incomplete batch"
         )
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-    )
+    return float(total) / samples
 
 
-def batches(count: int, size: int | None, order: torch.Generator) -> Iterator[Tensor | slice]:
-    """The batches of one epoch: the full batch in stored order, or shuffled batches of `size`."""
-    if size is None or size >= count:
-        yield slice(None)
-        return
-    yield from torch.randperm(count, generator=order, device="cpu").split(size)
+def _losses(parts: Parts, batch: Any) -> Tensor:
+    losses = parts.objective(parts.model, batch)
+    if losses.ndim != 1:
+        raise ConfigError(f"the objective must give one loss per sample, shape (samples,), got {tuple(losses.shape)}")
+    return losses
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tuple[float, float]:
-    """Mean loss and accuracy over all samples in evaluation mode; sums in float64."""
-    losses, margins = per_sample(model, samples, loss)
-    return losses.double().mean().item(), accuracy(margins)
-
-
-def per_sample(model: nn.Module, samples: tuple[Tensor, Tensor], loss: Loss) -> tuple[Tensor, Tensor]:
-    """Losses and margins of every sample, shapes (N,); margins are NaN where accuracy means nothing."""
-    host = evaluation_host(model, samples[0])
-    with evaluating(model):
-        fitted = fit_to(host, *samples, loss)
-        size = len(samples[0]) if fitted.apart else EVALUATION_BATCH
-        parts = []
-        for x, y in zip(samples[0].split(size), fitted.targets.split(size), strict=True):
-            outputs = fitted.loss.read(host.run(x))
-            losses = fitted.loss.elements(outputs, y)
-            losses = losses.flatten(1).mean(1) if losses.ndim > 1 else losses
-            parts.append((losses, sample_margins(fitted.loss, outputs, y)))
-    return torch.cat([losses for losses, _ in parts]), torch.cat([margins for _, margins in parts])
-
-
-def sample_margins(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Margins (N, ...) of outputs that the loss has read, or NaN of that length."""
-    if loss.margins is None:
-        return torch.full((len(outputs),), torch.nan, dtype=torch.float32, device=outputs.device)
-    return loss.margins(outputs, targets)
-
-
-def accuracy(margins: Tensor) -> float:
-    """The share of positive margins, or NaN."""
-    return math.nan if bool(margins.isnan().all()) else (margins > 0).double().mean().item()
-
-
-def _append_train(history: History, loss: Loss, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-    pair = losses.double().mean().item(), accuracy(sample_margins(loss, loss.read(outputs), targets))
-    _append(history.train_loss, history.train_accs, pair)
-
-
-def _append(losses: list[float], accuracies: list[float], pair: tuple[float, float]) -> None:
-    losses.append(pair[0])
-    accuracies.append(pair[1])
+def _validate(model: nn.Module, validation: Validation, progress: Progress) -> None:
+    model.eval()
+    with torch.no_grad():
+        values = validation.measure(model)
+    if progress.validated and set(values) != set(progress.metrics):
+        raise ConfigError(
+            f"validation measured {', '.join(values)} after epoch {progress.epoch}, before {', '.join(progress.metrics)}"
+        )
+    progress.validated.append(progress.epoch)
+    for name, value in values.items():
+        progress.metrics.setdefault(name, []).append(float(value))

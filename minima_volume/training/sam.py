@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from minima_volume.config.run import Sam
+from minima_volume.config.sections import Sam
+from minima_volume.training.gradient import Losses, backward, moved
 
 
 @torch.no_grad()
@@ -20,7 +22,7 @@ def ascent(parameters: Iterable[nn.Parameter], settings: Sam) -> list[Tensor]:
     all parameters together; a gradient of zero gives no step.
 
     Returns:
-        e, one tensor a parameter.
+        e, one tensor per parameter.
 
     Source: Foret et al. 2021, "Sharpness-Aware Minimization", eq. 2; Kwon et al. 2021, "ASAM", eq. 12 with T = |p|.
     """
@@ -31,6 +33,24 @@ def ascent(parameters: Iterable[nn.Parameter], settings: Sam) -> list[Tensor]:
     return [scale * (p * w if settings.adaptive else w) for (p, _), w in zip(pairs, weighted, strict=True)]
 
 
+@dataclass(frozen=True)
+class AtTheAscent:
+    """The gradient at p + e: a pass at the weights p gives the step e, a second pass there gives the gradient.
+
+    Running statistics are those of the first pass alone.
+    """
+
+    settings: Sam
+    generators: Mapping[str, torch.Generator] = field(default_factory=dict)
+
+    def __call__(self, model: nn.Module, losses: Losses) -> Tensor:
+        """The losses returned are those at the weights p."""
+        found = backward(losses)
+        with ascended(model, self.settings):
+            backward(losses)
+        return found
+
+
 @contextmanager
 def ascended(model: nn.Module, settings: Sam) -> Iterator[None]:
     """Inside the block the model stands at p + e, with its gradients cleared and its running statistics at rest.
@@ -38,19 +58,13 @@ def ascended(model: nn.Module, settings: Sam) -> Iterator[None]:
     The gradients that the block leaves behind are those of the optimiser's step, which starts from p again.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    before = [p.detach().clone() for p in parameters]
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
-    with torch.no_grad():
-        for p, e in zip(parameters, ascent(parameters, settings), strict=True):
-            p.add_(e)
-    model.zero_grad(set_to_none=True)
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
+    with moved(parameters, ascent(parameters, settings)):
+        model.zero_grad(set_to_none=True)
         for layer in layers:
-            layer.track_running_stats = True
-        with torch.no_grad():
-            for p, start in zip(parameters, before, strict=True):
-                p.copy_(start)
+            layer.track_running_stats = False
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.track_running_stats = True

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
-from minima_volume.losses.loss import PerSample
+from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
@@ -42,7 +42,7 @@ def measure_volume(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
     y: Any = None,
-    loss: str | PerSample = "cross_entropy",
+    loss: LossLike = "cross_entropy",
     *,
     threshold: float | None = None,
     accuracy_threshold: float | None = None,
@@ -150,7 +150,7 @@ def measure_volume(
         )
         if condition.kind == "accuracy" and np.isnan(engine.start.accuracy).any():
             raise ConfigError(
-                f"accuracy_threshold means nothing with loss {engine.loss.name!r} on these targets; give a loss threshold"
+                f"accuracy is undefined for loss {engine.loss.name!r} on these targets; give a loss threshold, not accuracy_threshold"
             )
         engine.check(seed)
         notes = "; ".join(filter(None, (*engine.notes, read, plateau_note(engine.loss, engine.y, condition))))

@@ -222,9 +222,9 @@ def test_a_template_is_not_run(tmp_path, cli):
 @pytest.mark.parametrize(
     ("stage", "key", "allowed"),
     [
-        ("perturb", "volume.top_k", "only perturbation.*"),
-        ("perturb", "training.epochs", "only perturbation.*"),
-        ("volume", "perturbation.num_directions", "only volume.*"),
+        ("perturb", "volume.top_k", "only execution.*, perturbation.*"),
+        ("perturb", "training.epochs", "only execution.*, perturbation.*"),
+        ("volume", "perturbation.num_directions", "only execution.*, volume.*"),
         ("cutoff", "volume.loss_thresholds", "nothing"),
         ("accuracy", "data.levels", "nothing"),
     ],

@@ -12,7 +12,7 @@ from original_files import CIFAR_NAMES, pictures, write_cifar10, write_svhn
 from minima_volume.config.run import parse_config
 from minima_volume.data import SOURCES, make_dataset
 from minima_volume.errors import ConfigError, DataError
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.stages.minimum import num_outputs
 
 TEXT = "".join(chr(97 + (i * i) % 23) for i in range(1000)) + "é\n"

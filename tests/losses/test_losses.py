@@ -12,15 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.losses.loss import (
-    LOSSES,
-    class_margins,
-    cross_entropy_elements,
-    fit,
-    get_loss,
-    is_one_hot,
-    one_hot_margins,
-)
+from minima_volume.losses.classification import class_margins, cross_entropy_elements
+from minima_volume.losses.registry import LOSSES, fit, get_loss
+from minima_volume.losses.regression import is_one_hot, one_hot_margins
 from minima_volume.perturbation.engine import LossEngine
 
 
@@ -196,12 +190,12 @@ def test_a_loss_of_ones_own():
 
 
 def test_a_loss_of_ones_own_must_be_per_sample():
-    """Neither one value a sample nor one for all (here a value an output): refused with the shape it must have."""
+    """Neither one value per sample nor one for all (here a value an output): refused with the shape it must have."""
 
     def each(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.mse_loss(outputs, targets, reduction="none")
 
-    with pytest.raises(ConfigError, match=r"one value a sample, shape \(2,\), got \(2, 2\).*mean\(1\)"):
+    with pytest.raises(ConfigError, match=r"one value per sample, shape \(2,\), got \(2, 2\).*mean\(1\)"):
         LossEngine(torch.nn.Linear(3, 2), torch.ones(4, 3), torch.zeros(4, 2), each)
     column = LossEngine(torch.nn.Linear(3, 1), torch.ones(4, 3), torch.zeros(4, 1), each)
     assert column.start.loss.shape == (1, 1)

@@ -8,9 +8,10 @@ import torch
 from helpers import SWISS, make_run
 
 import minima_volume as mv
+from minima_volume.losses.registry import get_loss
 from minima_volume.plots.samples import added
 from minima_volume.plots.style import save_figure
-from minima_volume.training.loop import evaluate, get_loss
+from minima_volume.training.evaluation import evaluate
 
 
 def bars(axis):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import ALL_STAGES, make_run
-from own_models import filter_norm, move, normals
+from own_models import check_run
 from torch import Tensor, nn
 
 import minima_volume as mv
-from minima_volume.files.atomic import read_json
 
 BODY = """import torch
 import torch.nn.functional as F
@@ -141,40 +139,7 @@ def test_the_five_stages(text: str, tmp_path):
     folder.mkdir()
     (folder / "mine.py").write_text(text, encoding="utf-8")
     run = make_run(folder, SETTINGS, ALL_STAGES)
-    trained = mv.load_models_and_data(run)
-    data, checked = trained.dataset, 0
-    tests = np.load(run.accuracies_file, allow_pickle=False)
-    for i, (level, model) in enumerate(trained.models.items()):
-        model.eval()
-        named = dict(model.named_parameters())
-        start = [p.detach().clone() for p in named.values()]
-        assert tests["test_loss"][i] == pytest.approx(plain_loss(model, data.x_test, data.y_test), rel=1e-4)
-        record = trained.records[level]
-        size = data.base_size + level
-        assert record["train_loss"][-1] == pytest.approx(
-            plain_loss(model, data.x_train[:size], data.y_train[:size]), rel=1e-4
-        )
-        for landscape in [other for other in run.config.data.levels if other <= level]:
-            x, y = (part[: data.base_size + landscape] for part in (data.x_train, data.y_train))
-            results = read_json(run.results_file(landscape, 0.75))
-            row = results["model_data_levels"].index(level)
-            assert results["start_loss_values"][row] == pytest.approx(plain_loss(model, x, y), rel=1e-4)
-            radii = np.load(run.radii_file(landscape, 0.75), allow_pickle=False)
-            for seed, c, censored in zip(
-                radii["perturbation_seed"], radii["coefficient"][row], radii["censored"][row], strict=True
-            ):
-                if censored or np.isnan(c):
-                    continue
-                xi = normals(int(seed), start)
-                for shift, inside in ((0.998, True), (1.002, False)):
-                    move(
-                        list(named.values()),
-                        [t + c * shift * filter_norm(t) * z for t, z in zip(start, xi, strict=True)],
-                    )
-                    assert (plain_loss(model, x, y) <= 0.75) == inside
-                    checked += 1
-                move(list(named.values()), start)
-    assert checked >= 8
+    check_run(run, plain_loss, 0.75)
 
 
 def test_what_a_reader_must_know_is_printed(tmp_path, capsys):

@@ -16,7 +16,7 @@ import minima_volume as mv
 from minima_volume.curvature import MeanLoss, ViewSettings, other_views, sam_sharpness
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import hash_arrays, read_json, read_pt, write_json, write_pt
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.stages import views
 from minima_volume.stages.run import Run
 from minima_volume.stages.views import default_settings, views_table

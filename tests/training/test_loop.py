@@ -18,7 +18,7 @@ from minima_volume.errors import DataError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_npz, read_pt
 from minima_volume.models import build_model
 from minima_volume.stages.minimum import weights
-from minima_volume.training.loop import train_model
+from minima_volume.training.supervised import train_model
 
 PT_KEYS = {
     "state_dict",

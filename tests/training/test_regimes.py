@@ -20,8 +20,8 @@ from minima_volume.runs.clean import clean
 from minima_volume.runs.states import run_stage, stage_states
 from minima_volume.runs.status import describe_status, status
 from minima_volume.stages.run import read_run
-from minima_volume.training.loop import train_model
 from minima_volume.training.sam import ascended, ascent
+from minima_volume.training.supervised import train_model
 
 FEW = {"data.levels": [20], "perturbation.num_directions": 6, "volume.top_k": 3}
 EPOCHS = {

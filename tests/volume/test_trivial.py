@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import read_json, write_json
-from minima_volume.losses.loss import get_loss
+from minima_volume.losses.registry import get_loss
 from minima_volume.volume.trivial import threshold_verdict, trivial_loss
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
-from minima_volume.losses.loss import PerSample
+from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
@@ -34,7 +34,7 @@ def suggest_sigma(
     model: nn.Module,
     x: Samples | DataLoader[Any] | Dataset[Any],
     y: Any = None,
-    loss: str | PerSample = "cross_entropy",
+    loss: LossLike = "cross_entropy",
     *,
     threshold: float | None = None,
     accuracy_threshold: float | None = None,

@@ -1,0 +1,96 @@
+"""Losses by name, and the check of a loss, a model's outputs and targets against each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minima_volume.errors import ConfigError
+from minima_volume.files.user_code import load_object
+from minima_volume.losses.classification import BINARY, CROSS_ENTROPY
+from minima_volume.losses.loss import Fit, Given, Loss, LossLike
+from minima_volume.losses.regression import MSE
+from minima_volume.samples import count, each, part
+
+LOSSES = {loss.name: loss for loss in (CROSS_ENTROPY, BINARY, MSE)}
+
+
+def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
+    """A loss by name, or a callable (outputs, targets) -> per-sample losses of shape (samples,), or one loss of all samples.
+
+    Args:
+        loss: a built-in name; `<module>:<function>`, the path of such a callable; the callable; or a `Loss`, which stays as it is.
+        folder: the run folder that the module's .py file lies in or below, see `files.user_code`.
+
+    Raises:
+        ConfigError: no such loss.
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and ":" in loss:
+        found = load_object(loss, folder, "training.loss")
+        if not callable(found) and not isinstance(found, Loss):
+            raise ConfigError(f"training.loss: {loss!r} is {found!r}; name a function (outputs, targets) -> losses")
+        return replace(get_loss(found), name=loss)
+    if isinstance(loss, type):
+        raise ConfigError(
+            f"loss is the class {loss.__name__}; pass a function, or an instance that is called with (outputs, targets)"
+        )
+    if callable(loss):
+        return Loss(getattr(loss, "__name__", "custom"), loss, batched=False)
+    if loss not in LOSSES:
+        raise ConfigError(
+            f"loss {loss!r} is not known; allowed: {', '.join(LOSSES)}, or a callable (outputs, targets) -> losses"
+        )
+    return LOSSES[loss]
+
+
+def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None = None) -> Fit:
+    """Check a loss, a model's outputs and targets against each other, and say how the outputs are read.
+
+    Outputs may be (N, C) or PyTorch's (N, C, d1, ...) for `cross_entropy`, with labels (N,) or (N, d1, ...); classes last, (N, d1,
+    ..., C), if only that fits. `bce_with_logits` and `mse` take targets of the outputs' shape, up to extents of 1.
+
+    Args:
+        loss: the loss; a user's function takes outputs and targets as they are.
+        some: outputs of the model for a few samples.
+        rows: how many samples these were.
+        targets: as the user gave them, (N, ...).
+        class_axis: which axis of the outputs counts the classes; by default axis 1, else the last.
+
+    Raises:
+        ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
+    """
+    if loss.prepare is None:
+        loss.per_sample(each(some, torch.clone), part(targets, 0, rows))
+        whole = loss.returns_one(some, part(targets, 0, rows))
+        return Fit(replace(loss, whole=whole), targets, apart=whole)
+    if not isinstance(some, Tensor):
+        raise ConfigError(
+            f"the model returns a {type(some).__name__}; loss {loss.name!r} takes one tensor: give a loss of your own that takes "
+            f"what the model returns, for example lambda outputs, targets: F.{loss.torch_name}({_first(some)}, targets, reduction='none')"
+        )
+    samples = count(targets)
+    if not isinstance(targets, Tensor):
+        raise ConfigError(f"loss {loss.name!r} takes one tensor of targets, got a {type(targets).__name__}")
+    if samples < rows:
+        raise ConfigError(f"{loss.name}: there are outputs for {rows} samples, but {samples} targets")
+    if (some.ndim == 0 and rows > 1) or (some.ndim and len(some) != rows):
+        raise ConfigError(
+            f"the model must return one row per sample: for {rows} samples it gives outputs of shape {tuple(some.shape)}"
+        )
+    return loss.prepare(loss, Given((samples, *some.shape[1:]), some.dtype, targets, class_axis))
+
+
+def _first(outputs: Any) -> str:
+    """How to take the first output, as code."""
+    if isinstance(outputs, tuple | list):
+        return "outputs[0]"
+    names = list(outputs) if isinstance(outputs, dict) else [name for name in vars(outputs) if name[0] != "_"]
+    return (
+        f"outputs[{names[0]!r}]" if isinstance(outputs, dict) and names else f"outputs.{names[0] if names else '...'}"
+    )
