@@ -215,13 +215,14 @@ def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tm
 
 @pytest.mark.notebooks
 def test_the_five_notebooks_on_the_swiss_roll(tmp_path):
-    """One after another as a user opens them, with overrides in the first."""
+    """One after another as a user opens them, with overrides in the first, and a figure in each."""
     folder = tmp_path / "model_0_data_10"
     write_yaml(folder / "config.yaml", tiny({**SWISS, **FEW}))
     for name in RUN_NOTEBOOKS:
         (folder / name).write_text(notebook_source(name), encoding="utf-8")
     for name in RUN_NOTEBOOKS:
         execute(folder, name, **({"overrides": {"training.epochs": 50}} if name == RUN_NOTEBOOKS[0] else {}))
+        assert "image/png" in outputs(folder / name), name
     assert all(state.complete for state in mv.stage_states(folder).values())
     assert mv.open_run(folder).config.training.epochs == 50
     assert len(mv.load_models_and_data(mv.open_run(folder)).records[0]["train_loss"]) == 50

@@ -20,11 +20,10 @@ CONDITIONS = sorted(
     if path.parent.name != "template" and seeds_of(path.parent) is None
 )
 SMALL_FILES = {"cifar10", "svhn"}
-# conditions differ only in config.yaml, so what their notebooks show is decided by these kinds (digits: test_notebooks.py)
+# conditions differ only in config.yaml, so what their notebooks show depends on these kinds; test_notebooks.py has two
+# more: grey images with additional data (digits), and points in the plane with two classes (the swiss roll)
 KINDS = {
-    "swiss_roll/noise": "points in the plane, two classes, made-up samples",
-    "digits/low_data/cnn": "images, a convolutional network",
-    "imbalanced_classes/CIFAR10": "images of bytes, unequal classes, mini-batches",
+    "imbalanced_classes/CIFAR10": "images in colour, unequal classes",
     "modulo_arithmetic/grokking/p29": "a series of epochs, mean squared error",
     "MNIST/batch_size": "a series of batch sizes",
     "shakespeare_char/low_data": "text, a transformer",
