@@ -160,6 +160,9 @@ def _run_all(
             try:
                 environment = {**variables[place % len(variables)], OWNER_VARIABLE: owner()}
                 _run_folder(folder, stages, execute, environment, bars, place, stopped, outcomes[folder])
+            except BaseException:
+                stopped.set()  # now: before this thread takes the next run
+                raise
             finally:
                 places.put(place)
 
