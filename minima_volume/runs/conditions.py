@@ -82,6 +82,15 @@ def find_condition(condition: str | Path | None = None, *, several: bool = False
     raise ConfigError(_advice(condition, several))
 
 
+def no_runs(folder: Path) -> str:
+    """The message for a folder that has no run folders: the conditions below an experiment folder, or how to make runs."""
+    if below := [path for path in conditions_of(folder) if path != folder]:
+        return (
+            f"{folder} has no run folders; it is above these conditions, take one of them: {', '.join(map(str, below))}"
+        )
+    return f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`"
+
+
 def _advice(condition: str | Path | None, several: bool) -> str:
     here = Path().resolve()
     names = [repr(path.as_posix()) for path in conditions_of(Path())]

@@ -129,6 +129,16 @@ def test_a_notebook_that_has_no_condition_below(place: str, experiment: Path, mo
         find_condition()
 
 
+@pytest.mark.parametrize("command", ["status", "pipeline"])
+def test_an_experiment_folder_on_the_command_line(command: str, experiment: Path, cli):
+    """These commands take a condition: those below are named."""
+    code, _, err = cli(command, experiment)
+    assert code == 1 and "has no run folders; it is above these conditions" in err and err.count("\n") == 1
+    assert all(str(experiment / name) in err for name in ("low_data/base", "low_data/cnn", "poison"))
+    code, _, err = cli(command, experiment / "poison")
+    assert code == 1 and f"make some with `minima-volume new {experiment / 'poison'} --seeds 3`" in err
+
+
 # ---- where the batch notebooks lie
 
 
