@@ -42,7 +42,7 @@ bench: $(STAMP) ## measure the loss engine against the published loop (about 10 
 data: $(STAMP) ## place real MNIST and Fashion-MNIST under data/
 	$(BIN)/python tests/place_data.py
 
-notebooks: $(STAMP) ## rewrite the notebooks of templates and conditions from minima_volume/notebooks/
+notebooks: $(STAMP) ## rewrite the notebooks of templates and experiments from minima_volume/notebooks/
 	$(BIN)/python -c 'from minima_volume.runs.notebooks import record_versions; record_versions()'
 	$(BIN)/minima-volume notebooks experiments
 

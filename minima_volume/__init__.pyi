@@ -19,6 +19,7 @@ from .files.atomic import read_json, read_npz
 from .reports import analyze, describe
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
+from .runs.conditions import find_condition
 from .runs.pipeline import outcome_table, raise_failures, run_pipeline
 from .runs.propagate import describe_propagation, propagate
 from .runs.status import status_table
@@ -68,6 +69,7 @@ __all__ = [
     "estimate_masses",
     "estimate_sweep",
     "estimate_volumes",
+    "find_condition",
     "find_runs",
     "held_out_curves",
     "load_config",

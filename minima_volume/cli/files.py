@@ -106,9 +106,10 @@ def notebooks(
     experiments: Annotated[Path, typer.Argument(help="The folder that holds the experiments.")] = Path("experiments"),
     force: Annotated[bool, typer.Option("--force", help="Replace notebooks that were edited, too.")] = False,
 ) -> None:
-    """Rewrite the notebooks of all templates and conditions from their one source; run folders keep theirs.
+    """Rewrite the notebooks of all templates and experiment folders from their one source; run folders keep theirs.
 
-    Notebooks that are no version of the package's, because somebody edited them, stay, and are named; exit code 1.
+    Batch notebooks that lie in a condition folder are rewritten there, too. Notebooks that are no version of the package's, because
+    somebody edited them, stay, and are named; exit code 1.
     """
     from minima_volume.runs import sync_notebooks
 

@@ -38,7 +38,7 @@ def new(
         Path | None, typer.Option(help="Make FOLDER itself, a condition or a run folder, from this template.")
     ] = None,
 ) -> None:
-    """Make run folders in a condition, or a condition or run folder from a template. Nothing that exists is overwritten.
+    """Make run folders in a condition; or a condition, a run folder or a template from a template. Nothing that exists is overwritten.
 
     Runs get the notebooks as they were edited in the condition's template/, the package's where they were not.
 

@@ -11,6 +11,7 @@ from minima_volume.config.run import load_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import write_text
 from minima_volume.files.yaml import read_yaml
+from minima_volume.runs.conditions import TEMPLATE, batch_folder, is_condition, template_of
 from minima_volume.runs.notebooks import (
     BATCH_NOTEBOOKS,
     edited_in,
@@ -18,7 +19,6 @@ from minima_volume.runs.notebooks import (
     mark_of,
     notebook_for,
     notebook_source,
-    template_of,
 )
 from minima_volume.runs.origin import ORIGINS, Origin, origins_of, remember
 from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
@@ -130,13 +130,15 @@ def _named(paths: list[Path]) -> str:
 
 
 def new_folder(folder: str | Path, template: str | Path) -> Path:
-    """Make a run folder (named model_<i>_data_<j>) or a condition folder from a template.
+    """Make a run folder (named model_<i>_data_<j>), a condition folder, or a template (named template), from a template.
 
-    It gets the template's config.yaml, its notebooks as they were edited there, the package's where they were not, and every other
-    file that lies in the template, such as a user's own .py files.
+    It gets the template's config.yaml and every other file that lies there, such as your own .py files; a run or a template also the
+    five notebooks, as they were edited in the template, the package's if they were not. Batch notebooks that are missing in
+    the experiment folder are put there: the folder that holds template/, or the condition itself if no template is above it.
 
     Raises:
-        ConfigError: the folder exists and is not empty, the template has no config.yaml, or another folder beside it is of the same seeds.
+        ConfigError: the folder exists and is not empty, or another folder beside it is of the same seeds.
+        MissingStageError: the template has no config.yaml.
     """
     folder, template = Path(folder), Path(template)
     source = template / CONFIG_NAME
@@ -149,29 +151,42 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     load_config(source)
     here = folder.resolve()
     seeds = seeds_of(here)
-    is_run = seeds is not None
-    if is_run and here.parent.is_dir():
+    if seeds is not None and here.parent.is_dir():
         refuse_twins([*((run, seeds_of(run)) for run in find_runs(here.parent)), (here, seeds)])
-    edited = {name: edited_in([template], name) for name in (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)}
-    names = RUN_NOTEBOOKS if is_run else BATCH_NOTEBOOKS
-    notebooks = {name: edited[name] or notebook_source(name) for name in names}
-    if not is_run and template_of(folder) != template.resolve():  # its runs will not look there
-        notebooks |= {name: text for name in RUN_NOTEBOOKS if (text := edited[name])}
+    notebooks = _notebooks_from(template, here)
     folder.mkdir(parents=True, exist_ok=True)
     for file in template.iterdir():
-        if file.is_file() and file.name not in (CONFIG_NAME, ORIGINS, *edited) and not file.name.startswith("."):
+        known = (CONFIG_NAME, ORIGINS, *RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
+        if file.is_file() and file.name not in known and not file.name.startswith("."):
             shutil.copy(file, folder)
     _fill(folder, source, notebooks)
-    if is_run:
-        _remember(folder.resolve().parent, [folder], source, notebooks)
+    if seeds is None:
+        places = [template, batch_folder(template)]
+        texts = {name: edited_in(places, name) or notebook_source(name) for name in BATCH_NOTEBOOKS}
+        _write_missing(batch_folder(here), texts)
+    else:
+        _remember(here.parent, [folder], source, notebooks)
     return folder
 
 
+def _notebooks_from(template: Path, folder: Path) -> dict[str, str]:
+    """The notebooks that a new folder has itself: five in a run or a template; in a condition those edited ones that no run of it would get."""
+    edited = {name: text for name in (*RUN_NOTEBOOKS, *BATCH_NOTEBOOKS) if (text := edited_in([template], name))}
+    if seeds_of(folder) is not None or folder.name == TEMPLATE:
+        return {name: edited.get(name) or notebook_source(name) for name in RUN_NOTEBOOKS}
+    found_there = RUN_NOTEBOOKS if template_of(folder) == template.resolve() else ()
+    return {name: text for name, text in edited.items() if name not in found_there}
+
+
 def _fill(folder: Path, config: Path, notebooks: Mapping[str, str], *, overwrite: bool = False) -> None:
+    _write_missing(folder, notebooks, overwrite=overwrite)
+    write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
+
+
+def _write_missing(folder: Path, notebooks: Mapping[str, str], *, overwrite: bool = False) -> None:
     for name, text in notebooks.items():
         if overwrite or not (folder / name).exists():
             write_text(folder / name, text)
-    write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
 
 
 def _remember(condition: Path, folders: Iterable[Path], config: Path, notebooks: Mapping[str, str]) -> None:
@@ -180,7 +195,9 @@ def _remember(condition: Path, folders: Iterable[Path], config: Path, notebooks:
 
 
 def sync_notebooks(experiments: str | Path, *, force: bool = False) -> list[Path]:
-    """Write every notebook of templates and conditions from its one source; run folders keep theirs.
+    """Write every notebook of templates and experiment folders from its one source; run folders keep theirs.
+
+    Batch notebooks that lie in a condition folder are brought up to date, too; a condition without a template above it gets all of them.
 
     Args:
         experiments: the folder that holds the experiments.
@@ -193,21 +210,30 @@ def sync_notebooks(experiments: str | Path, *, force: bool = False) -> list[Path
         ConfigError: some were edited; they are kept, the others have been written.
     """
     changed, edited = [], []
-    for config in sorted(Path(experiments).rglob(CONFIG_NAME)):
-        folder = config.parent
-        if seeds_of(folder) is not None:
+    for path in _copies(Path(experiments)):
+        text = notebook_source(path.name)
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
             continue
-        for name in RUN_NOTEBOOKS if folder.name == "template" else BATCH_NOTEBOOKS:
-            path, text = folder / name, notebook_source(name)
-            if path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text:
-                continue
-            if path.is_file() and not force and is_edited(path):
-                edited.append(path)
-            else:
-                changed.append(write_text(path, text))
+        if path.is_file() and not force and is_edited(path):
+            edited.append(path)
+        else:
+            changed.append(write_text(path, text))
     if edited:
         raise ConfigError(
             f"{_named(edited)}: edited, no version of the package's, so kept ({len(changed)} others were written). Leave them as they "
             "are: `minima-volume new` gives new runs a template's own. Or say --force (force=True) to replace them, which loses the edits"
         )
     return changed
+
+
+def _copies(experiments: Path) -> list[Path]:
+    """The notebooks at or below a folder that are copies of the package's, whether they are there or not."""
+    copies = []
+    for folder in (config.parent for config in sorted(experiments.rglob(CONFIG_NAME))):
+        if folder.resolve().name == TEMPLATE:
+            copies += [folder / name for name in RUN_NOTEBOOKS]
+            copies += [folder.parent / name for name in BATCH_NOTEBOOKS if folder != experiments]
+        elif is_condition(folder):
+            alone = template_of(folder) is None
+            copies += [folder / name for name in BATCH_NOTEBOOKS if alone or (folder / name).is_file()]
+    return list(dict.fromkeys(copies))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.files.atomic import write_text
-from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS
+from minima_volume.runs.conditions import template_of
+from minima_volume.stages.run import RUN_NOTEBOOKS
 
 BATCH_NOTEBOOKS = (
     "make_dataset_notebooks.ipynb",
@@ -66,13 +67,6 @@ def is_edited(path: Path, known: Mapping[str, str] | None = None) -> bool:
     text = path.read_text(encoding="utf-8", errors="replace")
     mark = mark_of(text)
     return cells_of(text) != [] and mark not in _versions().get(path.name, ()) and mark != (known or {}).get(path.name)
-
-
-def template_of(condition: Path) -> Path | None:
-    """The template that a condition belongs to: the nearest `template/` in it or in a folder above it."""
-    condition = condition.resolve()
-    places = (place / "template" for place in (condition, *condition.parents))
-    return next((place for place in places if (place / CONFIG_NAME).is_file()), None)
 
 
 def notebook_for(condition: Path, name: str) -> str:

@@ -21,6 +21,7 @@ from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cluster import SCHEDULER_VARIABLE, connect, everywhere, num_slots, submit
 from minima_volume.execution.cores import CORES_VARIABLE, usable_cores
 from minima_volume.files.lock import OWNER_VARIABLE, locked, owner
+from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import PIPELINE_VARIABLE, Outcome, execute_stage, stop_kernels
 from minima_volume.runs.progress import Progress
 from minima_volume.runs.update import describe_differences, differences
@@ -87,9 +88,7 @@ def run_pipeline(
     folders = [folder.resolve() for folder in folders]
     refuse_twins((folder, seeds_of(folder)) for folder in folders)
     if not folders:
-        raise PipelineError(
-            f"{condition} has no run folders; make some with `minima-volume new` or make_dataset_notebooks.ipynb"
-        )
+        raise PipelineError(no_runs(Path(condition)))
     if unknown := set(stages or ()) - set(STAGES):
         raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
     wanted = [stage for stage in STAGES if stages is None or stage in stages]
@@ -161,6 +160,9 @@ def _run_all(
             try:
                 environment = {**variables[place % len(variables)], OWNER_VARIABLE: owner()}
                 _run_folder(folder, stages, execute, environment, bars, place, stopped, outcomes[folder])
+            except BaseException:
+                stopped.set()  # now: before this thread takes the next run
+                raise
             finally:
                 places.put(place)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_bytes
 from minima_volume.files.lock import locked
+from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.notebooks import cells_of, is_edited, mark_of
 from minima_volume.runs.origin import Origin, origins_of, remember
 from minima_volume.stages.run import CONFIG_NAME, seeds_of
@@ -75,7 +76,7 @@ def plan_propagation(
         )
     runs = all_runs(folder)
     if not runs:
-        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
+        raise ConfigError(no_runs(Path(folder)))
     origins = {condition: origins_of(condition) for condition in {run.parent for run in runs}}
     return [
         _plan(source, run / source.name, keep_outputs, force, origins[run.parent].get(run.name, Origin()))

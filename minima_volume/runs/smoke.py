@@ -14,7 +14,7 @@ from minima_volume.errors import MissingStageError
 from minima_volume.files.yaml import read_yaml, write_yaml
 from minima_volume.losses.registry import LOSSES
 from minima_volume.runs.create import new_runs, seed_pairs
-from minima_volume.runs.notebooks import BATCH_NOTEBOOKS, notebook_for, notebook_source
+from minima_volume.runs.notebooks import notebook_for, notebook_source
 from minima_volume.runs.origin import ORIGINS
 from minima_volume.runs.states import run_stage
 from minima_volume.stages.open import open_run
@@ -108,8 +108,6 @@ def smoke(
     for file in source.iterdir():  # a user's own .py files and texts
         if file.is_file() and file.suffix != ".ipynb" and file.name not in (CONFIG_NAME, ORIGINS):
             shutil.copy(file, copy)
-    for name in BATCH_NOTEBOOKS:
-        (copy / name).write_text(notebook_source(name), encoding="utf-8")
     for name in RUN_NOTEBOOKS:  # the copy has no template
         if (text := notebook_for(source, name)) != notebook_source(name):
             (copy / name).write_text(text, encoding="utf-8")

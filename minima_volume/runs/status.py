@@ -12,6 +12,7 @@ import pandas as pd
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.lock import age, lock_of
+from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.states import State, stage_states
 from minima_volume.stages.run import STAGES, find_runs, seeds_of
@@ -57,7 +58,7 @@ def status(folder: str | Path) -> list[StageStatus]:
         raise ConfigError(f"folder {folder} does not exist")
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
-        raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
+        raise ConfigError(no_runs(folder))
     return [row for run in runs for row in _rows(run.resolve())]
 
 

@@ -254,7 +254,7 @@ def test_notebooks_are_rewritten_from_their_source(tmp_path, cli):
     write_yaml(tmp_path / "d" / "template" / "config.yaml", tiny())
     write_yaml(tmp_path / "d" / "low" / "model_0_data_1" / "config.yaml", tiny())
     code, out, _ = cli("notebooks", tmp_path)
-    assert code == 0 and out.endswith("5 notebooks written\n")
+    assert code == 0 and out.endswith("12 notebooks written\n")
     changed = tmp_path / "d" / "template" / "Random Perturbs.ipynb"
     changed.write_text("{}", encoding="utf-8")
     code, out, _ = cli("notebooks", tmp_path)

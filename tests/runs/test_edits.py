@@ -61,12 +61,11 @@ def sources(notebook: Path) -> list[str]:
 
 @pytest.fixture
 def experiment(tmp_path):
-    """A template with the five notebooks, a condition directly beside it and one a folder deeper, with the batch notebooks."""
+    """A template with the five notebooks, beside it the batch notebooks and a condition, another condition a folder deeper."""
     root = tmp_path / "experiment"
-    for place, names in (("template", RUN_NOTEBOOKS), ("poison", BATCH_NOTEBOOKS), ("low_data/base", BATCH_NOTEBOOKS)):
+    for place in ("template", "poison", "low_data/base"):
         write_yaml(root / place / CONFIG_NAME, tiny())
-        for name in names:
-            (root / place / name).write_text(notebook_source(name), encoding="utf-8")
+    sync_notebooks(root)
     return root
 
 
@@ -153,7 +152,7 @@ def test_folders_from_a_template_get_all_that_was_put_there(experiment, tmp_path
 
 def test_rewriting_notebooks_keeps_edited_ones(experiment, cli):
     """They are named with both ways out, the others are written; --force replaces them, too."""
-    edited, stale = experiment / "template" / PERTURB, experiment / "poison" / "full_pipeline.ipynb"
+    edited, stale = experiment / "template" / PERTURB, experiment / "full_pipeline.ipynb"
     mine = edit(edited)
     execute(stale)
     code, _, err = cli("notebooks", experiment)

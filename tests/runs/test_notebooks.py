@@ -46,7 +46,7 @@ def test_a_notebook_is_stored_clean(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_notebook_has_one_parameters_cell(name):
-    """Tagged `parameters`: run_folder and overrides in the five, condition_folder in the batch notebooks."""
+    """Tagged `parameters`: run_folder and overrides in the five, condition first in the batch notebooks."""
     tagged = [cell for cell in cells(name) if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
     assigned = {
@@ -55,7 +55,7 @@ def test_a_notebook_has_one_parameters_cell(name):
     if name in RUN_NOTEBOOKS:
         assert assigned == {"run_folder": ".", "overrides": {}}
     else:
-        assert assigned["condition_folder"] == "."
+        assert next(iter(assigned.items())) == ("condition", None)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -73,24 +73,20 @@ def test_a_notebook_only_calls_the_library(name):
 
 
 def test_the_notebooks_at_hand_are_those_of_the_package():
-    """Every template and condition has its notebooks, byte for byte; no other stray copies."""
-    configs = [p for p in EXPERIMENTS.rglob("config.yaml") if seeds_of(p.parent) is None]
-    assert len(configs) >= 6
-    for config in configs:
-        names = RUN_NOTEBOOKS if config.parent.name == "template" else BATCH_NOTEBOOKS
-        assert {p.name for p in config.parent.glob("*.ipynb")} == set(names)
-        for name in names:
-            assert (config.parent / name).read_bytes() == notebook_source(name).encode(), config.parent / name
+    """Every template has the five and the experiment folder above it the batch notebooks, byte for byte; no other stray copies."""
+    templates = sorted(EXPERIMENTS.glob("*/template"))
+    assert len(templates) >= 6
+    expected = {template / name for template in templates for name in RUN_NOTEBOOKS}
+    expected |= {template.parent / name for template in templates for name in BATCH_NOTEBOOKS}
+    found = {path for path in EXPERIMENTS.rglob("*.ipynb") if seeds_of(path.parent) is None}
+    assert {path for path in found if ".ipynb_checkpoints" not in path.parts} == expected
+    for path in expected:
+        assert path.read_bytes() == notebook_source(path.name).encode(), path
 
 
 def test_sync_changes_nothing_that_is_in_order(tmp_path):
-    """A copy of the templates and conditions: nothing to write."""
-    for config in EXPERIMENTS.rglob("config.yaml"):
-        if seeds_of(config.parent) is None:
-            target = tmp_path / config.parent.relative_to(EXPERIMENTS)
-            target.mkdir(parents=True)
-            for path in (config, *config.parent.glob("*.ipynb")):
-                shutil.copy(path, target)
+    """A copy of the experiments: nothing to write."""
+    shutil.copytree(EXPERIMENTS, tmp_path, ignore=shutil.ignore_patterns("model_*", "analysis"), dirs_exist_ok=True)
     before = tree(tmp_path)
     assert len(before) >= 6 * 4
     assert sync_notebooks(tmp_path) == []
@@ -105,17 +101,18 @@ DIGITS = {**FEW, "volume.loss_thresholds": [0.5], "volume.accuracy_thresholds": 
 
 @pytest.fixture(scope="module")
 def digits_condition(tmp_path_factory):
-    """A condition of which the first run has a broken config: made and run by its batch notebooks, in kernels."""
-    condition = tmp_path_factory.mktemp("digits") / "base"
-    write_yaml(condition / "config.yaml", tiny(DIGITS))
-    for name in BATCH_NOTEBOOKS:
-        (condition / name).write_text(notebook_source(name), encoding="utf-8")
+    """The only condition of an experiment: made and run by the batch notebooks there, in kernels; its first run has a broken config."""
+    experiment = tmp_path_factory.mktemp("digits")
+    condition = experiment / "low_data" / "base"
+    for folder in (experiment / "template", condition):
+        write_yaml(folder / "config.yaml", tiny(DIGITS))
+    sync_notebooks(experiment.parent)
     mv.new_runs(condition, [(0, 10)])
     broken = condition / "model_0_data_10" / "config.yaml"
     broken.write_text(broken.read_text(encoding="utf-8").replace("epochs: 30", "epochs: thirty"), encoding="utf-8")
-    execute(condition, "make_dataset_notebooks.ipynb", num_seeds=2)
+    execute(experiment, "make_dataset_notebooks.ipynb", num_seeds=2)
     with pytest.raises(papermill.PapermillExecutionError, match=r"1 of 2 runs failed: model_0_data_10"):
-        execute(condition, "full_pipeline.ipynb")
+        execute(experiment, "full_pipeline.ipynb")
     return condition
 
 
@@ -176,9 +173,11 @@ def test_the_pipeline_from_the_command_line(digits_condition, cli):
 
 @pytest.mark.notebooks
 def test_the_analysis_notebook(digits_condition):
-    """Figures and tables; the run without results is named."""
-    execute(digits_condition, "analyze_experiments_data.ipynb")
-    assert "not analyzed: model_0_data_10" in outputs(digits_condition / "analyze_experiments_data.ipynb")
+    """Figures and tables in the condition's analysis/, nothing beside the notebook; the run without results is named."""
+    experiment = digits_condition.parents[1]
+    execute(experiment, "analyze_experiments_data.ipynb")
+    assert "not analyzed: model_0_data_10" in outputs(experiment / "analyze_experiments_data.ipynb")
+    assert {p.name for p in experiment.iterdir()} == {"template", "low_data", *BATCH_NOTEBOOKS}
     names = {p.name for p in (digits_condition / "analysis").iterdir()}
     tables = ("all_minima", "aggregates", "comparisons", "cutoffs", "orders", "summary")
     assert {f"{name}.csv" for name in tables} | {"summary.txt"} < names
@@ -189,14 +188,41 @@ def test_the_analysis_notebook(digits_condition):
 
 
 @pytest.mark.notebooks
+def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tmp_path):
+    """Without a name an error lists them and nothing is written; with one, that condition; a copy in a condition folder means that folder."""
+    experiment = tmp_path / "digits"
+    base, poison = experiment / "low_data" / "base", experiment / "poison"
+    shutil.copytree(digits_condition.parents[1] / "template", experiment / "template")
+    for condition in (base, poison):
+        shutil.copytree(digits_condition, condition, ignore=shutil.ignore_patterns("analysis"))
+    sync_notebooks(tmp_path)
+    before = tree(base), tree(poison)
+    for name in ("analyze_experiments_data.ipynb", "full_pipeline.ipynb"):
+        with pytest.raises(
+            papermill.PapermillExecutionError, match="set condition to one of: 'low_data/base', 'poison'"
+        ):
+            execute(experiment, name)
+    assert (tree(base), tree(poison)) == before
+    execute(
+        experiment, "analyze_experiments_data.ipynb", condition="low_data/base", compare_with={"poisoned": "poison"}
+    )
+    assert (base / "analysis" / "conditions.png").is_file() and tree(poison) == before[1]
+    shutil.copy(experiment / "Run Volume Parallel.ipynb", poison)
+    with pytest.raises(papermill.PapermillExecutionError, match="1 of 2 runs failed: model_0_data_10"):
+        execute(poison, "Run Volume Parallel.ipynb")
+    assert "skipped" in outputs(poison / "Run Volume Parallel.ipynb")
+
+
+@pytest.mark.notebooks
 def test_the_five_notebooks_on_the_swiss_roll(tmp_path):
-    """One after another as a user opens them, with overrides in the first."""
+    """One after another as a user opens them, with overrides in the first, and a figure in each."""
     folder = tmp_path / "model_0_data_10"
     write_yaml(folder / "config.yaml", tiny({**SWISS, **FEW}))
     for name in RUN_NOTEBOOKS:
         (folder / name).write_text(notebook_source(name), encoding="utf-8")
     for name in RUN_NOTEBOOKS:
         execute(folder, name, **({"overrides": {"training.epochs": 50}} if name == RUN_NOTEBOOKS[0] else {}))
+        assert "image/png" in outputs(folder / name), name
     assert all(state.complete for state in mv.stage_states(folder).values())
     assert mv.open_run(folder).config.training.epochs == 50
     assert len(mv.load_models_and_data(mv.open_run(folder)).records[0]["train_loss"]) == 50

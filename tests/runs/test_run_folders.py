@@ -87,7 +87,7 @@ def test_a_condition_with_seeds_is_refused(condition):
 
 
 def test_new_folder_from_a_template(condition, tmp_path):
-    """A run gets the five notebooks, a condition the batch notebooks; what exists is never overwritten."""
+    """A run gets the five notebooks; a condition that belongs to no experiment the batch notebooks; what exists is never overwritten."""
     run = new_folder(tmp_path / "model_1_data_2", condition)
     assert {p.name for p in run.iterdir()} == {"config.yaml", *RUN_NOTEBOOKS}
     other = new_folder(tmp_path / "wide", condition)
