@@ -234,7 +234,7 @@ def test_plain_sampling_that_finds_nothing() -> None:
 
 
 SIGMA = "sigma .* is not allowed: it must be a number, or a sequence of numbers"
-NUMBER = r"sigma .* is not allowed: it must be a positive number that torch.float32 can hold"
+NUMBER = "sigma .* is not allowed: it must be a positive number"
 
 
 @pytest.mark.parametrize(
