@@ -31,13 +31,14 @@ from .stages.masses import estimate_masses, measure_masses
 from .stages.open import open_run
 from .stages.plane import run_plane, three_of
 from .stages.radii import estimate_volumes
-from .stages.results.content import load_results
+from .stages.results.format import load_results
 from .stages.run import find_runs
 from .stages.sigma import suggest_run_sigma
 from .stages.sweep import estimate_sweep, sweep
 from .stages.sweep_files import load_wiggle_results, read_sweep
 from .stages.thresholds import describe_thresholds
-from .stages.train import load_models_and_data, prepare_data, train_models
+from .stages.train import prepare_data, train_models
+from .stages.trained import load_models_and_data
 from .stages.views import views_table
 from .volume import (
     Gaussian,

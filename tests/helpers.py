@@ -93,8 +93,8 @@ def same_arrays(first: Path, second: Path, ignore: tuple[str, ...] = ("provenanc
 
 def same_sweeps(first: Run, second: Run) -> None:
     """Assert that all sweeps of two runs hold the same numbers bit for bit."""
-    for landscape, level in first.pairs():
-        same_arrays(first.sweep_file(landscape, level), second.sweep_file(landscape, level))
+    for pair in first.pairs():
+        same_arrays(*(run.sweep_file(pair.landscape, pair.minimum) for run in (first, second)))
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -10,8 +10,8 @@ from typing import Any
 from minima_volume.config.run import Config
 from minima_volume.errors import MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
-from minima_volume.stages.provenance import require_same
-from minima_volume.stages.results.content import load_results
+from minima_volume.stages.freshness import require_same
+from minima_volume.stages.results.format import load_results
 from minima_volume.stages.results.star_keys import still_of
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
 from minima_volume.volume.claims import two_sided

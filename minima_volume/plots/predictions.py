@@ -16,7 +16,7 @@ from minima_volume.losses.loss import get_loss
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
 from minima_volume.plots.style import new_figure, styled
 from minima_volume.stages.run import minimum_name
-from minima_volume.stages.train import Trained
+from minima_volume.stages.trained import Trained
 from minima_volume.training.loop import accuracy, per_sample
 
 CLASSES = LinearSegmentedColormap.from_list("classes", ["#9cc9e6", "#ffffff", "#f7d38b"])  # of the points, paler

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, size_axis, styled
-from minima_volume.stages.train import Trained
+from minima_volume.stages.trained import Trained
 
 LEGEND_TITLES = {"level": "additional\nsamples", "epoch": "epoch", "batch_size": "batch size"}
 

@@ -26,7 +26,7 @@ from minima_volume.plots.slices import CMAP, draw_plane, loss_norm
 from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, style
 from minima_volume.stages.plane import run_plane, three_of
 from minima_volume.stages.run import Run, minimum_name
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.loop import per_sample
 
 GRID, DPI, COLOURS = 120, 80, 192

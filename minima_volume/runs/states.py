@@ -13,12 +13,13 @@ from minima_volume.files.atomic import read_json, read_npz
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
-from minima_volume.stages.freshness import is_current
-from minima_volume.stages.masses import masses_missing, measure_masses
+from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
+from minima_volume.stages.results.author import is_current, is_whole
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
-from minima_volume.stages.train import Trained, load_models_and_data, missed_targets, train_models
+from minima_volume.stages.train import missed_targets, train_models
+from minima_volume.stages.trained import Trained, load_models_and_data
 
 LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
 
@@ -122,11 +123,12 @@ def _volume_state(run: Run, trained: Trained) -> State:
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
-    missing, unwritten = masses_missing(run, trained)
-    if missing:
-        return State("partial", f"{missing} Gaussian local volumes to measure")
-    if unwritten:
-        return State("partial", f"{unwritten} measured Gaussian local volumes to write into results.json")
+    if missing := unmeasured(run, trained, wanted_cells(run)):
+        return State("partial", f"{len(missing)} Gaussian local volumes to measure")
+    if unwritten := [pair for pair in pairs if not is_whole(run, trained, *pair)]:
+        return State(
+            "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
+        )
     figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
     undrawn = sum(not figure.is_file() for figure in figures)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE

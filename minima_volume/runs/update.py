@@ -13,7 +13,7 @@ from minima_volume.files.lock import locked
 from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
 from minima_volume.runs.origin import Origin, origins_of, remember
 from minima_volume.stages.run import CONFIG_NAME, Run, find_runs, resolve_seeds
-from minima_volume.stages.train import check_trained_settings
+from minima_volume.stages.trained import check_trained_settings
 
 OF_THE_RUN = ("seeds.model", "seeds.data")  # the run folder's name says them
 CONDITION, RUN, BOTH, UNKNOWN = ("condition", "run", "both", "unknown")

@@ -10,7 +10,7 @@ from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.loop import evaluate
 
 

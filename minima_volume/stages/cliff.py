@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.estimate import LocalVolume
 from minima_volume.volume.measure import measure_volume
 

@@ -10,9 +10,9 @@ from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_json
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
-from minima_volume.stages.results.content import none_if_nan
+from minima_volume.stages.results.star_keys import none_if_nan
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.loop import per_sample
 
 MAX_POINTS = 500

@@ -1,27 +1,74 @@
-"""What is on disk of one landscape at one threshold, and which of its minima are still what they were."""
+"""What decides the numbers of each file of a run, said once: a file with other settings than these is stale.
+
+Files rest on each other: dataset.pt, the models, their sweeps, radii.npz and results.json, and beside it the Gaussian local
+volumes; views.json rests on the models. A file names the hashes of what it rests on, so the settings of the files below it,
+device and threads among them, need not be compared again.
+
+A setting that did not exist when a file was written makes nothing stale: `ABSENT` holds the value that it had then. A changed
+default or algorithm raises the version of its estimator, which files and marks carry.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from minima_volume.errors import StaleError
+from minima_volume.stages.run import WHICH_MINIMA, Run
+from minima_volume.volume.condition import Condition
+from minima_volume.volume.gaussian.plan import MassSettings
 
-from minima_volume.errors import DamagedFileError, MissingStageError
-from minima_volume.files.atomic import read_json, read_npz
-from minima_volume.stages.results.format import OLDEST
-from minima_volume.stages.run import Run
-from minima_volume.stages.sweep import sweep_seeds
-from minima_volume.stages.sweep_files import Sweep, sweep_settings
-from minima_volume.stages.train import Trained
-from minima_volume.volume.star.radii import Radii
+# dotted setting -> what it was in files that were written before it existed
+ABSENT: dict[str, Any] = {}
+RADII, MASSES = 2, 2  # versions of the estimators
+FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
 
-ARRAYS = ("coefficient", "radius", "censored", "reentered")
+TRAIN_AGAIN = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
+SWEEP_AGAIN = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
 
 
-def fingerprint(run: Run, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
-    """A hash of everything that decides the numbers of one results.json.
+def data_settings(run: Run) -> dict[str, Any]:
+    """What decides the samples of dataset.pt; its levels, and how it keeps samples, do not."""
+    config = run.config
+    return {"data": config.data.model_dump(exclude={"levels", "store"}), "seeds": {"data": config.data_seed}}
+
+
+def weights_settings(run: Run) -> dict[str, Any]:
+    """What decides the weights of a run's models, whichever other minima the run has."""
+    config = run.config
+    settings: dict[str, Any] = {
+        "seeds": {"model": config.model_seed, "data": config.data_seed},
+        "data": config.data.model_dump(exclude={"store"}),
+        "model": config.model.model_dump(),
+        "training": config.training.model_dump(),
+        "checkpoint": config.checkpoint.model_dump(),
+        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
+    }
+    for dotted in WHICH_MINIMA[config.variation]:
+        section, key = dotted.split(".")
+        del settings[section][key]
+    return settings
+
+
+def sweep_settings(run: Run) -> dict[str, Any]:
+    """What decides the numbers of a sweep, beside its model; how many directions it has and where they stop do not."""
+    perturbation = run.config.perturbation
+    return {
+        "perturbation": {
+            "coefficients": perturbation.coefficients.model_dump(),
+            "scaling": perturbation.scaling,
+            "names": perturbation.names,
+        },
+        "experiment": {"threads": run.config.experiment.threads, "device": run.config.experiment.device},
+    }
+
+
+def results_mark(run: Run, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
+    """A hash of what decides the star regions' numbers in one results.json.
 
     Args:
         run: the run.
@@ -31,88 +78,145 @@ def fingerprint(run: Run, landscape: int, threshold: float, weights: Mapping[int
         data_hash: of the samples up to the largest level among them.
     """
     config = run.config
-    parts = {
-        "format": OLDEST,
-        "weights": dict(weights),
-        "data": data_hash,
-        "directions": [config.seeds.perturbation, config.perturbation.num_directions],
-        "settings": sweep_settings(run),
-        "max_coefficient": config.perturbation.max_coefficient,
-        "tolerance": config.volume.radius_tolerance,
-        "top_k": config.volume.top_k,
-        "threshold": [threshold, config.volume.accuracy_for(threshold)],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return _mark(
+        {
+            "format": RADII,
+            "weights": dict(weights),
+            "data": data_hash,
+            "directions": [config.seeds.perturbation, config.perturbation.num_directions],
+            "settings": sweep_settings(run),
+            "max_coefficient": config.perturbation.max_coefficient,
+            "tolerance": config.volume.radius_tolerance,
+            "top_k": config.volume.top_k,
+            "threshold": [threshold, config.volume.accuracy_for(threshold)],
+        }
+    )
 
 
-def present_fingerprint(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
-    """The fingerprint of the results.json that the run's present minima make."""
-    level_of = run.config.level_of
-    weights = {m: record["weights_hash"] for m, record in trained.records.items() if level_of(m) >= landscape}
-    return fingerprint(run, landscape, threshold, weights, trained.dataset.hash())
-
-
-def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
-    """Whether results.json is there and was made from the present weights, data and settings."""
-    path = run.results_file(landscape, threshold)
-    if not (path.is_file() and run.radii_file(landscape, threshold).is_file()):
-        return False
-    try:
-        return read_json(path).get("fingerprint") == present_fingerprint(run, trained, landscape, threshold)
-    except DamagedFileError:
-        return False
-
-
-def kept_radii(
-    run: Run, trained: Trained, sweeps: Mapping[tuple[int, int], Sweep], landscape: int, threshold: float
-) -> dict[int, list[Radii]]:
-    """The radii on disk of the minima that are still what they were when these were measured.
-
-    Where levels were added or removed since, results.json is of other minima than the run has now, but those that are in both need
-    not be measured again.
+def mass_mark(
+    run: Run, record: Mapping[str, Any], size: int, condition: Condition, sigma: float, settings: MassSettings
+) -> str:
+    """A hash of what decides one Gaussian local volume; which other levels the run has does not.
 
     Args:
         run: the run.
-        trained: its models and samples.
-        sweeps: (landscape, minimum) -> sweep.
-        landscape: its level.
-        threshold: the loss threshold.
-
-    Returns:
-        minimum -> radii at the loss threshold, then at the accuracy threshold where one is paired with it.
+        record: of the model.
+        size: samples of the landscape.
+        condition: the threshold.
+        sigma: size of the perturbation.
+        settings: of the estimator.
     """
-    try:
-        results = read_json(run.results_file(landscape, threshold))
-        arrays = read_npz(run.radii_file(landscape, threshold))
-        minima, hashes = results["model_data_levels"], results["weights_hashes"]
-        largest = max(map(run.config.level_of, minima))
-        if largest > len(trained.dataset.x_additional):
-            return {}
-        mark = fingerprint(
-            run, landscape, threshold, dict(zip(minima, hashes, strict=True)), trained.dataset.hash(largest)
-        )
-        whole = arrays["model_data_levels"].tolist() == minima and arrays["perturbation_seed"].tolist() == sweep_seeds(
-            run
-        )
-    except (MissingStageError, DamagedFileError, KeyError):
-        return {}
-    if not whole or results.get("fingerprint") != mark:
-        return {}
+    config = run.config
+    parts = {
+        "format": 1,
+        "weights": record["weights_hash"],
+        "data": record["data_hash"],
+        "size": size,
+        "loss": config.training.loss,
+        "scaling": [config.perturbation.scaling, config.perturbation.names],
+        "seed": config.seeds.perturbation,
+        "condition": asdict(condition),
+        "sigma": sigma,
+        "settings": mass_record(settings),
+        "device": config.experiment.device,
+    }
+    if levels := record["settings"]["data"].get("levels"):  # a series on one data set, or of an earlier version
+        parts["sizes"] = [config.data.base_size + level for level in levels]
+    return _mark(parts)
+
+
+def mass_record(settings: MassSettings) -> dict[str, Any]:
+    """The settings that decide a Gaussian local volume, for a record."""
+    record = asdict(settings)
+    del record["splitting"]["memory"]
+    return without_absent(record, "volume.gaussian.")
+
+
+def views_settings(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides views.json, beside its models and samples: `record` is of the views' own settings."""
+    config = run.config
+    return {
+        "settings": dict(record),
+        "loss": config.training.loss,
+        "base_dataset_size": config.data.base_size,
+        "device": config.experiment.device,
+        "threads": config.experiment.threads,
+    }
+
+
+def data_level(record: Mapping[str, Any]) -> int:
+    """The level up to which the hash of a model's file speaks of the samples: its own.
+
+    Files of earlier versions keep all levels of their run among the settings, and a hash of the samples of the largest.
+    """
+    return record["settings"]["data"].get("levels", [record["additional_data"]])[-1]
+
+
+def without_absent(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings without those that have the value from before they existed, so that a hash of them is what it was then."""
     found = {}
-    for i, (minimum, weights_hash) in enumerate(zip(minima, hashes, strict=True)):
-        if minimum in trained.records and trained.records[minimum]["weights_hash"] == weights_hash:
-            sweep = sweeps[landscape, minimum]
-            starts = {"": sweep.loss[0, 0], "acc_": sweep.accs[0, 0]}
-            found[minimum] = [
-                _radii(arrays, prefix, i, float(start), results["radius_tolerance"])
-                for prefix, start in starts.items()
-                if f"{prefix}radius" in arrays
-            ]
+    for key, value in settings.items():
+        dotted = f"{prefix}{key}"
+        if dotted in ABSENT and value == ABSENT[dotted]:
+            continue
+        found[key] = without_absent(value, f"{dotted}.") if isinstance(value, Mapping) else value
     return found
 
 
-def _radii(arrays: Mapping[str, np.ndarray], prefix: str, i: int, start: float, tolerance: float) -> Radii:
-    """One minimum's rows of radii.npz; `results.radii_arrays` wrote them."""
-    rows = {name: arrays[f"{prefix}{name}"][i] for name in ARRAYS}
-    outside = bool(np.isnan(rows["radius"]).all())
-    return Radii(**rows, outside=outside, start=start, seeds=arrays["perturbation_seed"], tolerance=tolerance)
+def require_same(
+    stored: Mapping[str, Any], current: Mapping[str, Any], where: Path, way_out: str, prefix: str = ""
+) -> None:
+    """Refuse to mix results made with different settings.
+
+    Args:
+        stored: sections and keys that the file was made with; a key that it lacks has the value in `ABSENT`.
+        current: the same from the configuration.
+        where: the file.
+        way_out: what the user can do.
+        prefix: of the keys, for the message.
+
+    Raises:
+        StaleError: names the first differing setting and its two values.
+    """
+    for key, value in current.items():
+        dotted = f"{prefix}{key}"
+        there = stored.get(key, ABSENT.get(dotted))
+        if isinstance(value, Mapping) and isinstance(there, Mapping):
+            require_same(there, value, where, way_out, f"{dotted}.")
+        elif there != value:
+            raise StaleError(f"{where} was made with {dotted} = {there!r}, config.yaml says {value!r}. {way_out}")
+
+
+def require_current_sweep(
+    metadata: Mapping[str, Any], run: Run, path: Path, record: Mapping[str, Any], moved: Sequence[str]
+) -> None:
+    """Refuse a sweep that was measured on other weights, other data, with other settings or other parameters.
+
+    Args:
+        metadata: of the sweep.
+        run: the run.
+        path: the file.
+        record: of the model.
+        moved: names of the parameters that directions move.
+
+    Raises:
+        StaleError: says which, and the way out.
+    """
+    if metadata["weights_hash"] != record["weights_hash"]:
+        raise StaleError(
+            f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
+            "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
+        )
+    if metadata["data_hash"] != record["data_hash"]:
+        raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {SWEEP_AGAIN}")
+    require_same(metadata["settings"], sweep_settings(run), path, SWEEP_AGAIN)
+    if still := [name for name in metadata["left_out"] if name in moved]:
+        raise StaleError(
+            f"{path} was measured by an earlier version, which left {', '.join(still)} as it was; perturbation.names = "
+            f"{run.config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
+            "notebook 2 again."
+        )
+
+
+def _mark(parts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

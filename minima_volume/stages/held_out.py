@@ -6,8 +6,9 @@ from minima_volume.execution.device import threads, usable_device
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.stages.measured import on
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 
 MAX_SAMPLES = 2000
 
@@ -27,7 +28,7 @@ def held_out_curves(run: Run, trained: Trained | None = None, *, num_directions:
     with threads(run.config.experiment.threads):
         for level, model in trained.models.items():
             loss, scaling, names = run.config.training.loss, perturbation.scaling, perturbation.names
-            engine = LossEngine(model.to(device), x, y, loss, scaling=scaling, names=names)
+            engine = LossEngine(on(device, model), x, y, loss, scaling=scaling, names=names)
             curves[level] = trace_curves(
                 engine, range(first, first + num_directions), perturbation.coefficients.values()
             )

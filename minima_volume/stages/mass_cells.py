@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.stages.freshness import FIRST_MASSES, MASSES, mass_mark
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained
+from minima_volume.stages.thresholds import conditions_of
+from minima_volume.stages.trained import Trained
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, splitting_estimate
 from minima_volume.volume.gaussian.plan import PILOT, MassSettings, disagreeing
 from minima_volume.volume.gaussian.splitting import Repeat, Splitting, Stage
 
-FORMAT = 1  # of the fingerprint
 RECORD = ("sigma", "verdict", "fingerprint", "estimator")  # what a cell's file holds beside the estimate
-ESTIMATOR = 2  # 1: Student's interval of splitting, and a pilot that was counted where it had many hits
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Cell:
     """What is measured.
 
     Attributes:
-        landscape, minimum: as in `Run.pairs`.
+        landscape, minimum, size: as in `Pair`.
         threshold: the loss threshold whose folder it is in.
         condition: that threshold, or the accuracy threshold paired with it.
         sigma: size of the perturbation.
@@ -36,6 +34,7 @@ class Cell:
 
     landscape: int
     minimum: int
+    size: int
     threshold: float
     condition: Condition
     sigma: float
@@ -43,29 +42,10 @@ class Cell:
     def path(self, run: Run) -> Path:
         return run.mass_file(self.landscape, self.threshold, self.minimum, self.sigma, self.condition.kind)
 
-    def size(self, run: Run) -> int:
-        """Samples of the landscape."""
-        return run.config.data.base_size + self.landscape
-
-    def fingerprint(self, run: Run, trained: Trained) -> str:
-        """A hash of everything that decides the number; which other levels the run has does not."""
-        config, record = run.config, trained.records[self.minimum]
-        parts = {
-            "format": FORMAT,
-            "weights": record["weights_hash"],
-            "data": record["data_hash"],
-            "size": self.size(run),
-            "loss": config.training.loss,
-            "scaling": [config.perturbation.scaling, config.perturbation.names],
-            "seed": config.seeds.perturbation,
-            "condition": asdict(self.condition),
-            "sigma": self.sigma,
-            "settings": settings_record(run),
-            "device": config.experiment.device,
-        }
-        if levels := record["settings"]["data"].get("levels"):  # a series on one data set, or of an earlier version
-            parts["sizes"] = [config.data.base_size + level for level in levels]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    def mark(self, run: Run, trained: Trained) -> str:
+        """A hash of everything that decides the number."""
+        record = trained.records[self.minimum]
+        return mass_mark(run, record, self.size, self.condition, self.sigma, mass_settings(run))
 
 
 def mass_settings(run: Run) -> MassSettings:
@@ -78,29 +58,27 @@ def mass_settings(run: Run) -> MassSettings:
     )
 
 
-def settings_record(run: Run) -> dict[str, Any]:
-    """The settings that decide the numbers, for a record."""
-    record = asdict(mass_settings(run))
-    del record["splitting"]["memory"]
-    return record
-
-
 def cells_of(
     run: Run, landscapes: Sequence[int], thresholds: Sequence[float], sigmas: Sequence[float]
 ) -> Iterator[Cell]:
     """All cells, those of one minimum together."""
-    for minimum in run.config.minima:
-        for landscape, other in run.pairs():
-            if other != minimum or landscape not in landscapes:
-                continue
-            for threshold in thresholds:
-                accuracy = run.config.volume.accuracy_for(threshold)
-                conditions = [Condition("loss", threshold)]
-                if accuracy is not None:
-                    conditions.append(Condition("accuracy", accuracy))
-                for condition in conditions:
-                    for sigma in sigmas:
-                        yield Cell(landscape, minimum, threshold, condition, sigma)
+    for pair in (pair for minimum in run.config.minima for pair in run.pairs(minimum)):
+        if pair.landscape not in landscapes:
+            continue
+        for threshold in thresholds:
+            for condition in conditions_of(run, threshold):
+                for sigma in sigmas:
+                    yield Cell(pair.landscape, pair.minimum, pair.size, threshold, condition, sigma)
+
+
+def current_masses(
+    run: Run, trained: Trained, landscape: int, threshold: float, sigmas: Collection[float] = ()
+) -> dict[Cell, GaussianMass]:
+    """The measured cells of a landscape and threshold that still stand, at the sigmas of config.yaml, those on disk and those given."""
+    wanted = sorted({*run.config.volume.gaussian.sigmas, *sigmas, *kept_sigmas(run, landscape, threshold)})
+    cells = cells_of(run, [landscape], [threshold], wanted)
+    found = {cell: read_mass(cell.path(run), cell.mark(run, trained)) for cell in cells}
+    return {cell: mass for cell, mass in found.items() if mass is not None}
 
 
 def kept_sigmas(run: Run, landscape: int, threshold: float) -> set[float]:
@@ -114,25 +92,25 @@ def kept_sigmas(run: Run, landscape: int, threshold: float) -> set[float]:
     return found
 
 
-def write_mass(path: Path, mass: GaussianMass, cell: Cell, fingerprint: str) -> Path:
+def write_mass(path: Path, mass: GaussianMass, cell: Cell, mark: str) -> Path:
     """Keep one measured cell, with all its repeats and stages."""
-    record = {"sigma": cell.sigma, "verdict": mass.verdict, "fingerprint": fingerprint, "estimator": ESTIMATOR}
+    record = {"sigma": cell.sigma, "verdict": mass.verdict, "fingerprint": mark, "estimator": MASSES}
     return write_json(path, asdict(mass) | record)
 
 
-def read_mass(path: Path, fingerprint: str) -> GaussianMass | None:
+def read_mass(path: Path, mark: str) -> GaussianMass | None:
     """A kept cell, None where there is none, or it has to be measured again: other weights, data, settings, or an older estimator."""
     try:
         content = read_json(path)
-        if not isinstance(content, dict) or content.get("fingerprint") != fingerprint:
+        if not isinstance(content, dict) or content.get("fingerprint") != mark:
             return None
-        estimator = content.get("estimator", 1)
+        estimator = content.get("estimator", FIRST_MASSES)
         mass = _mass({key: value for key, value in content.items() if key not in RECORD})
     except (MissingStageError, DamagedFileError):
         return None
-    if estimator == ESTIMATOR:
+    if estimator == MASSES:
         return mass
-    return _of_first_estimator(mass) if estimator == 1 else None
+    return _of_first_estimator(mass) if estimator == FIRST_MASSES else None
 
 
 def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,14 @@ from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files.atomic import jsonable, read_json, write_json
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.particles import Particles
-from minima_volume.stages.mass_cells import Cell, cells_of, kept_sigmas, mass_settings, read_mass, write_mass
-from minima_volume.stages.results.format import upgraded
-from minima_volume.stages.results.mass_keys import mass_keys, written
+from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
+from minima_volume.stages.measured import MeasuredModel, make_engine
+from minima_volume.stages.results.author import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
-from minima_volume.stages.shards import Shard, make_engine, shard_of
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
 
 TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
@@ -34,22 +31,21 @@ TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it
 class MassTask:
     """One piece of the work for one cell."""
 
-    shard: Shard
+    model: MeasuredModel
     cell: Cell
     job: Job
-    place: tuple[int, int]  # of the job in its plan's list, and of the piece in its job
+    number: tuple[int, int]  # of the job in its plan's list, and of the piece in its job
 
     @property
     def config(self) -> Config:
-        return self.shard.config
+        return self.model.config
 
 
 @own_defaults()
 def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
-    size = task.config.data.base_size + cell.landscape
-    return do_job(Target(Particles(task.shard.engine(), cell.sigma, [size]), cell.condition), task.job)
+    return do_job(Target(Particles(task.model.engine(), cell.sigma, [cell.size]), cell.condition), task.job)
 
 
 @own_defaults()
@@ -92,13 +88,10 @@ def measure_masses(
                 f"{path} does not exist, and the Gaussian local volumes go into it: run `estimate_volumes` first "
                 f"('{VOLUME}' or `minima-volume run --stage volume` do both)"
             )
-    missing = [cell for cell in cells if read_mass(cell.path(run), cell.fingerprint(run, trained)) is None]
-    if missing:
+    if missing := unmeasured(run, trained, cells):
         _measure(run, trained, missing, progress)
     asked = {cell.sigma for cell in cells}
-    for place in sorted({*places, *_places_with_cells(run)}):
-        _write_keys(run, trained, place, asked)
-    return paths
+    return [write_results(run, trained, *place, None, asked) for place in places]
 
 
 def wanted_cells(
@@ -124,21 +117,9 @@ def wanted_cells(
     return list(cells_of(run, landscapes, [t for t in volume.loss_thresholds if t in own], sigmas))
 
 
-def masses_missing(run: Run, trained: Trained) -> tuple[int, int]:
-    """How many of the cells that config.yaml asks for are to be measured, and how many are measured but not in results.json."""
-    missing = unwritten = 0
-    contents: dict[Path, dict[str, Any]] = {}
-    for cell in wanted_cells(run):
-        mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
-        path = run.results_file(cell.landscape, cell.threshold)
-        if path not in contents:
-            try:
-                contents[path] = read_json(path)
-            except MissingStageError:
-                contents[path] = {}
-        missing += mass is None
-        unwritten += mass is not None and not written(contents[path], cell, mass)
-    return missing, unwritten
+def unmeasured(run: Run, trained: Trained, cells: Iterable[Cell]) -> list[Cell]:
+    """The cells that have no file, or one of other weights, data or settings, or of an older estimator."""
+    return [cell for cell in cells if read_mass(cell.path(run), cell.mark(run, trained)) is None]
 
 
 @own_defaults()
@@ -152,7 +133,7 @@ def estimate_masses(
     """About how long the missing cells take on one core, from timing a few hundred particles of each landscape."""
     trained = load_models_and_data(run) if trained is None else trained
     cells = wanted_cells(run, landscapes, sigmas=sigmas)
-    missing = [cell for cell in cells if read_mass(cell.path(run), cell.fingerprint(run, trained)) is None]
+    missing = unmeasured(run, trained, cells)
     if not missing:
         return f"Gaussian local volumes: {len(cells)} of {len(cells)} are there"
     minutes = _seconds(run, trained, missing) / 60
@@ -175,7 +156,7 @@ def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
 def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
     """The quicker of two chunks: the first one finds caches cold."""
     engine = make_engine(run, trained, cell.minimum)
-    target = Target(Particles(engine, cell.sigma, [cell.size(run)]), cell.condition)
+    target = Target(Particles(engine, cell.sigma, [cell.size]), cell.condition)
     z, generator = target.empty(target.chunk), target.generator(0)
     seconds = []
     for _ in range(2):
@@ -209,7 +190,7 @@ def _measure_together(
         results: dict[tuple[Cell, tuple[int, int]], Result] = {}
         for task, result in run_tasks(mass_task, tasks, workers):
             cell = task.cell
-            results[cell, task.place] = result
+            results[cell, task.number] = result
             left[cell] -= 1
             name = minimum_name(cell.minimum, run.config.variation)
             bar.set_postfix_str(f"{name} in {cell.landscape}, sigma {cell.sigma:g}: {type(task.job).__name__.lower()}")
@@ -218,7 +199,7 @@ def _measure_together(
             try:
                 jobs[cell] = plans[cell].send(_joined(jobs[cell], cell, results))
             except StopIteration as stop:
-                write_mass(cell.path(run), stop.value, cell, cell.fingerprint(run, trained))
+                write_mass(cell.path(run), stop.value, cell, cell.mark(run, trained))
                 del jobs[cell]
                 bar.update()
 
@@ -229,9 +210,9 @@ def _memory(run: Run) -> float:
 
 def _tasks(run: Run, trained: Trained, cell: Cell, jobs: Sequence[Job], workers: int) -> list[MassTask]:
     """The jobs of one cell; with several workers each repeat is a task of its own."""
-    shard = shard_of(run, trained, cell.minimum, (), workers)
+    model = MeasuredModel.of(run, trained, cell.minimum, workers)
     return [
-        MassTask(shard, cell, piece, (i, k))
+        MassTask(model, cell, piece, (i, k))
         for i, job in enumerate(jobs)
         for k, piece in enumerate(_pieces(job, workers))
     ]
@@ -254,34 +235,3 @@ def _joined(jobs: Sequence[Job], cell: Cell, results: dict[tuple[Cell, tuple[int
         lists = [piece for piece in pieces if isinstance(piece, list)]
         joined.append([repeat for piece in lists for repeat in piece] if lists else pieces[0])
     return joined
-
-
-def _places_with_cells(run: Run) -> list[tuple[int, float]]:
-    """Landscapes and thresholds with a results.json and cells: where results.json was made again, its keys are put back."""
-    return [
-        (landscape, threshold)
-        for landscape in run.config.data.levels
-        for threshold in run.config.volume.loss_thresholds
-        if kept_sigmas(run, landscape, threshold) and run.results_file(landscape, threshold).is_file()
-    ]
-
-
-def _write_keys(run: Run, trained: Trained, place: tuple[int, float], asked: Collection[float]) -> None:
-    """All current cells of one results.json, at the sigmas of config.yaml, those just asked for and those kept; nothing where it has them."""
-    path = run.results_file(*place)
-    stored = read_json(path)
-    content = upgraded(stored)
-    wanted = {*run.config.volume.gaussian.sigmas, *asked, *kept_sigmas(run, *place)}
-    known: dict[tuple[str, int, float], GaussianMass] = {}
-    for cell in cells_of(run, [place[0]], [place[1]], sorted(wanted)):
-        mass = read_mass(cell.path(run), cell.fingerprint(run, trained))
-        if mass is not None:
-            known[cell.condition.kind, cell.minimum, cell.sigma] = mass
-    sigmas = sorted({sigma for _, _, sigma in known})
-    new = dict(content)
-    for kind in ("loss", "accuracy"):
-        masses = {(minimum, sigma): mass for (k, minimum, sigma), mass in known.items() if k == kind}
-        if masses:
-            new |= mass_keys(run, kind, content, sigmas, masses)
-    if jsonable(new) != stored:  # what has not changed keeps its time, so that figures are not drawn again
-        write_json(path, new)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
 from minima_volume.seeding import generator
+from minima_volume.stages.freshness import weights_settings
 from minima_volume.stages.provenance import provenance
-from minima_volume.stages.run import WHICH_MINIMA, Run
+from minima_volume.stages.run import Run
 from minima_volume.training.loop import History, OnEpoch, evaluate, make_optimizer, train_model
 from minima_volume.training.second_moments import adam_second_moments
 
@@ -55,31 +56,6 @@ class TrainTask:
     @property
     def name(self) -> str:
         return f"{self.config.variation.replace('_', ' ')} {self.minimum}"
-
-
-def train_settings(run: Run) -> dict[str, Any]:
-    """The settings that decide the weights of a run's models, whichever other minima it has."""
-    config = run.config
-    settings: dict[str, Any] = {
-        "seeds": {"model": config.model_seed, "data": config.data_seed},
-        "data": config.data.model_dump(exclude={"store"}),
-        "model": config.model.model_dump(),
-        "training": config.training.model_dump(),
-        "checkpoint": config.checkpoint.model_dump(),
-        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
-    }
-    for dotted in WHICH_MINIMA[config.variation]:
-        section, key = dotted.split(".")
-        del settings[section][key]
-    return settings
-
-
-def data_level(record: Mapping[str, Any]) -> int:
-    """The level up to which the hash of a model's file speaks of the samples: its own.
-
-    Files of earlier versions keep all levels of their run among the settings, and a hash of the samples of the largest.
-    """
-    return record["settings"]["data"].get("levels", [record["additional_data"]])[-1]
 
 
 def settings_of(config: Config, minimum: int) -> Training:
@@ -193,7 +169,7 @@ def _save(
             "data_seed": config.data_seed,
             "weights_hash": hash_arrays(state.weights),
             "data_hash": dataset.hash(level),
-            "settings": train_settings(run),
+            "settings": weights_settings(run),
             "provenance": provenance(config),
         },
     )

@@ -13,7 +13,7 @@ from minima_volume.config.run import parse_config
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
 from minima_volume.stages.run import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
-from minima_volume.stages.train import check_trained_settings
+from minima_volume.stages.trained import check_trained_settings
 
 OVERRIDABLE: dict[str, set[str] | None] = {
     "train": None,

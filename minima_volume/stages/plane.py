@@ -11,7 +11,7 @@ from minima_volume.execution.device import threads
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.plane import Plane, plane_losses
 from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 
 
 @own_defaults()

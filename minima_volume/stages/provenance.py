@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import torch
 
 from minima_volume.config.run import Config
-from minima_volume.errors import StaleError
 
 
 def provenance(config: Config) -> dict[str, Any]:
@@ -42,28 +40,3 @@ def _git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def require_same(stored: Mapping[str, Any], current: Mapping[str, Any], where: Path, way_out: str) -> None:
-    """Refuse to mix results made with different settings.
-
-    Args:
-        stored: sections and keys that the file was made with.
-        current: the same from the configuration.
-        where: the file.
-        way_out: what the user can do.
-
-    Raises:
-        StaleError: names the first differing setting and its two values.
-    """
-    for key, value in current.items():
-        there = stored.get(key)
-        if isinstance(value, Mapping) and isinstance(there, Mapping):
-            require_same(
-                {f"{key}.{name}": item for name, item in there.items()},
-                {f"{key}.{name}": item for name, item in value.items()},
-                where,
-                way_out,
-            )
-        elif there != value:
-            raise StaleError(f"{where} was made with {key} = {there!r}, config.yaml says {value!r}. {way_out}")

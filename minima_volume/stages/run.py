@@ -43,6 +43,23 @@ def minimum_name(value: int, variation: str = "level") -> str:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A minimum in a landscape that it is measured in.
+
+    Attributes:
+        landscape: its level: the additional samples.
+        minimum: its value of the run's variation.
+        size: samples of the landscape.
+        name: what tables and figures call the minimum.
+    """
+
+    landscape: int
+    minimum: int
+    size: int
+    name: str
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder and its checked, resolved configuration."""
 
@@ -114,10 +131,15 @@ class Run:
     def accuracies_file(self) -> Path:
         return self.output / "test_accuracies.npz"
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """(landscape, minimum) of every measurement: only minima of level >= landscape are in it."""
+    def pairs(self, minimum: int | None = None) -> list[Pair]:
+        """Every measurement, or those of one minimum, by landscape: a minimum is in the landscapes of at most its own level."""
         config = self.config
-        return [(q, minimum) for q in config.data.levels for minimum in config.minima if config.level_of(minimum) >= q]
+        return [
+            Pair(landscape, value, config.data.base_size + landscape, minimum_name(value, config.variation))
+            for landscape in config.data.levels
+            for value in config.minima
+            if config.level_of(value) >= landscape and minimum in (None, value)
+        ]
 
 
 def seeds_of(folder: Path) -> tuple[int, int] | None:

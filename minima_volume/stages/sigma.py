@@ -12,9 +12,9 @@ from tqdm.auto import tqdm
 from minima_volume.execution.device import threads
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.particles import Particles
+from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run
-from minima_volume.stages.shards import make_engine
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass

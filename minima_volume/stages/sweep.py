@@ -20,18 +20,14 @@ from minima_volume.files.lock import locked
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.names import perturbed_names
+from minima_volume.stages.freshness import require_current_sweep, sweep_settings
+from minima_volume.stages.measured import MeasuredModel, Shard, make_engine
 from minima_volume.stages.minimum import weights
 from minima_volume.stages.provenance import provenance
-from minima_volume.stages.run import Run
-from minima_volume.stages.shards import Shard, make_engine, shards
-from minima_volume.stages.sweep_files import (
-    Sweep,
-    read_sweep,
-    require_current,
-    sweep_settings,
-    write_sweep,
-)
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.run import Pair, Run
+from minima_volume.stages.sweep_files import Sweep, read_sweep, write_sweep
+from minima_volume.stages.trained import Trained, load_models_and_data
 
 EXPECTED_SHARE = 0.4  # of the coefficients, before directions stop early: what the templates' sweeps need
 
@@ -67,29 +63,25 @@ def sweep_seeds(run: Run) -> list[int]:
 
 
 def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
-    """For each level the directions that are not in all of its files.
+    """For each minimum the directions that are not in all of its files.
 
     Raises:
         StaleError: a file was made from other weights, data or settings.
     """
     wanted, missing = sweep_seeds(run), {}
-    for level in trained.models:
+    for minimum in trained.models:
         have = set(wanted)
-        for landscape in landscapes_of(run, level):
-            path = run.sweep_file(landscape, level)
+        moved = perturbed_names(trained.models[minimum], run.config.perturbation.names)
+        for pair in run.pairs(minimum):
+            path = run.sweep_file(pair.landscape, minimum)
             if not path.is_file():
                 have = set()
                 continue
             sweep = read_sweep(path, with_state_dict=False)
-            require_current(sweep.metadata, run, path, trained, level)
+            require_current_sweep(sweep.metadata, run, path, trained.records[minimum], moved)
             have &= set(sweep.perturbation_seed.tolist())
-        missing[level] = [seed for seed in wanted if seed not in have]
+        missing[minimum] = [seed for seed in wanted if seed not in have]
     return missing
-
-
-def landscapes_of(run: Run, level: int) -> list[int]:
-    """The landscapes a minimum is measured in: those of at most its own level."""
-    return [landscape for landscape in run.config.data.levels if landscape <= run.config.level_of(level)]
 
 
 @own_defaults()
@@ -99,21 +91,23 @@ def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
     missing = missing_seeds(run, trained)
     count = run.config.perturbation.coefficients.count
     left = {
-        level: sum(len(shard.seeds) for shard in _unwalked(run, shards(run, trained, level, seeds)))
-        for level, seeds in missing.items()
+        minimum: sum(
+            len(shard.seeds) for shard in _unwalked(run, MeasuredModel.of(run, trained, minimum).shards(seeds))
+        )
+        for minimum, seeds in missing.items()
         if seeds
     }
-    seconds = sum(left[level] * _seconds_per_direction(run, trained, level, count) for level in left if left[level])
-    numbers = sum(2 * len(seeds) * count * len(landscapes_of(run, level)) for level, seeds in missing.items())
+    seconds = sum(left[m] * _seconds_per_direction(run, trained, m, count) for m in left if left[m])
+    numbers = sum(2 * len(seeds) * count * len(run.pairs(minimum)) for minimum, seeds in missing.items())
     state = sum(tensor.nbytes for tensor in trained.models[run.config.minima[0]].state_dict().values())
-    pairs = sum(len(landscapes_of(run, level)) for level in left)
+    pairs = sum(len(run.pairs(minimum)) for minimum in left)
     workers = usable_workers(run.config, seconds)
     return SweepEstimate(sum(left.values()), seconds, workers, (8 * numbers + pairs * state) / 1e6)
 
 
-def _seconds_per_direction(run: Run, trained: Trained, level: int, count: int) -> float:
+def _seconds_per_direction(run: Run, trained: Trained, minimum: int, count: int) -> float:
     with threads(run.config.experiment.threads):
-        engine = make_engine(run, trained, level)
+        engine = make_engine(run, trained, minimum)
         start = time.perf_counter()
         rays = engine.rays([run.config.seeds.perturbation])
         drawn = time.perf_counter()
@@ -130,7 +124,7 @@ def sweep_shard(shard: Shard) -> Curves:
     """Walk one shard's directions."""
     config = shard.config
     coefficients = config.perturbation.coefficients.values()
-    return trace_curves(shard.engine(), shard.seeds, coefficients, config.loss_ceiling)
+    return trace_curves(shard.model.engine(), shard.seeds, coefficients, config.loss_ceiling)
 
 
 @own_defaults()
@@ -159,24 +153,25 @@ def sweep(run: Run, trained: Trained | None = None, *, progress: bool = True) ->
 def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
     missing = missing_seeds(run, trained)
     workers = estimate_sweep(run, trained).workers if any(missing.values()) else 1
-    todo = {level: shards(run, trained, level, seeds, workers) for level, seeds in missing.items() if seeds}
-    pending = [shard for level in todo for shard in _unwalked(run, todo[level])]
-    left = {level: sum(shard.level == level for shard in pending) for level in todo}
+    todo = {m: MeasuredModel.of(run, trained, m, workers).shards(seeds) for m, seeds in missing.items() if seeds}
+    pending = [shard for group in todo.values() for shard in _unwalked(run, group)]
+    left = {minimum: sum(shard.model.minimum == minimum for shard in pending) for minimum in todo}
     total = sum(len(shard.seeds) for group in todo.values() for shard in group)
     finished = total - sum(len(shard.seeds) for shard in pending)
-    for level in todo:
-        if not left[level]:
-            _merge(run, trained, level, todo[level])
+    for minimum in todo:
+        if not left[minimum]:
+            _merge(run, trained, minimum, todo[minimum])
     with tqdm(total=total, initial=finished, unit="direction", disable=not progress, desc="random directions") as bar:
         for shard, curves in run_tasks(sweep_shard, pending, workers):
+            minimum = shard.model.minimum
             _write_shard(run, shard, curves)
-            left[shard.level] -= 1
+            left[minimum] -= 1
             bar.update(len(shard.seeds))
-            bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {shard.level}")
-            if not left[shard.level]:
-                _merge(run, trained, shard.level, todo[shard.level])
+            bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {minimum}")
+            if not left[minimum]:
+                _merge(run, trained, minimum, todo[minimum])
     shutil.rmtree(run.shards, ignore_errors=True)
-    return [run.sweep_file(landscape, level) for landscape, level in run.pairs()]
+    return [run.sweep_file(pair.landscape, pair.minimum) for pair in run.pairs()]
 
 
 def walked(run: Run, minima: Iterable[int]) -> int:
@@ -187,7 +182,7 @@ def walked(run: Run, minima: Iterable[int]) -> int:
 
 
 def _shard_file(run: Run, shard: Shard) -> Path:
-    return run.shards / f"level_{shard.level}" / f"directions_{shard.seeds[0]}_{shard.seeds[-1]}.npz"
+    return run.shards / f"level_{shard.model.minimum}" / f"directions_{shard.seeds[0]}_{shard.seeds[-1]}.npz"
 
 
 def _write_shard(run: Run, shard: Shard, curves: Curves) -> None:
@@ -214,16 +209,16 @@ def _read_shard(run: Run, shard: Shard) -> Curves | None:
 
 
 def _shard_key(run: Run, shard: Shard) -> str:
-    return f"{shard.weights_hash} {shard.data_hash} {sweep_settings(run)} {run.config.loss_ceiling}"
+    return f"{shard.model.weights_hash} {shard.model.data_hash} {sweep_settings(run)} {run.config.loss_ceiling}"
 
 
-def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
-    """Write a level's files from the directions that they had before, which stay as they are, and from its shards."""
+def _merge(run: Run, trained: Trained, minimum: int, group: list[Shard]) -> None:
+    """Write a minimum's files from the directions that they had before, which stay as they are, and from its shards."""
     found = [curves for curves in (_read_shard(run, shard) for shard in group) if curves is not None]
     perturbation = run.config.perturbation
-    directions = Directions.of(trained.models[level], perturbation.scaling, perturbation.names)
-    for k, landscape in enumerate(landscapes_of(run, level)):
-        path = run.sweep_file(landscape, level)
+    directions = Directions.of(trained.models[minimum], perturbation.scaling, perturbation.names)
+    for k, pair in enumerate(run.pairs(minimum)):
+        path = run.sweep_file(pair.landscape, minimum)
         before = [read_sweep(path, with_state_dict=False)] if path.is_file() else []
         columns = {
             "loss": [curves.loss[k] for curves in found],
@@ -241,20 +236,20 @@ def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
             Sweep(
                 coefficients=found[0].coefficients,
                 **{name: array[order] for name, array in joined.items()},
-                metadata=_metadata(run, trained, directions, landscape, level),
-                state_dict=weights(trained.models[level]),
+                metadata=_metadata(run, trained, directions, pair),
+                state_dict=weights(trained.models[minimum]),
             ),
         )
-    shutil.rmtree(run.shards / f"level_{level}", ignore_errors=True)
+    shutil.rmtree(run.shards / f"level_{minimum}", ignore_errors=True)
 
 
-def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int, level: int) -> dict[str, Any]:
-    record, dataset = trained.records[level], trained.dataset
+def _metadata(run: Run, trained: Trained, directions: Directions, pair: Pair) -> dict[str, Any]:
+    record, dataset = trained.records[pair.minimum], trained.dataset
     return {
-        "additional_data": landscape,
-        "model_trained_data": run.config.level_of(level),
+        "additional_data": pair.landscape,
+        "model_trained_data": run.config.level_of(pair.minimum),
         "variation": run.config.variation,
-        "variation_value": level,
+        "variation_value": pair.minimum,
         "dataset_type": dataset.dataset_type,
         "base_dataset_size": dataset.base_size,
         "test_loss": record["test_loss"][record["epoch"] - 1],

@@ -12,16 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.perturbation.curves import Curves
-from minima_volume.perturbation.names import perturbed_names
-from minima_volume.stages.provenance import require_same
-from minima_volume.stages.run import Run
-from minima_volume.stages.train import Trained
 
 STATE_DICT = "state_dict/"
-WAY_OUT = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
 
 
 @dataclass(frozen=True)
@@ -117,40 +112,3 @@ def load_wiggle_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[st
         for i in range(len(sweep.loss))
     ]
     return results, {**sweep.metadata, "state_dict": sweep.state_dict}
-
-
-def sweep_settings(run: Run) -> dict[str, Any]:
-    """The settings that decide the numbers of a sweep; how many directions and where they stop are not among them."""
-    perturbation = run.config.perturbation
-    return {
-        "perturbation": {
-            "coefficients": perturbation.coefficients.model_dump(),
-            "scaling": perturbation.scaling,
-            "names": perturbation.names,
-        },
-        "experiment": {"threads": run.config.experiment.threads, "device": run.config.experiment.device},
-    }
-
-
-def require_current(metadata: Mapping[str, Any], run: Run, path: Path, trained: Trained, level: int) -> None:
-    """Refuse a sweep of a minimum that was measured on other weights, other data, with other settings or other parameters.
-
-    Raises:
-        StaleError: says which, and the way out.
-    """
-    record = trained.records[level]
-    if metadata["weights_hash"] != record["weights_hash"]:
-        raise StaleError(
-            f"{path} was measured on other weights than the model has now: the sweep is older than its retrained model. "
-            "Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
-        )
-    if metadata["data_hash"] != record["data_hash"]:
-        raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {WAY_OUT}")
-    require_same(metadata["settings"], sweep_settings(run), path, WAY_OUT)
-    names = perturbed_names(trained.models[level], run.config.perturbation.names)
-    if still := [name for name in metadata["left_out"] if name in names]:
-        raise StaleError(
-            f"{path} was measured by an earlier version, which left {', '.join(still)} as it was; perturbation.names = "
-            f"{run.config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
-            "notebook 2 again."
-        )

@@ -10,8 +10,16 @@ from torch import Tensor
 
 from minima_volume.files.atomic import read_json
 from minima_volume.stages.run import Run, minimum_name
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
+from minima_volume.volume.condition import Condition
 from minima_volume.volume.trivial import threshold_verdict, trivial_loss
+
+
+def conditions_of(run: Run, threshold: float) -> list[Condition]:
+    """The loss condition of a threshold, and the accuracy condition paired with it."""
+    accuracy = run.config.volume.accuracy_for(threshold)
+    pair = [Condition("loss", threshold)]
+    return pair if accuracy is None else [*pair, Condition("accuracy", accuracy)]
 
 
 def threshold_keys(

@@ -5,75 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from torch import nn
 from tqdm.auto import tqdm
 
 from minima_volume.data import Dataset, load_dataset, make_dataset, save_dataset
 from minima_volume.data.dataset import extended_dataset, stored_dataset
-from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.errors import StaleError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files.atomic import hash_arrays, read_pt
+from minima_volume.files.atomic import read_pt
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
-from minima_volume.stages.minimum import (
-    TrainTask,
-    data_level,
-    num_outputs,
-    train_minimum,
-    train_settings,
-    training_seconds,
-)
-from minima_volume.stages.provenance import require_same
-from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, minimum_name, read_run
+from minima_volume.stages.freshness import TRAIN_AGAIN, data_settings, require_same
+from minima_volume.stages.minimum import TrainTask, num_outputs, train_minimum, training_seconds
+from minima_volume.stages.run import Run, minimum_name
+from minima_volume.stages.trained import Trained, check_trained_settings, load_models_and_data
 from minima_volume.training.loop import History, evaluating
-
-WAY_OUT = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
-
-
-class Trained(NamedTuple):
-    """What `load_models_and_data` gives back.
-
-    Attributes:
-        models: minimum -> model in evaluation mode, on the CPU; a minimum is named by its value of the run's variation: its
-            level as a rule, its epoch or batch size in series on one data set.
-        dataset: the samples.
-        records: minimum -> everything else the model's file holds (histories, settings, hashes).
-    """
-
-    models: dict[int, nn.Module]
-    dataset: Dataset
-    records: dict[int, dict[str, Any]]
-
-
-def check_trained_settings(run: Run) -> None:
-    """Refuse settings that differ from those the run's existing models were made with.
-
-    Raises:
-        StaleError: names the setting, its two values and the way out.
-    """
-    for minimum in run.config.minima:
-        path = run.model_file(minimum)
-        if path.is_file():
-            require_same(_read_record(run, minimum)["settings"], train_settings(run), path, WAY_OUT)
-    known = {run.model_file(minimum) for minimum in run.config.minima}
-    for variation, prefix in MODEL_PREFIXES.items():
-        for path in run.models.glob(f"{prefix}*.pt"):
-            if path.stem.removeprefix(prefix).isdigit() and path not in known:
-                listed = WHICH_MINIMA[variation][0]
-                section, key = listed.split(".")
-                values = getattr(getattr(run.config, section), key)
-                way_out = (
-                    WAY_OUT
-                    if variation != run.config.variation
-                    else "Set it back, or delete this file; the others stay."
-                )
-                raise StaleError(f"{path}: {listed} {values} does not have this one. {way_out}")
 
 
 @own_defaults()
@@ -91,8 +41,7 @@ def prepare_data(run: Run) -> Dataset:
         return _stored(run, make_dataset(run.config, run.folder))
     content = read_pt(run.dataset_file)
     made_with = {"data": content.get("settings", {}), "seeds": {"data": content.get("data_seed")}}
-    wanted = {"data": run.config.data.model_dump(exclude={"levels", "store"}), "seeds": {"data": run.config.data_seed}}
-    require_same(made_with, wanted, run.dataset_file, WAY_OUT)
+    require_same(made_with, data_settings(run), run.dataset_file, TRAIN_AGAIN)
     whole = run.config.data.store != "full" or content["settings"]["store"] == "full"
     if whole and content.get("dataset_quantities") == run.config.data.levels:
         return load_dataset(run.dataset_file, run.config, run.folder)
@@ -109,7 +58,7 @@ def _with_other_levels(run: Run) -> Dataset:
     try:
         return extended_dataset(stored, run.config, run.folder)
     except StaleError as error:
-        raise StaleError(f"{run.dataset_file}: {error}. {WAY_OUT}") from error
+        raise StaleError(f"{run.dataset_file}: {error}. {TRAIN_AGAIN}") from error
 
 
 def _stored(run: Run, dataset: Dataset) -> Dataset:
@@ -206,52 +155,3 @@ def _train_on(tasks: Sequence[TrainTask], workers: int, bar: tqdm[Any]) -> None:
     for task, _ in run_tasks(train_minimum, sorted(tasks, key=lambda task: -task.size), workers):
         bar.update(task.settings.epochs)
         bar.set_description(f"trained {task.name}")
-
-
-@own_defaults()
-def load_models_and_data(run: Run | str | Path) -> Trained:
-    """Load the samples and rebuild every model of a run from its weights.
-
-    Args:
-        run: the run folder, or the run that `minima_volume.open_run(folder)` gave.
-
-    Raises:
-        MissingStageError: notebook 1 has not been run, or a model is missing.
-        StaleError: the models were made with other settings or other samples.
-    """
-    run = run if isinstance(run, Run) else read_run(run)
-    check_trained_settings(run)
-    dataset = load_dataset(run.dataset_file, run.config, run.folder)
-    models, records = {}, {}
-    for minimum in run.config.minima:
-        record = _read_record(run, minimum)
-        level = data_level(record)
-        if level > len(dataset.x_additional) or record["data_hash"] != dataset.hash(level):
-            raise StaleError(
-                f"{run.model_file(minimum)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}"
-            )
-        model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
-        try:
-            model.load_state_dict(record.pop("state_dict"))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise StaleError(
-                f"{run.model_file(minimum)} does not fit model {run.config.model.name!r}: {reason}. {WAY_OUT}"
-            ) from error
-        models[minimum] = model.eval()
-        records[minimum] = record
-    return Trained(models, dataset, records)
-
-
-def _read_record(run: Run, minimum: int) -> dict[str, Any]:
-    path = run.model_file(minimum)
-    if not path.is_file():
-        raise MissingStageError(
-            f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first"
-        )
-    record = read_pt(path)
-    if "settings" not in record or "state_dict" not in record:
-        raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
-    if hash_arrays(record["state_dict"]) != record["weights_hash"]:
-        raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")
-    return record

@@ -20,9 +20,11 @@ from minima_volume.files.atomic import read_json, write_json
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import Directions
 from minima_volume.seeding import normals
+from minima_volume.stages.freshness import views_settings
+from minima_volume.stages.measured import on
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run, minimum_name, read_run
-from minima_volume.stages.train import Trained, load_models_and_data
+from minima_volume.stages.trained import Trained, load_models_and_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +112,7 @@ def estimate_views(
     with threads(run.config.experiment.threads):
         x, y = _samples(run, trained, landscape)
         for level in missing:
-            step, product = _timed(MeanLoss.of(trained.models[level].to(x.device), x, y, run.config.training.loss))
+            step, product = _timed(MeanLoss.of(on(x.device, trained.models[level]), x, y, run.config.training.loss))
             seconds += gradients * step + (settings.num_products + LANCZOS_PRODUCTS) * product
     minutes, rest = divmod(math.ceil(seconds), 60)
     return f"{len(missing)} minima to measure in landscape +{landscape}: about {minutes} min {rest} s"
@@ -154,7 +156,7 @@ def _chosen(run: Run, landscape: int | None, threshold: float | None) -> tuple[i
 
 def _levels(run: Run, landscape: int) -> list[int]:
     """The minima that are measured in a landscape."""
-    return [level for other, level in run.pairs() if other == landscape]
+    return [pair.minimum for pair in run.pairs() if pair.landscape == landscape]
 
 
 def _samples(run: Run, trained: Trained, landscape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,7 +178,7 @@ def _measure(
     ):
         for level in missing:
             bar.set_description(f"views of {minimum_name(level, run.config.variation)}")
-            model = trained.models[level].to(x.device)
+            model = on(x.device, trained.models[level])
             views = other_views(model, x, y, run.config.training.loss, settings=settings, on_part=bar.update)
             own = {"level": level, "weights_hash": trained.records[level]["weights_hash"]}
             stored[level] = own | views_record(views)
@@ -256,21 +258,11 @@ def _write(
         "variation": run.config.variation,
         "model_data_levels": list(records),
         "minima": list(records.values()),
-        **_made_with(run, trained, settings),
+        **views_settings(run, settings_record(settings)),
         "data_hash": trained.dataset.hash(landscape),
         "provenance": provenance(run.config),
     }
     return write_json(run.views_file(landscape), content)
-
-
-def _made_with(run: Run, trained: Trained, settings: ViewSettings) -> dict[str, Any]:
-    return {
-        "settings": settings_record(settings),
-        "loss": run.config.training.loss,
-        "base_dataset_size": trained.dataset.base_size,
-        "device": run.config.experiment.device,
-        "threads": run.config.experiment.threads,
-    }
 
 
 def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) -> dict[int, dict[str, Any]]:
@@ -279,7 +271,7 @@ def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) 
         content = read_json(run.views_file(landscape))
     except (MissingStageError, DamagedFileError):
         return {}
-    wanted = _made_with(run, trained, settings)
+    wanted = views_settings(run, settings_record(settings))
     if any(content.get(key) != value for key, value in wanted.items()):
         return {}
     known = {trained.dataset.hash(landscape), *(record["data_hash"] for record in trained.records.values())}

@@ -136,8 +136,8 @@ def test_the_pipeline_on_a_cluster_gives_the_same_numbers(address, tmp_path):
 
 def test_a_sweep_on_a_cluster_is_the_same_bit_for_bit(address, digits_run, copied):
     """Shards on other programs; config.yaml names the scheduler."""
-    for landscape, level in copied.pairs():
-        copied.sweep_file(landscape, level).unlink()
+    for pair in copied.pairs():
+        copied.sweep_file(pair.landscape, pair.minimum).unlink()
     run = edit_config(copied.folder, {"perturbation.workers": 2, "execution.scheduler": address})
     mv.sweep(run, progress=False)
     same_sweeps(digits_run, run)

@@ -52,8 +52,8 @@ def test_files_of_a_finished_run(digits_run):
     config = digits_run.config
     directions, grid = config.perturbation.num_directions, config.perturbation.coefficients.count
     assert not digits_run.shards.exists()
-    for landscape, level in digits_run.pairs():
-        path = digits_run.sweep_file(landscape, level)
+    for pair in digits_run.pairs():
+        path = digits_run.sweep_file(pair.landscape, pair.minimum)
         content = read_npz(path)
         weights = sum(array.size for key, array in content.items() if key.startswith(STATE_DICT))
         assert weights == 64 * 16 + 16 + 16 * 10 + 10
@@ -64,7 +64,7 @@ def test_files_of_a_finished_run(digits_run):
             (directions,),
         }
         assert all(array.ndim == 0 for key, array in content.items() if key not in ARRAYS and STATE_DICT not in key)
-        assert digits_run.model_file(level).stat().st_size < bytes_of_model(weights, config.training.epochs)
+        assert digits_run.model_file(pair.minimum).stat().st_size < bytes_of_model(weights, config.training.epochs)
 
 
 def test_the_documents_say_so():

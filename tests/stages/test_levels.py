@@ -62,8 +62,8 @@ def made(monkeypatch):
     seen = []
     places = {
         "minima_volume.stages.train.train_minimum": lambda task, *_: ("train", task.minimum),
-        "minima_volume.stages.sweep.sweep_shard": lambda shard: ("perturb", shard.level),
-        "minima_volume.stages.radii.radii_task": lambda task: ("radii", task.shard.level),
+        "minima_volume.stages.sweep.sweep_shard": lambda shard: ("perturb", shard.model.minimum),
+        "minima_volume.stages.radii.radii_task": lambda task: ("radii", task.shard.model.minimum),
         "minima_volume.stages.masses.mass_task": lambda task: ("mass", task.cell.minimum),
     }
     for place, which in places.items():
@@ -275,7 +275,7 @@ def as_before(run: Run) -> None:
         record = read_pt(run.model_file(minimum))
         record["settings"]["data"]["levels"] = config.data.levels
         write_pt(run.model_file(minimum), record | {"data_hash": everything})
-    for landscape, minimum in run.pairs():
+    for landscape, minimum in ((pair.landscape, pair.minimum) for pair in run.pairs()):
         path = run.sweep_file(landscape, minimum)
         write_npz(path, read_npz(path) | {"data_hash": everything})
 

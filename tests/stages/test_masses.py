@@ -18,8 +18,8 @@ from minima_volume.perturbation.particles import Particles
 from minima_volume.runs.states import run_stage
 from minima_volume.stages import masses
 from minima_volume.stages.mass_cells import Cell, mass_settings, read_mass
+from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run, read_run
-from minima_volume.stages.shards import make_engine
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import plain_estimate

@@ -213,7 +213,8 @@ def test_changing_a_threshold_makes_nothing_older_stale(digits_run, copied):
 
 def test_a_threshold_above_the_ceiling_continues_the_curves(copied, tmp_path):
     """Ceiling 2.5, threshold 6: the stored curves are continued, and radii agree with a sweep that had a high ceiling."""
-    before = {pair: mv.read_sweep(copied.sweep_file(*pair)).loss for pair in copied.pairs()}
+    pairs = [(pair.landscape, pair.minimum) for pair in copied.pairs()]
+    before = {pair: mv.read_sweep(copied.sweep_file(*pair)).loss for pair in pairs}
     change = {"volume.loss_thresholds": [6.0], "volume.accuracy_thresholds": None}
     run = edit_config(copied.folder, change)
     mv.estimate_volumes(run, progress=False)

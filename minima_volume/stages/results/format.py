@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from minima_volume.errors import StaleError
+from minima_volume.files.atomic import read_json
 from minima_volume.stages.results.star_keys import disagreement_keys
 
 # 2: intervals, growth, comparisons; 3: `*_ordering_violations` and `*_discordant_pairs` count disagreement, not agreement
@@ -33,3 +36,23 @@ def _ordered_by(prefix: str, content: Mapping[str, Any]) -> list[float | None]:
         return content[f"log_exp_r_n{'' if prefix == 'loss' else '_acc'}_values"]
     headline = content["sigmas"].index(content["sigma"])
     return [row[headline] for row in content[f"{prefix}_values"]]
+
+
+REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
+
+
+def load_results(path: str | Path) -> dict[str, Any]:
+    """Read one results.json; one of an older format reads as today's does, see `result_format.upgraded`.
+
+    Raises:
+        MissingStageError: notebook 3 has not been run.
+        DamagedFileError: it is not strict JSON.
+        StaleError: it lacks keys, as one of an earlier version does.
+    """
+    content = read_json(Path(path))
+    if missing := [key for key in REQUIRED if key not in content]:
+        raise StaleError(
+            f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
+            "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
+        )
+    return upgraded(content)

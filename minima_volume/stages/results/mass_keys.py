@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minima_volume.stages.mass_cells import Cell, settings_record
+from minima_volume.stages.freshness import mass_record
+from minima_volume.stages.mass_cells import mass_settings
 from minima_volume.stages.results.star_keys import none_if_nan, order_keys, still_of
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.volume.claims import CLEAR, holm, order_note, p_text, two_sided
@@ -62,19 +63,8 @@ def mass_keys(
         f"log_mass{suffix}_order_note": order_note(values, [None if mass is None else mass.interval for mass in first]),
         f"log_mass{suffix}_comparisons": compare_all(native, levels, first, run.config.variation),
         **order_keys(f"log_mass{suffix}", native, levels, values, results["test_loss_values"]),
-        "log_mass_settings": settings_record(run),
+        "log_mass_settings": mass_record(mass_settings(run)),
     }
-
-
-def written(results: Mapping[str, Any], cell: Cell, mass: GaussianMass) -> bool:
-    """Whether a results.json has the log mass and verdict of a cell."""
-    suffix = "" if cell.condition.kind == "loss" else "_acc"
-    levels, sigmas = results.get("model_data_levels", []), results.get("sigmas", [])
-    if cell.minimum not in levels or cell.sigma not in sigmas or f"log_mass{suffix}_values" not in results:
-        return False
-    i, k = levels.index(cell.minimum), sigmas.index(cell.sigma)
-    there = results[f"log_mass{suffix}_values"][i][k], results[f"log_mass{suffix}_verdicts"][i][k]
-    return there == (mass.estimate, noted(mass, still_of(results, i)).verdict)
 
 
 def compare_all(

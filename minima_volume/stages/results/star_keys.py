@@ -191,3 +191,21 @@ def top_radii(radii: Sequence[Radii], top_k: int) -> dict[str, Any]:
 def none_if_nan(value: float) -> float | None:
     """JSON has no NaN or Infinity."""
     return value if np.isfinite(value) else None
+
+
+def star_keys(
+    kind: str,
+    native: int | None,
+    levels: Sequence[int],
+    volumes: Sequence[StarVolume],
+    test_losses: Sequence[float],
+    variation: str = "level",
+) -> dict[str, Any]:
+    """Everything about the star regions at one threshold of a kind, "loss" or "accuracy": numbers, trust, comparisons, order."""
+    suffix = "" if kind == "loss" else "_acc"
+    return (
+        volume_keys(suffix, volumes)
+        | growth_keys(suffix, volumes)
+        | comparison_keys(suffix, native, levels, volumes, variation)
+        | order_keys(kind, native, levels, [v.log_exp_r_n for v in volumes], test_losses)
+    )

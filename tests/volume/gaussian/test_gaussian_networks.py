@@ -13,8 +13,8 @@ from helpers import agree, make_run
 
 import minima_volume as mv
 from minima_volume.perturbation.particles import Particles
+from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run
-from minima_volume.stages.shards import make_engine
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass

@@ -17,8 +17,8 @@ from torch import nn
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.particles import Particles
+from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run
-from minima_volume.stages.shards import make_engine
 from minima_volume.stages.sigma import PROBE
 from minima_volume.volume.gaussian.mass import plain_estimate
 from minima_volume.volume.gaussian.sigma import NATIVE_LOG_MASS, bisect, round_sigma

@@ -1,0 +1,106 @@
+"""The trained models of a run and its samples, and the check that they are what config.yaml describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from minima_volume.data import Dataset, load_dataset
+from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.files.atomic import hash_arrays, read_pt
+from minima_volume.isolation import own_defaults
+from minima_volume.models import build_model
+from minima_volume.stages.freshness import TRAIN_AGAIN, data_level, require_same, weights_settings
+from minima_volume.stages.minimum import num_outputs
+from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, read_run
+
+
+class Trained(NamedTuple):
+    """What `load_models_and_data` gives back.
+
+    Attributes:
+        models: minimum -> model in evaluation mode, on the CPU; a minimum is named by its value of the run's variation: its
+            level as a rule, its epoch or batch size in series on one data set.
+        dataset: the samples.
+        records: minimum -> everything else the model's file holds (histories, settings, hashes).
+    """
+
+    models: dict[int, nn.Module]
+    dataset: Dataset
+    records: dict[int, dict[str, Any]]
+
+
+def check_trained_settings(run: Run) -> None:
+    """Refuse settings that differ from those the run's existing models were made with.
+
+    Raises:
+        StaleError: names the setting, its two values and the way out.
+    """
+    for minimum in run.config.minima:
+        path = run.model_file(minimum)
+        if path.is_file():
+            require_same(_read_record(run, minimum)["settings"], weights_settings(run), path, TRAIN_AGAIN)
+    known = {run.model_file(minimum) for minimum in run.config.minima}
+    for variation, prefix in MODEL_PREFIXES.items():
+        for path in run.models.glob(f"{prefix}*.pt"):
+            if path.stem.removeprefix(prefix).isdigit() and path not in known:
+                listed = WHICH_MINIMA[variation][0]
+                section, key = listed.split(".")
+                values = getattr(getattr(run.config, section), key)
+                way_out = (
+                    TRAIN_AGAIN
+                    if variation != run.config.variation
+                    else "Set it back, or delete this file; the others stay."
+                )
+                raise StaleError(f"{path}: {listed} {values} does not have this one. {way_out}")
+
+
+@own_defaults()
+def load_models_and_data(run: Run | str | Path) -> Trained:
+    """Load the samples and rebuild every model of a run from its weights.
+
+    Args:
+        run: the run folder, or the run that `minima_volume.open_run(folder)` gave.
+
+    Raises:
+        MissingStageError: notebook 1 has not been run, or a model is missing.
+        StaleError: the models were made with other settings or other samples.
+    """
+    run = run if isinstance(run, Run) else read_run(run)
+    check_trained_settings(run)
+    dataset = load_dataset(run.dataset_file, run.config, run.folder)
+    models, records = {}, {}
+    for minimum in run.config.minima:
+        record = _read_record(run, minimum)
+        level = data_level(record)
+        if level > len(dataset.x_additional) or record["data_hash"] != dataset.hash(level):
+            raise StaleError(
+                f"{run.model_file(minimum)} was trained on other samples than {run.dataset_file.name} holds. {TRAIN_AGAIN}"
+            )
+        model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        try:
+            model.load_state_dict(record.pop("state_dict"))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StaleError(
+                f"{run.model_file(minimum)} does not fit model {run.config.model.name!r}: {reason}. {TRAIN_AGAIN}"
+            ) from error
+        models[minimum] = model.eval()
+        records[minimum] = record
+    return Trained(models, dataset, records)
+
+
+def _read_record(run: Run, minimum: int) -> dict[str, Any]:
+    path = run.model_file(minimum)
+    if not path.is_file():
+        raise MissingStageError(
+            f"{path} does not exist: run 'Train Low Test Models.ipynb' (`minima-volume run --stage train`) first"
+        )
+    record = read_pt(path)
+    if "settings" not in record or "state_dict" not in record:
+        raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
+    if hash_arrays(record["state_dict"]) != record["weights_hash"]:
+        raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")
+    return record
