@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.95
+from minima_volume.confidence import CONFIDENCE
+
 FEWEST = 3  # points of a line, and groups of points (seeds) that say how far lines spread
 
 
@@ -73,7 +74,7 @@ def student(degrees: int) -> float:
     """
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)

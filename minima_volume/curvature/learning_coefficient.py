@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.confidence import CONFIDENCE
 from minima_volume.curvature.chains import effective_sample_size, split_r_hat
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.spectrum import top_eigenvalues
@@ -197,7 +198,7 @@ def _largest_curvature(mean_loss: MeanLoss, places: list[Tensor], seed: int) -> 
 def _interval(values: np.ndarray) -> tuple[float, float]:
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
     return float(values.mean()) - half, float(values.mean()) + half
 
 

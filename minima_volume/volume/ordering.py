@@ -10,6 +10,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import scipy
 
+from minima_volume.confidence import CLEAR
+
 Values = Sequence[float | None]
 
 
@@ -113,11 +115,11 @@ def _copula_interval(observed: float, count: int) -> tuple[float, float]:
 
     def limit(side: int) -> float:
         inside, outside = float(side), -float(side)  # latent correlations; towards `inside` the chance grows
-        if chance(outside, side) >= 0.025:
+        if chance(outside, side) >= CLEAR / 2:
             return outside
         for _ in range(20):
             middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if chance(middle, side) >= 0.025 else (inside, middle)
+            inside, outside = (middle, outside) if chance(middle, side) >= CLEAR / 2 else (inside, middle)
         return inside
 
     low, high = (6 / math.pi * math.asin(limit(side) / 2) for side in (1, -1))  # rank correlations of the copula

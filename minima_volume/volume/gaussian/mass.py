@@ -10,12 +10,11 @@ from typing import TypeVar
 import numpy as np
 import scipy
 
+from minima_volume.confidence import CONFIDENCE
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.splitting import Repeat
 
-CONFIDENCE = 0.95
 MARKOV = math.log(2 / (1 - CONFIDENCE))  # a mean exceeds 40 times its expectation with probability 1/40 at most
-GRID = 1000  # quantiles of an error, where two are added
 LARGEST_SPREAD = 1.0  # standard deviation of the logs of repeats, above which no interval can be built on them
 
 
@@ -221,34 +220,3 @@ def moves_effect(short: Sequence[Repeat], long: Sequence[Repeat]) -> tuple[float
     stated = [(part.mean(), max(part.std(ddof=1), 1e-6), len(part)) for part in (many, few)]  # counts may be equal
     test = scipy.stats.ttest_ind_from_stats(*stated[0], *stated[1], equal_var=False)
     return float(many.mean() - few.mean()), float(test.pvalue)
-
-
-def compare_masses(a: GaussianMass, b: GaussianMass) -> dict[str, float | list[float] | None]:
-    """log mass of a minus that of b: difference, 95 % interval, probability that a is larger.
-
-    The law is that of two independent Student errors (Behrens 1929, Fisher 1935). In a two-stage sample each error is Student's with the
-    degrees of the first stage however many repeats were added; Welch's law takes more degrees and errs in more than 5 %.
-    Estimates of different minima are independent apart from shared random numbers, which only make this cautious.
-    """
-    if a.log_mass is None or b.log_mass is None or a.standard_error is None or b.standard_error is None:
-        return {"difference": None, "interval": None, "probability": None}
-    difference = a.log_mass - b.log_mass
-    large, small = (a, b) if a.standard_error >= b.standard_error else (b, a)
-    assert large.standard_error is not None and small.standard_error is not None
-    if large.standard_error == 0:
-        probability = 0.5 + 0.5 * float(np.sign(difference))
-        return {"difference": difference, "interval": [difference, difference], "probability": probability}
-    law, other = (scipy.stats.t(mass.degrees or math.inf) for mass in (large, small))
-    errors = small.standard_error * other.ppf((np.arange(GRID) + 0.5) / GRID)
-
-    def below(x: float) -> float:
-        return float(law.cdf((x - errors) / large.standard_error).mean())
-
-    level = (1 + CONFIDENCE) / 2
-    widest = large.standard_error * float(law.ppf(level)) + small.standard_error * float(other.ppf(level))
-    half = float(scipy.optimize.brentq(lambda x: below(x) - level, 0, 1.01 * widest))
-    return {
-        "difference": difference,
-        "interval": [difference - half, difference + half],
-        "probability": 0.5 + float(np.sign(difference)) * (below(abs(difference)) - 0.5),
-    }

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from minima_volume.confidence import CONFIDENCE
+
 NO_TAIL = 0.01  # range of the largest log weights below which they do not stand out, only round differently
-LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
+TAIL = (1 - CONFIDENCE) / 2
 RESAMPLES = 1000
 LARGEST_POWER = 300  # of 10 that a float holds with room to spare
 TINY = 1e-300
