@@ -8,7 +8,7 @@ import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
 from minima_volume.analysis.collect import NAMED, Collected, compared, select
-from minima_volume.analysis.quantities import MORE, STAR, Quantity, bounded, kind_of, left_out, measured, place
+from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out, measured
 from minima_volume.volume.claims import p_text
 
 
@@ -57,7 +57,7 @@ def _values(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
     text = f"{_name(quantity)}{sigmas}: "
     if len(known):
         mean = "mean " if rows["run"].nunique() > 1 else ""
-        shown = [f"{_value(row)} at {place(kind, row['x'])}" for _, row in known.iloc[[0, -1]].iterrows()]
+        shown = [f"{_value(row)} at {axis_point(kind, row['x'])}" for _, row in known.iloc[[0, -1]].iterrows()]
         text += f"the {mean}{quantity.noun} is {' and '.join(dict.fromkeys(shown))}"
         text += f"; {word}." if word else "."
     else:
@@ -95,7 +95,7 @@ def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
     tested = differences[differences["p_value"].notna()]
     if len(tested):
         larger, smaller = (int((tested["clear"] == sign).sum()) for sign in (1, -1))
-        reference = f"the minimum of {place(kind, tested['reference'].iloc[0])}"
+        reference = f"the minimum of {axis_point(kind, tested['reference'].iloc[0])}"
         text += (
             f"; compared within seeds, {reference} is clearly larger than {larger} and clearly smaller than {smaller} of the "
             f"{_count(len(tested), 'other')} ("

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from minima_volume.analysis.quantities import AXIS_LABELS
+from minima_volume.analysis.quantities import AXIS_LABELS, STAR
 from minima_volume.perturbation import Curves
 from minima_volume.plots.style import (
     GREY,
@@ -118,34 +119,26 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     """Log-volume against training data, and test loss against log-volume, of one landscape at one threshold."""
     figure = new_figure(9.5, 3.9)
     left, right = figure.subplots(1, 2)
-    levels = np.array(results["model_data_levels"])
-    variation = results.get("variation", "level")
-    sizes = results["base_dataset_size"] + levels if variation == "level" else levels
+    levels, variation = results["model_data_levels"], results.get("variation", "level")
+    marks = minimum_marks(results)
+    sizes = [mark.x for mark in marks]
     volume = np.array(results["log_volume_values"], dtype=float)
     limits = results["log_volume_intervals"]
     estimates = np.array([is_estimate(*pair) for pair in zip(results["log_volume_values"], limits, strict=True)])
     loss = np.array(results["test_loss_values"])
     left.plot(sizes, np.where(estimates, volume, np.nan), color=GREY, linewidth=1)
-    for i, color in enumerate(level_colors(len(levels))):
-        native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
-        style = {
-            "color": color,
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": "none",
-            "markersize": 11 if native else 7,
-        }
-        label = minimum_name(levels[i], variation) + (" (native)" if native else "")
-        shown = star_volume(left, sizes[i], volume[i], limits[i], style)
-        right.plot(shown, loss[i], label=label, **style)
+    for i, mark in enumerate(marks):
+        shown = star_volume(left, mark.x, volume[i], limits[i], mark.style)
+        right.plot(shown, loss[i], label=mark.name, **mark.style)
         if not estimates[i] and np.isfinite(shown):
-            _arrow(right, r"$\rightarrow$", (shown, loss[i]), (10, 0), color)
+            _arrow(right, r"$\rightarrow$", (shown, loss[i]), (10, 0), mark.style["color"])
     if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
     left.margins(y=0.15)  # room for the arrows
-    left.set_ylabel("log volume of the star region (nats)")
+    left.set_ylabel(STAR.label)
     size_axis(left, sizes, AXIS_LABELS[variation])
     right.xaxis.set_major_locator(MaxNLocator(5))
-    right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
+    right.set(xlabel=STAR.label, ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
     right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(
@@ -156,6 +149,38 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     if (~estimates & np.isfinite(volume)).any():
         figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
     return figure
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How one minimum is drawn beside the others of its landscape.
+
+    Attributes:
+        x: training samples, or the value of the variation.
+        name: for the legend.
+        style: of its marker, larger for the native minimum.
+    """
+
+    x: int
+    name: str
+    style: dict[str, Any]
+
+
+def minimum_marks(results: Mapping[str, Any]) -> list[Mark]:
+    """One per minimum of a results.json, in its order."""
+    levels, variation = results["model_data_levels"], results.get("variation", "level")
+    marks = []
+    for i, (level, color) in enumerate(zip(levels, level_colors(len(levels)), strict=True)):
+        native = variation == "level" and level == results["loss_landscape_data_param"]
+        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
+        marks.append(
+            Mark(
+                results["base_dataset_size"] + level if variation == "level" else level,
+                minimum_name(level, variation) + (" (native)" if native else ""),
+                style | {"markersize": 11 if native else 7},
+            )
+        )
+    return marks
 
 
 def star_volume(

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, star_volume
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR
+from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, minimum_marks, star_volume
 from minima_volume.plots.style import (
     GREY,
     MARKERS,
@@ -22,9 +22,6 @@ from minima_volume.plots.style import (
 )
 from minima_volume.stages.run import minimum_name
 from minima_volume.volume.claims import is_estimate
-
-MASS = "log mass (nats)"
-STAR = "log volume of the star region (nats)"
 
 
 @styled
@@ -38,35 +35,26 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
         return _words("Gaussian local volumes were not measured: set volume.gaussian.sigma")
     figure = new_figure(9.8, 4.1)
     left, right = figure.subplots(1, 2)
-    levels = np.array(results["model_data_levels"])
-    variation = results.get("variation", "level")
-    sizes = results["base_dataset_size"] + levels if variation == "level" else levels
+    levels, variation = results["model_data_levels"], results.get("variation", "level")
+    marks = minimum_marks(results)
     column = results["sigmas"].index(results["sigma"])
     one_sided = False
-    for i, color in enumerate(level_colors(len(levels))):
-        native = variation == "level" and levels[i] == results["loss_landscape_data_param"]
-        marker = {
-            "color": color,
-            "marker": MARKERS[i % len(MARKERS)],
-            "linestyle": "none",
-            "markersize": 11 if native else 7,
-        }
-        name = minimum_name(int(levels[i]), variation) + (" (native)" if native else "")
-        _mass(left, sizes[i], results, i, column, marker)
+    for i, mark in enumerate(marks):
+        _mass(left, mark.x, results, i, column, mark.style)
         volume, limits = results["log_volume_values"][i], results["log_volume_intervals"][i]
         one_sided |= volume is not None and not is_estimate(volume, limits)
-        star_volume(right, sizes[i], np.nan if volume is None else volume, limits, marker | {"label": name})
+        star_volume(right, mark.x, np.nan if volume is None else volume, limits, mark.style | {"label": mark.name})
     title = f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval"
     if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
         title += f"\noutside this landscape: {', '.join(outside)}"
-    left.set(ylabel=MASS, title=title)
+    left.set(ylabel=MASS.label, title=title)
     for axis in (left, right):
         axis.margins(y=0.15)  # room for the arrows of limits
     effective = [value for value in results["effective_sample_size"] if value is not None]
     rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
-    right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
+    right.set(ylabel=STAR.label, title=f"published-style number; smallest\neffective sample size {rests}")
     for axis in (left, right):
-        size_axis(axis, sizes, AXIS_LABELS[variation])
+        size_axis(axis, [mark.x for mark in marks], AXIS_LABELS[variation])
     right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(
         f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}",
@@ -133,7 +121,7 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     axis.set(
         xscale="log",
         xlabel=f"sigma (scaling: {results['log_mass_scaling']})",
-        ylabel=MASS,
+        ylabel=MASS.label,
         title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; band: 95 % interval",
     )
     plain_log(axis.xaxis)

@@ -11,11 +11,11 @@ from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table,
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     MORE,
+    axis_point,
     estimated,
     kind_of,
     left_out,
     measured,
-    place,
     with_estimates,
     x_of,
 )
@@ -121,7 +121,8 @@ def differences(rows: pd.DataFrame) -> Figure:
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
     figure.suptitle(
-        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}", fontsize=10
+        f"{title_of(rows)}\nreference minus others; reference: {axis_point(kind_of(rows), reference.min())}",
+        fontsize=10,
     )
     over = "dots: seeds; bars: 95 % interval of each mean alone; filled: clear over all points of its panel (Holm)"
     figure.supxlabel(_explained(rows, over), color=GREY, fontsize=8.5)
