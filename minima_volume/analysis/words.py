@@ -47,7 +47,7 @@ def _named(runs: list[str]) -> str:
 
 
 def _values(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
-    """The first and the last value on the axis, and what the numbers rest on; which is larger is said by `_order` alone."""
+    """The first and the last value on the axis, and what the numbers rest on; `_order` alone says which is larger."""
     table = aggregate(rows, quantity.column)
     known = table[table["seeds"] > 0]
     sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"

@@ -70,7 +70,7 @@ class GeneralPath:
         self.moved = False
 
     def forward(self, stacked: None, held: Held, tile: Tile) -> Any:
-        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a loss of one's own."""
+        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a user's own loss."""
         outputs = self.host.run(part(self.x, tile.start, tile.stop))
         return outputs.unsqueeze(0) if self.loss.batched else [outputs]
 

@@ -186,7 +186,11 @@ def minimum_marks(results: Mapping[str, Any]) -> list[Mark]:
 def star_volume(
     axis: Axes, x: float, value: float, interval: Sequence[float | None] | None, style: Mapping[str, Any]
 ) -> float:
-    """Draw an estimate with the bar of its 95 % interval, or what is none at its lower limit with an arrow upwards; its height."""
+    """Draw an estimate with the bar of its 95 % interval, anything else at its lower limit with an arrow upwards.
+
+    Returns:
+        The height at which it was drawn.
+    """
     low, high = interval or (None, None)
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color=style["color"], linewidth=2)

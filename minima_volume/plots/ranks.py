@@ -89,7 +89,7 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
 
 
 def _explained(rows: pd.DataFrame, over_seeds: str, always: str = "") -> str:
-    """What is said under a figure: about several seeds, in any case, and about the numbers that it leaves out."""
+    """The text under a figure: about several seeds, in any case, and about the numbers that it leaves out."""
     absent = [f"{q.name}: {word}" for q in measured(rows) if (word := left_out(rows, q))]
     about = [over_seeds if rows["run"].nunique() > 1 else "", always]
     return "\n".join(filter(None, ["; ".join(filter(None, about)), *absent]))

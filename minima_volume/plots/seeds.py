@@ -164,7 +164,7 @@ def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | 
 
 
 def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
-    """A faint line a seed through the estimates; arrows at the limits of what is none."""
+    """A faint line per seed through the estimates; arrows at the limits of all other values."""
     placed = rows.assign(x=x_of(rows).astype(float), y=estimated(rows, column)).sort_values(["run", "x"])
     breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
     x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", "y"))
@@ -306,7 +306,7 @@ def title_of(rows: pd.DataFrame) -> str:
 
 
 def mean_of(rows: pd.DataFrame) -> str:
-    """What is said before a number that is a mean over seeds."""
+    """The words before a mean over seeds."""
     return "mean " if rows["run"].nunique() > 1 else ""
 
 

@@ -131,7 +131,7 @@ def with_keywords(function: Callable[Arguments, Result]) -> Callable[Arguments, 
 
 
 def _default(part: Field[Any]) -> Any:
-    """As the front door has it; None where it depends on the measure."""
+    """As the front door has it; None if it depends on the measure."""
     if part.name == "measure":
         return "gaussian"
     return None if part.default is MISSING or part.name == "estimator" else part.default

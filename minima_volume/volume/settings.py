@@ -40,12 +40,12 @@ class Perturbed:
 
 
 def is_number(value: object) -> bool:
-    """Whether a setting is one number; True and False are none."""
+    """Whether a setting is one number; True and False are not."""
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: object, smallest: int) -> None:
-    """Refuse what is no whole number of at least `smallest`."""
+    """Refuse everything but whole numbers of at least `smallest`."""
     if not isinstance(value, int | np.integer) or value < smallest:
         raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
 

@@ -23,9 +23,9 @@ class GaussianMass:
     """log P[L(theta* + sigma F z) <= threshold], z standard normal, with what is needed to judge it.
 
     Attributes:
-        log_mass: the estimate, nats; None where undefined or only bounded, see `note`. Without an upper limit it is no estimate.
-        interval: 95 % interval; a side is None where nothing bounds it.
-        method: monte_carlo or splitting; None where nothing was measured.
+        log_mass: the estimate, nats; None if undefined or only bounded, see `note`. Without an upper limit it is no estimate.
+        interval: 95 % interval; a side is None if nothing bounds it.
+        method: monte_carlo or splitting; None if nothing was measured.
         standard_error, degrees: of the log mass, with the degrees of freedom of its t law (None: normal).
         num_forward: parameter vectors evaluated.
         hits, num_samples: plain samples inside, and all of them; of splitting: those of the pilot and the first particles.
@@ -92,12 +92,12 @@ Mass = TypeVar("Mass", bound=GaussianMass)
 
 
 def noted(mass: Mass, text: str | None) -> Mass:
-    """The same with one more thing that a reader must know."""
+    """Append a note."""
     return replace(mass, note="; ".join(filter(None, (mass.note, text)))) if text else mass
 
 
 def outside(start: float) -> GaussianMass:
-    """The answer for a model that is no member of the minimum itself."""
+    """Result for a model outside the region."""
     return GaussianMass(None, (None, None), None, note=Condition.outside_note(start))
 
 
@@ -210,7 +210,7 @@ def _stuck(mass: GaussianMass, lowest: float | None) -> GaussianMass:
 
 
 def moves_effect(short: Sequence[Repeat], long: Sequence[Repeat]) -> tuple[float, float] | None:
-    """Difference of the mean log mass with twice the moves, and the p-value of no difference (Welch); None where unknown.
+    """Difference of the mean log mass with twice the moves, and the p-value of no difference (Welch); None if unknown.
 
     Repeats that share slow mixing agree with each other; only more moves show it.
     """

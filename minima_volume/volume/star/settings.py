@@ -96,14 +96,9 @@ class Rays(Perturbed):
 
     def _check_importance(self) -> None:
         chosen = self.preconditioner
-        if not self.importance:
-            if chosen is not None:
-                raise ConfigError(
-                    f"preconditioner {chosen!r} has no use with estimator 'monte_carlo'; take 'importance'"
-                )
-            for name in ("damping", "second_moments"):
-                if getattr(self, name) is not None:
-                    raise ConfigError(f"{name} applies only to estimator='importance'; here it is 'monte_carlo'")
+        for name in () if self.importance else ("preconditioner", "damping", "second_moments"):
+            if getattr(self, name) is not None:
+                raise ConfigError(f"{name} applies only to estimator='importance'; here it is 'monte_carlo'")
         if chosen is not None and not isinstance(chosen, Preconditioner) and chosen not in PRECONDITIONERS:
             raise ConfigError(f"preconditioner {chosen!r} is not known; allowed: {', '.join(PRECONDITIONERS)}")
         if self.damping is not None and not (is_number(self.damping) and 0 <= self.damping < math.inf):

@@ -29,7 +29,7 @@ class LogMean:
         effective_sample_size: (sum w)^2 / sum w^2: how many directions the mean rests on.
         largest_share: share of the largest direction in the mean.
         pareto_k: weight of the tail, see `pareto_k`.
-        interval: 95 %, for the log of the true mean. The upper limit is None where the effective sample size is below
+        interval: 95 %, for the log of the true mean. The upper limit is None if the effective sample size is below
             `needed_sample_size` or a direction is censored: the value is then no estimate, and the lower limit all that is known.
     """
 
