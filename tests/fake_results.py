@@ -86,6 +86,7 @@ def fake_results(
         "model_data_levels": list(minima),
         "variation": config.variation,
         "loss_landscape_data_param": landscape,
+        "base_dataset_size": base,
         "log_exp_r_n_values": volumes,
         "log_exp_r_n_intervals": [[v - 4, v + 4 if trusted else None] for v in volumes],
         "log_volume_values": volumes,
@@ -121,6 +122,10 @@ def fake_results(
             "log_mass_values": [[m] for m in mass],
             "log_mass_intervals": [[[m - 0.05, m + 0.05]] for m in mass],
             "log_mass_verdicts": [["measured"]] * count,
+            "log_mass_methods": [["splitting"]] * count,
+            "log_mass_num_stages": [[3.0]] * count,
+            "log_mass_num_forward": [[1000]] * count,
+            "log_mass_notes": [[None]] * count,
             "log_mass_comparisons": [
                 {"levels": pair, "difference": 0.4, "interval": [0.2, 0.6], "probability": 0.999, "verdict": "larger"}
                 for pair in pairs

@@ -9,8 +9,7 @@ from minima_volume.analysis.aggregates import (
     scaling_law,
 )
 from minima_volume.analysis.collect import Collected, collect, select, summary
-from minima_volume.analysis.mass_tables import mass_comparisons, mass_table
-from minima_volume.analysis.run_tables import comparison_table, verdicts, volume_table
+from minima_volume.analysis.run_tables import comparison_table, mass_comparisons, mass_table, verdicts, volume_table
 from minima_volume.analysis.words import paragraph
 
 __all__ = [

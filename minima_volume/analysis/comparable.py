@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minima_volume.config.run import Config
+from minima_volume.stages.freshness import results_settings
 
 SIGMA = "volume.gaussian.sigma"
 
@@ -59,16 +60,12 @@ def _listed(minima: tuple[int, ...]) -> str:
 
 def _deciding(config: Config) -> dict[str, Any]:
     """Dotted keys of the settings that a mean over seeds needs to be alike."""
-    content = config.model_dump(include={"data", "model", "training", "checkpoint", "perturbation"})
-    for section, keys in {
-        "data": ("levels", "store"),
-        "training": ("checkpoints", "batch_sizes", "epochs") if config.training.checkpoints else ("batch_sizes",),
-        "perturbation": ("loss_ceiling", "shard_size", "workers", "memory_gib"),
-    }.items():
-        for key in keys:
-            del content[section][key]
-    content["volume"] = {"gaussian": {"sigma": config.volume.gaussian.sigma}}
-    return _dotted(content)
+    settings = results_settings(config)
+    for section in ("seeds", "experiment", "volume"):
+        del settings[section]
+    settings["data"].pop("levels", None)
+    settings["training"].pop("batch_sizes", None)
+    return _dotted(settings) | {SIGMA: config.volume.gaussian.sigma}
 
 
 def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,32 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minima_volume.analysis.results import Comparison, Results, Star
 from minima_volume.config.run import Config
 from minima_volume.errors import MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
-from minima_volume.stages.freshness import require_same
+from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.results.format import load_results
-from minima_volume.stages.results.star_keys import still_of
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
-from minima_volume.volume.claims import two_sided
 
-COLUMNS = {
-    "log_exp_r_n": "log_exp_r_n_values",
-    "log_volume": "log_volume_values",
-    "effective_sample_size": "effective_sample_size",
-    "largest_share": "largest_share",
-    "num_directions": "num_directions",
-    "num_censored": "num_censored",
-    "test_loss": "test_loss_values",
-    "test_accuracy": "test_accuracy_values",
-    "train_loss": "train_loss_values",
-    "start_loss": "start_loss_values",
-    "verdict": "verdicts",
-}
-MASS_COLUMNS = {
-    "log_mass": "log_mass_values",
-    "log_mass_verdict": "log_mass_verdicts",
-}
 CUTOFF_COLUMNS = ("run", "level", "threshold", "samples", "inside_all")
 
 
@@ -64,36 +46,27 @@ def read_results(folder: Path) -> RunResults:
     """
     run = read_run(folder)
     config = run.config
-    rows, pairs, settings = [], [], _settings(run)
+    rows, pairs, settings = [], [], results_settings(run.config)
     hashes = {level: _weights_hash(run, level) for level in config.minima}
     for landscape in config.data.levels:
         for threshold in config.volume.loss_thresholds:
             path = run.results_file(landscape, threshold)
-            results = load_results(path)
+            results = Results(load_results(path))
             _require_current(run, settings, results, path, hashes)
             place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-            pairs += [place | _pair(pair, "log_mass", "") for pair in results.get("log_mass_comparisons", [])]
-            pairs += [place | _pair(pair, "log_volume", "log_volume_") for pair in results["comparisons"]]
-            for i, level in enumerate(results["model_data_levels"]):
-                lower, upper = results["log_volume_intervals"][i] or (None, None)
-                rows.append(
-                    {
-                        "run": folder.name,
-                        "model_seed": config.model_seed,
-                        "data_seed": config.data_seed,
-                        "landscape": landscape,
-                        "threshold": threshold,
-                        "level": level,
-                        "variation": config.variation,
-                        "variant": config.data.variant,
-                        "train_size": config.data.base_size + config.level_of(level),
-                        "native": config.variation == "level" and level == landscape,
-                        "left_out": still_of(results, i, zero=False),
-                    }
-                    | _mass_columns(results, i)
-                    | {column: results[key][i] for column, key in COLUMNS.items()}
-                    | {"log_volume_lower": lower, "log_volume_upper": upper}
-                )
+            pairs += [place | _pair("log_mass", pair) for pair in results.mass_comparisons()]
+            pairs += [place | _pair("log_volume", pair) for pair in results.comparisons()]
+            seeds = {"model_seed": config.model_seed, "data_seed": config.data_seed}
+            for i, (level, star) in enumerate(zip(results.minima, results.stars(), strict=True)):
+                row = {
+                    "level": level,
+                    "variation": config.variation,
+                    "variant": config.data.variant,
+                    "train_size": config.data.base_size + config.level_of(level),
+                    "native": i == results.native,
+                    "left_out": results.left_out(i, zero=False),
+                }
+                rows.append(place | seeds | row | _quantities(results, i, star))
     cutoffs, partial = _cutoffs(run)
     return RunResults(rows, pairs, cutoffs, partial, config)
 
@@ -113,31 +86,44 @@ def _cutoffs(run: Run) -> tuple[list[dict[str, Any]], str | None]:
     return rows, None
 
 
-def _mass_columns(results: Mapping[str, Any], i: int) -> dict[str, Any]:
-    """The Gaussian local volume of the i-th minimum at the headline sigma, None where it was not measured."""
-    names = ("sigma", "log_mass_lower", "log_mass_upper", *MASS_COLUMNS)
-    if "log_mass_values" not in results:
-        return dict.fromkeys(names)
-    k = results["sigmas"].index(results["sigma"])
-    low, high = results["log_mass_intervals"][i][k] or (None, None)
-    found = {"sigma": results["sigma"], "log_mass_lower": low, "log_mass_upper": high}
-    return found | {column: results[key][i][k] for column, key in MASS_COLUMNS.items()}
+def _quantities(results: Results, i: int, star: Star) -> dict[str, Any]:
+    """The numbers of the i-th minimum: its Gaussian local volume at the headline sigma (None if not measured), its star region, its losses."""
+    content = results.content
+    mass = results.headline_masses[i] if results.sigma is not None else None
+    return {
+        "sigma": results.sigma,
+        "log_mass_lower": mass and mass.limits[0],
+        "log_mass_upper": mass and mass.limits[1],
+        "log_mass": mass and mass.value,
+        "log_mass_verdict": mass and mass.verdict,
+        "log_exp_r_n": star.log_exp_r_n,
+        "log_volume": star.log_volume,
+        "effective_sample_size": star.effective_sample_size,
+        "largest_share": star.largest_share,
+        "num_directions": star.num_directions,
+        "num_censored": star.num_censored,
+        "test_loss": content["test_loss_values"][i],
+        "test_accuracy": content["test_accuracy_values"][i],
+        "train_loss": content["train_loss_values"][i],
+        "start_loss": content["start_loss_values"][i],
+        "verdict": star.verdict,
+        "log_volume_lower": star.limits[0],
+        "log_volume_upper": star.limits[1],
+    }
 
 
-def _pair(comparison: Mapping[str, Any], quantity: str, prefix: str) -> dict[str, Any]:
-    """One comparison of two minima, first minus second; `prefix` is what its keys begin with in results.json."""
-    lower, upper = comparison[f"{prefix}interval"] or (None, None)
-    probability = comparison[f"{prefix}probability"]
+def _pair(quantity: str, pair: Comparison) -> dict[str, Any]:
+    """One comparison of two minima, first minus second."""
     return {
         "quantity": quantity,
-        "first": comparison["levels"][0],
-        "second": comparison["levels"][1],
-        "difference": comparison[f"{prefix}difference"],
-        "lower": lower,
-        "upper": upper,
-        "probability": probability,
-        "p_value": comparison.get(f"{prefix}p_value", two_sided(probability)),
-        "verdict": comparison["verdict"],
+        "first": pair.first,
+        "second": pair.second,
+        "difference": pair.difference,
+        "lower": pair.limits[0],
+        "upper": pair.limits[1],
+        "probability": pair.probability,
+        "p_value": pair.p_value,
+        "verdict": pair.verdict,
     }
 
 
@@ -147,33 +133,17 @@ def _weights_hash(run: Run, level: int) -> str | None:
     return read_pt(model).get("weights_hash") if model.is_file() else None
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    """What decides the numbers of results.json."""
-    settings = run.config.model_dump(
-        include={"experiment", "seeds", "data", "model", "training", "checkpoint", "perturbation"}
-    )
-    settings["volume"] = {"top_k": run.config.volume.top_k, "radius_tolerance": run.config.volume.radius_tolerance}
-    for key in ("loss_ceiling", "shard_size", "workers", "memory_gib"):  # these do not change the numbers
-        del settings["perturbation"][key]
-    del settings["experiment"]["name"], settings["experiment"]["output_dir"], settings["data"]["store"]
-    for section, key in (dotted.split(".") for dotted in WHICH_MINIMA[run.config.variation]):
-        del settings[section][key]
-    return settings
-
-
 def _require_current(
-    run: Run, settings: Mapping[str, Any], results: dict[str, Any], path: Path, hashes: Mapping[int, str | None]
+    run: Run, settings: Mapping[str, Any], results: Results, path: Path, hashes: Mapping[int, str | None]
 ) -> None:
     """Refuse results made with other settings, or from other weights than the run's models have now."""
     way_out = "Run 'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`) again, or set it back."
-    require_same(results["settings"], settings, path, way_out)
-    wanted = [m for m in run.config.minima if run.config.level_of(m) >= results["loss_landscape_data_param"]]
-    if results["model_data_levels"] != wanted:
+    require_same(results.content["settings"], settings, path, way_out)
+    wanted = [m for m in run.config.minima if run.config.level_of(m) >= results.landscape]
+    if results.minima != wanted:
         listed = WHICH_MINIMA[run.config.variation][0]
-        raise StaleError(
-            f"{path} has minima {results['model_data_levels']}, {listed} in config.yaml ask for {wanted}. {way_out}"
-        )
-    for level, weights_hash in zip(results["model_data_levels"], results["weights_hashes"], strict=True):
+        raise StaleError(f"{path} has minima {results.minima}, {listed} in config.yaml ask for {wanted}. {way_out}")
+    for level, weights_hash in zip(results.minima, results.content["weights_hashes"], strict=True):
         if hashes.get(level) not in (None, weights_hash):
             name = run.model_file(level).name
             raise StaleError(f"{path} was measured on other weights than {name} has now. {way_out}")

@@ -7,44 +7,40 @@ from typing import Any
 
 import pandas as pd
 
-from minima_volume.errors import ConfigError
-from minima_volume.stages.run import minimum_name
-from minima_volume.volume.claims import two_sided
+from minima_volume.analysis.results import Results
 
 INDEX_NAMES = {"level": "trained on +", "epoch": "epoch", "batch_size": "batch size"}
+NOT_MEASURED = (
+    "Gaussian local volumes were not measured: set volume.gaussian.sigma (`minima-volume suggest-sigma` proposes one)"
+)
 
 
 def volume_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
-    """One row a minimum: its log-volume with interval, and what it rests on.
+    """One row per minimum: its log-volume with interval, and what it rests on.
 
     Args:
         results: a results.json.
         by: "loss" or "accuracy", the threshold of the radii.
     """
-    suffix = _suffix(results, by)
+    read = Results.of(results)
+    stars = read.stars(by)
     columns = {
-        "log volume": [_number(value) for value in results[f"log_volume{suffix}_values"]],
-        "95 % interval": [interval_text(interval) for interval in results[f"log_volume{suffix}_intervals"]],
-        "log mean r^n": [_number(value) for value in results[f"log_exp_r_n{suffix}_values"]],
-        "effective sample size": [_number(value) for value in results[f"effective_sample_size{suffix}"]],
-        "largest share": ["" if v is None else f"{v:.0%}" for v in results[f"largest_share{suffix}"]],
-        "directions": results[f"num_directions{suffix}"],
-        "censored": results[f"num_censored{suffix}"],
-        "start loss": [_number(value) for value in results["start_loss_values"]],
-        "test loss": [_number(value) for value in results["test_loss_values"]],
-        "verdict": [text.partition(":")[0] for text in results[f"verdicts{suffix}"]],
+        "log volume": [_number(star.log_volume) for star in stars],
+        "95 % interval": [interval_text(star.limits) for star in stars],
+        "log mean r^n": [_number(star.log_exp_r_n) for star in stars],
+        "effective sample size": [_number(star.effective_sample_size) for star in stars],
+        "largest share": ["" if star.largest_share is None else f"{star.largest_share:.0%}" for star in stars],
+        "directions": [star.num_directions for star in stars],
+        "censored": [star.num_censored for star in stars],
+        "start loss": [_number(value) for value in read.content["start_loss_values"]],
+        "test loss": [_number(value) for value in read.test_losses],
+        "verdict": [star.verdict.partition(":")[0] for star in stars],
     }
-    return pd.DataFrame(
-        columns, index=pd.Index(results["model_data_levels"], name=INDEX_NAMES[results.get("variation", "level")])
-    )
-
-
-def _name(results: Mapping[str, Any], minimum: int) -> str:
-    return minimum_name(minimum, results.get("variation", "level"))
+    return pd.DataFrame(columns, index=pd.Index(read.minima, name=INDEX_NAMES[read.variation]))
 
 
 def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
-    """One row a compared pair: the first log-volume minus the second, with its own interval, its p-value, and this after Holm's procedure.
+    """One row per compared pair: the first log-volume minus the second, with its own interval, its p-value, and this after Holm's procedure.
 
     The pairs are one family: told apart is what has an adjusted p-value of at most 0.05.
 
@@ -52,37 +48,61 @@ def comparison_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFra
         results: a results.json.
         by: "loss" or "accuracy".
     """
-    pairs = results[f"comparisons{_suffix(results, by)}"]
+    read = Results.of(results)
+    names, pairs = dict(zip(read.minima, read.names, strict=True)), read.comparisons(by)
     columns = {
-        "first": [_name(results, pair["levels"][0]) for pair in pairs],
-        "second": [_name(results, pair["levels"][1]) for pair in pairs],
-        "log volumes, first - second": [_number(pair["log_volume_difference"]) for pair in pairs],
-        "95 % interval": [interval_text(pair["log_volume_interval"]) for pair in pairs],
-        "probability that the first is larger": [_share(pair["log_volume_probability"]) for pair in pairs],
-        "p": [_share(pair.get("log_volume_p_value", two_sided(pair["log_volume_probability"]))) for pair in pairs],
-        "p, Holm": [_share(pair.get("log_volume_p_adjusted")) for pair in pairs],
-        "told apart": ["yes" if pair["told_apart"] else "no" for pair in pairs],
+        "first": [names[pair.first] for pair in pairs],
+        "second": [names[pair.second] for pair in pairs],
+        "log volumes, first - second": [_number(pair.difference) for pair in pairs],
+        "95 % interval": [interval_text(pair.limits) for pair in pairs],
+        "probability that the first is larger": [_share(pair.probability) for pair in pairs],
+        "p": [_share(pair.p_value) for pair in pairs],
+        "p, Holm": [_share(pair.p_adjusted) for pair in pairs],
+        "told apart": ["yes" if pair.told_apart else "no" for pair in pairs],
     }
     return pd.DataFrame(columns)
 
 
 def verdicts(results: Mapping[str, Any], by: str = "loss") -> str:
     """The verdicts of all minima and of all pairs, a line each, the overall one, and what is wrong with the threshold."""
-    suffix = _suffix(results, by)
-    minima = zip(results["model_data_levels"], results[f"verdicts{suffix}"], strict=True)
-    pairs = [(pair["levels"], pair["verdict"]) for pair in results[f"comparisons{suffix}"]]
-    return "\n".join(
-        [
-            *(f"{_name(results, level)}: {text}" for level, text in minima),
-            *(f"{_name(results, first)} and {_name(results, second)}: {text}" for (first, second), text in pairs),
-            f"all in all: {results[f'overall_verdict{suffix}']}",
-            *(
-                [f"threshold {results['loss_threshold']:g}: {wrong}"]
-                if (wrong := results.get("threshold_verdict"))
-                else []
-            ),
-        ]
-    )
+    read = Results.of(results)
+    names, wrong = dict(zip(read.minima, read.names, strict=True)), read.threshold_verdict
+    lines = [f"{name}: {star.verdict}" for name, star in zip(read.names, read.stars(by), strict=True)]
+    lines += [f"{names[pair.first]} and {names[pair.second]}: {pair.verdict}" for pair in read.comparisons(by)]
+    lines.append(f"all in all: {read.overall_verdict(by)}")
+    return "\n".join([*lines, f"threshold {read.threshold:g}: {wrong}"] if wrong else lines)
+
+
+def mass_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
+    """One row per (minimum, sigma): its log mass with interval, how it was measured, and the verdict; empty if not measured.
+
+    Args:
+        results: a results.json.
+        by: "loss" or "accuracy", the threshold.
+    """
+    read = Results.of(results)
+    rows = [
+        ((minimum, sigma), mass)
+        for minimum, masses in zip(read.minima, read.masses(by), strict=False)
+        for sigma, mass in zip(read.sigmas, masses, strict=True)
+    ]
+    masses = [mass for _, mass in rows]
+    columns = {
+        "log mass": [None if mass.value is None else f"{mass.value:.2f}" for mass in masses],
+        "95 % interval": [interval_text(mass.limits) for mass in masses],
+        "method": [mass.method for mass in masses],
+        "stages": ["" if mass.num_stages is None else f"{mass.num_stages:.1f}" for mass in masses],
+        "forward passes": ["" if mass.num_forward is None else f"{mass.num_forward:,}" for mass in masses],
+        "note": [mass.note or "" for mass in masses],
+    }
+    names = [INDEX_NAMES[read.variation], "sigma"]
+    return pd.DataFrame(columns, index=pd.MultiIndex.from_tuples([key for key, _ in rows], names=names))
+
+
+def mass_comparisons(results: Mapping[str, Any], by: str = "loss") -> str:
+    """Which minimum is larger, a line per compared pair, at the headline sigma."""
+    read = Results.of(results)
+    return "\n".join(pair.verdict for pair in read.mass_comparisons(by)) if read.has_masses(by) else NOT_MEASURED
 
 
 def interval_text(interval: Sequence[float | None] | None) -> str:
@@ -107,12 +127,3 @@ def _number(value: float | None) -> str:
     if value is None:
         return "undefined"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
-def _suffix(results: Mapping[str, Any], by: str) -> str:
-    suffixes = {"loss": "", "accuracy": "_acc"}
-    if by not in suffixes:
-        raise ConfigError(f"by {by!r} is not known; allowed: loss, accuracy")
-    if f"comparisons{suffixes[by]}" not in results:
-        raise ConfigError("these results have no accuracy threshold: pair one with the loss threshold in config.yaml")
-    return suffixes[by]

@@ -6,20 +6,21 @@ import math
 
 import pandas as pd
 
-from minima_volume.analysis.aggregates import aggregate, order_table, paired_differences, scaling_law
-from minima_volume.analysis.collect import NAMED, Collected, compared, select
-from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out, measured
+from minima_volume.analysis.collect import NAMED, Collected
+from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out
+from minima_volume.analysis.tables import Tables
 from minima_volume.volume.claims import p_text
 
 
-def paragraph(collected: Collected, landscape: int | None = None, threshold: float | None = None) -> str:
+def paragraph(results: Collected | Tables, landscape: int | None = None, threshold: float | None = None) -> str:
     """What a reader of the figures should take home, and how far to trust it.
 
     Args:
-        collected: the condition.
+        results: the condition.
         landscape, threshold: as in `analysis.select`.
     """
-    rows = select(collected, landscape, threshold)
+    tables = Tables.of(results, landscape, threshold)
+    rows, collected = tables.rows, tables.collected
     config = collected.config
     size = config.data.base_size + int(rows["landscape"].iloc[0])
     seeds = rows["run"].nunique()
@@ -27,10 +28,9 @@ def paragraph(collected: Collected, landscape: int | None = None, threshold: flo
     lines = [
         f"{_count(seeds, 'seed')} of '{config.experiment.name}', landscape of {size:,} samples, loss threshold {rows['threshold'].iloc[0]:g}."
     ]
-    for quantity in measured(rows):
-        lines += [_values(rows, quantity, kind), _order(rows, quantity, kind), _pairs(collected, rows, quantity)]
-    law = [_law(collected, float(rows["threshold"].iloc[0]), quantity) for quantity in measured(rows)]
-    lines += [*law, _loss(rows), _cutoffs(collected, float(rows["threshold"].iloc[0]))]
+    for quantity in tables.quantities:
+        lines += [_values(tables, quantity, kind), _order(tables, quantity, kind), _pairs(tables, quantity)]
+    lines += [*(_law(tables, quantity) for quantity in tables.quantities), _loss(tables), _cutoffs(tables)]
     if seeds < 5:
         lines.append(
             f"{_count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} few: intervals over seeds are {'missing' if seeds == 1 else 'wide'}."
@@ -46,9 +46,9 @@ def _named(runs: list[str]) -> str:
     return ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
 
 
-def _values(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
+def _values(tables: Tables, quantity: Quantity, kind: str) -> str:
     """The first and the last value on the axis, and what the numbers rest on; `_order` alone says which is larger."""
-    table = aggregate(rows, quantity.column)
+    rows, table = tables.rows, tables.aggregate(quantity.column)
     known = table[table["seeds"] > 0]
     sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"
     word = left_out(rows, quantity)
@@ -80,8 +80,8 @@ def _value(row: pd.Series) -> str:
     return f"{row['mean']:{number}} nats (95 % interval {row['lower']:{number}} to {row['upper']:{number}})"
 
 
-def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
-    orders = order_table(rows, quantity.column)
+def _order(tables: Tables, quantity: Quantity, kind: str) -> str:
+    orders = tables.orders(quantity.column)
     orders = orders[orders["minima"] > 1]
     if orders.empty:
         return ""
@@ -91,7 +91,7 @@ def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
         f"(pairs in the other order: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; "
         f"{'mean ' if count > 1 else ''}Spearman correlation {orders['spearman_data'].mean():.2f})"
     )
-    differences = paired_differences(rows, quantity.column)
+    differences = tables.differences(quantity.column)
     tested = differences[differences["p_value"].notna()]
     if len(tested):
         larger, smaller = (int((tested["clear"] == sign).sum()) for sign in (1, -1))
@@ -106,8 +106,8 @@ def _order(rows: pd.DataFrame, quantity: Quantity, kind: str) -> str:
     return text + "."
 
 
-def _pairs(collected: Collected, rows: pd.DataFrame, quantity: Quantity) -> str:
-    pairs = compared(collected, rows, quantity.column)
+def _pairs(tables: Tables, quantity: Quantity) -> str:
+    pairs = tables.pairs(quantity.column)
     if pairs.empty:
         return ""
     told = int(pairs["told_apart"].sum())
@@ -117,8 +117,8 @@ def _pairs(collected: Collected, rows: pd.DataFrame, quantity: Quantity) -> str:
     )
 
 
-def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:
-    law = scaling_law(collected.table, threshold, quantity.column)
+def _law(tables: Tables, quantity: Quantity) -> str:
+    law = tables.law(quantity.column)
     if law is None:
         return ""
     number = ",.0f" if abs(law.slope) >= 100 else ".2f"
@@ -129,18 +129,19 @@ def _law(collected: Collected, threshold: float, quantity: Quantity) -> str:
     )
 
 
-def _loss(rows: pd.DataFrame) -> str:
+def _loss(tables: Tables) -> str:
     parts = []
-    for quantity in measured(rows):
-        rho = order_table(rows, quantity.column)["spearman_loss"]
+    for quantity in tables.quantities:
+        rho = tables.orders(quantity.column)["spearman_loss"]
         if rho.notna().any():
             parts.append(f"{rho.mean():.2f} for the {quantity.name}")
-    over = ", mean over seeds" if rows["run"].nunique() > 1 else ""
+    over = ", mean over seeds" if tables.rows["run"].nunique() > 1 else ""
     return f"Spearman correlation of volume and test loss{over}: {', '.join(parts)}." if parts else ""
 
 
-def _cutoffs(collected: Collected, threshold: float) -> str:
-    cutoffs = collected.cutoffs[(collected.cutoffs["threshold"] - threshold).abs() < 1e-12]
+def _cutoffs(tables: Tables) -> str:
+    cutoffs = tables.collected.cutoffs
+    cutoffs = cutoffs[(cutoffs["threshold"] - tables.threshold).abs() < 1e-12]
     if cutoffs.empty:
         return ""
     first = cutoffs[cutoffs["level"] == cutoffs["level"].min()]

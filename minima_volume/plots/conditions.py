@@ -21,7 +21,7 @@ from minima_volume.analysis.quantities import (
     with_estimates,
     x_of,
 )
-from minima_volume.plots.seeds import (
+from minima_volume.plots.panels import (
     data_axis,
     mean_of,
     mean_with_interval,

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from minima_volume.analysis.results import Results
 from minima_volume.plots.landscape import LEGEND_TITLES
 from minima_volume.plots.style import GREY, RED, count_axis, level_colors, new_figure, styled
-from minima_volume.stages.run import minimum_name
 
 
 @styled
@@ -24,14 +24,13 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
     """
     figure = new_figure(10, 3.9)
     left, right = figure.subplots(1, 2)
-    growth = results["log_exp_r_n_growth"]
+    read = Results.of(results)
+    growth, stars = read.growth, read.stars()
     sizes = growth["num_directions"] or [1]
-    colors = level_colors(len(results["model_data_levels"]))
-    variation = results.get("variation", "level")
-    for i, (color, level) in enumerate(zip(colors, results["model_data_levels"], strict=True)):
+    for i, color in enumerate(level_colors(len(stars))):
         if growth["values"][i] is None:
             continue
-        low, high = results["log_exp_r_n_intervals"][i]
+        low, high = stars[i].published_limits
         if high is not None:
             left.fill_between([sizes[0], sizes[-1]], low, high, color=color, alpha=0.18, linewidth=0)
         left.plot(
@@ -41,7 +40,7 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
             color=color,
             markersize=5,
             linewidth=2.4,
-            label=minimum_name(level, variation),
+            label=read.names[i],
         )
         left.plot(sizes, growth["largest_minus_log_directions"][i], "--", color=RED, linewidth=1, zorder=3)
         right.plot(sizes, growth["effective_sample_sizes"][i], "o-", color=color, markersize=4)
@@ -65,13 +64,12 @@ def growth_with_directions(results: Mapping[str, Any]) -> Figure:
     handles, labels = left.get_legend_handles_labels()
     handles.append(Line2D([], [], color=RED, linestyle="--", linewidth=1))
     labels.append(r"$n\,\log\,r_{\max} - \log\,D$")
-    if any(interval is not None and interval[1] is not None for interval in results["log_exp_r_n_intervals"]):
+    if any(star.published_limits[1] is not None for star in stars):
         handles.append(Line2D([], [], color=GREY, alpha=0.4, linewidth=7))
         labels.append("95 % interval")
-    figure.legend(handles, labels, title=LEGEND_TITLES[variation], loc="outside right center")
+    figure.legend(handles, labels, title=LEGEND_TITLES[read.variation], loc="outside right center")
     figure.suptitle(
-        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}\n"
-        f"{results['overall_verdict']}",
+        f"{read.title}\n{read.overall_verdict()}",
         fontsize=9.5,
     )
     return figure

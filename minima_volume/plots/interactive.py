@@ -9,7 +9,7 @@ import numpy as np
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.plane import Plane
-from minima_volume.stages.run import minimum_name
+from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.sweep_files import Sweep
 
 MAX_CURVES = 60
@@ -81,7 +81,7 @@ def loss_curve_browser(sweeps: Mapping[int, Sweep], thresholds: Sequence[float])
     figure = go.Figure()
     colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
     for i, (level, sweep) in enumerate(sweeps.items()):
-        name = minimum_name(level, sweep.metadata.get("variation", "level"))
+        name = minimum_name(level, variation_of(sweep.metadata))
         for k in range(min(MAX_CURVES, len(sweep.loss))):
             figure.add_trace(
                 go.Scatter(

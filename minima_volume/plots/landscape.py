@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.quantities import AXIS_LABELS, STAR
+from minima_volume.analysis.results import Results
 from minima_volume.perturbation import Curves
 from minima_volume.plots.style import (
     GREY,
@@ -23,9 +23,8 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
-from minima_volume.stages.run import minimum_name
+from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.sweep_files import Sweep
-from minima_volume.volume.claims import is_estimate
 
 MAX_LINES = 100
 ARROW = "arrow: no estimate, drawn at its lower limit (97.5 %); nothing is said about which is larger"
@@ -56,7 +55,7 @@ def loss_curves(sweeps: Mapping[int, Sweep], thresholds: Sequence[float]) -> Fig
 
 def _name(level: int, sweep: Sweep) -> str:
     """'trained on +540', or in a series what sets the minimum apart."""
-    variation = sweep.metadata.get("variation", "level")
+    variation = variation_of(sweep.metadata)
     return ("trained on " if variation == "level" else "") + minimum_name(level, variation)
 
 
@@ -90,26 +89,22 @@ def radius_histogram(results: Mapping[str, Any], radii: Mapping[str, np.ndarray]
     """
     figure = new_figure(7, 3.8)
     axis = figure.subplots()
-    colors = level_colors(len(results["model_data_levels"]))
-    variation = results.get("variation", "level")
+    read = Results.of(results)
     inside = ~np.isnan(radii["radius"])
     if inside.any():
         bins = np.geomspace(radii["radius"][inside].min(), radii["radius"][inside].max() * 1.0001, 40).tolist()
-        for color, level, row in zip(colors, results["model_data_levels"], radii["radius"], strict=True):
+        for color, name, row in zip(level_colors(len(read.minima)), read.names, radii["radius"], strict=True):
             known = row[~np.isnan(row)]
             if len(known):
-                axis.hist(
-                    known, bins=bins, histtype="step", linewidth=1.6, color=color, label=minimum_name(level, variation)
-                )
+                axis.hist(known, bins=bins, histtype="step", linewidth=1.6, color=color, label=name)
                 axis.axvline(known.max(), ymax=0.05, color=color, linewidth=2)
         axis.set_xscale("log")
         plain_log(axis.xaxis)
-        axis.legend(title=LEGEND_TITLES[variation])
+        axis.legend(title=LEGEND_TITLES[read.variation])
     axis.set(
         xlabel=r"radius $r = c\,\|\xi\|$ (tick: largest)",
         ylabel="directions",
-        title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}, "
-        f"{results['num_directions'][0]} directions",
+        title=f"{read.title}, {radii['radius'].shape[1]} directions",
     )
     return figure
 
@@ -119,31 +114,28 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     """Log-volume against training data, and test loss against log-volume, of one landscape at one threshold."""
     figure = new_figure(9.5, 3.9)
     left, right = figure.subplots(1, 2)
-    levels, variation = results["model_data_levels"], results.get("variation", "level")
-    marks = minimum_marks(results)
-    sizes = [mark.x for mark in marks]
-    volume = np.array(results["log_volume_values"], dtype=float)
-    limits = results["log_volume_intervals"]
-    estimates = np.array([is_estimate(*pair) for pair in zip(results["log_volume_values"], limits, strict=True)])
-    loss = np.array(results["test_loss_values"])
+    read = Results.of(results)
+    sizes, stars = np.array(read.positions), read.stars()
+    volume = np.array([star.log_volume for star in stars], dtype=float)
+    estimates = np.array([star.is_estimate for star in stars])
     left.plot(sizes, np.where(estimates, volume, np.nan), color=GREY, linewidth=1)
-    for i, mark in enumerate(marks):
-        shown = star_volume(left, mark.x, volume[i], limits[i], mark.style)
-        right.plot(shown, loss[i], label=mark.name, **mark.style)
+    for i, (style, loss) in enumerate(zip(minimum_styles(read), read.test_losses, strict=True)):
+        shown = star_volume(left, sizes[i], volume[i], stars[i].limits, style)
+        right.plot(shown, loss, label=read.labels[i], **style)
         if not estimates[i] and np.isfinite(shown):
-            _arrow(right, r"$\rightarrow$", (shown, loss[i]), (10, 0), mark.style["color"])
-    if outside := [minimum_name(q, variation) for q, value in zip(levels, volume, strict=True) if np.isnan(value)]:
+            _arrow(right, r"$\rightarrow$", (shown, loss), (10, 0), style["color"])
+    if outside := [name for name, value in zip(read.names, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
     left.margins(y=0.15)  # room for the arrows
     left.set_ylabel(STAR.label)
-    size_axis(left, sizes, AXIS_LABELS[variation])
+    size_axis(left, sizes, AXIS_LABELS[read.variation])
     right.xaxis.set_major_locator(MaxNLocator(5))
     right.set(xlabel=STAR.label, ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
-    right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    right.legend(title=LEGEND_TITLES[read.variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(
-        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; smallest effective sample "
-        f"size {_least(results['effective_sample_size'])} of {results['num_directions'][0]} directions",
+        f"{read.title}; smallest effective sample size {_least([star.effective_sample_size for star in stars])} of "
+        f"{stars[0].num_directions} directions",
         fontsize=10.5,
     )
     if (~estimates & np.isfinite(volume)).any():
@@ -151,46 +143,23 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How one minimum is drawn beside the others of its landscape.
-
-    Attributes:
-        x: training samples, or the value of the variation.
-        name: for the legend.
-        style: of its marker, larger for the native minimum.
-    """
-
-    x: int
-    name: str
-    style: dict[str, Any]
-
-
-def minimum_marks(results: Mapping[str, Any]) -> list[Mark]:
-    """One per minimum of a results.json, in its order."""
-    levels, variation = results["model_data_levels"], results.get("variation", "level")
-    marks = []
-    for i, (level, color) in enumerate(zip(levels, level_colors(len(levels)), strict=True)):
-        native = variation == "level" and level == results["loss_landscape_data_param"]
-        style = {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none"}
-        marks.append(
-            Mark(
-                results["base_dataset_size"] + level if variation == "level" else level,
-                minimum_name(level, variation) + (" (native)" if native else ""),
-                style | {"markersize": 11 if native else 7},
-            )
-        )
-    return marks
+def minimum_styles(results: Results) -> list[dict[str, Any]]:
+    """Colour, marker and size of each minimum: the native one is larger."""
+    return [
+        {
+            "color": color,
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": "none",
+            "markersize": 11 if i == results.native else 7,
+        }
+        for i, color in enumerate(level_colors(len(results.minima)))
+    ]
 
 
 def star_volume(
     axis: Axes, x: float, value: float, interval: Sequence[float | None] | None, style: Mapping[str, Any]
 ) -> float:
-    """Draw an estimate with the bar of its 95 % interval, anything else at its lower limit with an arrow upwards.
-
-    Returns:
-        The height at which it was drawn.
-    """
+    """Draw an estimate with the bar of its 95 % interval, or what is none at its lower limit with an arrow upwards; its height."""
     low, high = interval or (None, None)
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color=style["color"], linewidth=2)
@@ -222,7 +191,7 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
             entry["indices"],
             np.where(curve > 0, curve, np.nan),
             color=color,
-            label=minimum_name(entry.get("variation_value", entry["additional_data"]), entry.get("variation", "level")),
+            label=minimum_name(entry.get("variation_value", entry["additional_data"]), variation_of(entry)),
         )
         trained = entry["base_train_size"] + entry["additional_data"]
         axis.plot(
@@ -250,7 +219,7 @@ def cutoff_curves(cutoffs: Mapping[str, Mapping[str, Any]], thresholds: Sequence
         yscale="log",
     )
     axis.legend(
-        title=LEGEND_TITLES[next(iter(cutoffs.values())).get("variation", "level")],
+        title=LEGEND_TITLES[variation_of(next(iter(cutoffs.values())))],
         loc="center left",
         bbox_to_anchor=(1.08, 0.5),
     )

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR
-from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, minimum_marks, star_volume
+from minima_volume.analysis.results import Mass, Results
+from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, minimum_styles, star_volume
 from minima_volume.plots.style import (
     GREY,
     MARKERS,
@@ -20,8 +21,6 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
-from minima_volume.stages.run import minimum_name
-from minima_volume.volume.claims import is_estimate
 
 
 @styled
@@ -31,36 +30,30 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     Args:
         results: a results.json; without `log_mass_values` the figure says so.
     """
-    if "log_mass_values" not in results:
+    read = Results.of(results)
+    if not read.has_masses():
         return _words("Gaussian local volumes were not measured: set volume.gaussian.sigma")
     figure = new_figure(9.8, 4.1)
     left, right = figure.subplots(1, 2)
-    levels, variation = results["model_data_levels"], results.get("variation", "level")
-    marks = minimum_marks(results)
-    column = results["sigmas"].index(results["sigma"])
-    one_sided = False
-    for i, mark in enumerate(marks):
-        _mass(left, mark.x, results, i, column, mark.style)
-        volume, limits = results["log_volume_values"][i], results["log_volume_intervals"][i]
-        one_sided |= volume is not None and not is_estimate(volume, limits)
-        star_volume(right, mark.x, np.nan if volume is None else volume, limits, mark.style | {"label": mark.name})
-    title = f"Gaussian local volume, sigma {results['sigma']:g}; bar: 95 % interval"
-    if outside := [minimum_name(int(levels[i]), variation) for i in range(len(levels)) if _outside(results, i, column)]:
+    sizes, stars, masses = np.array(read.positions), read.stars(), read.headline_masses
+    volumes = np.array([star.log_volume for star in stars], dtype=float)
+    for i, style in enumerate(minimum_styles(read)):
+        _mass(left, sizes[i], masses[i], style)
+        star_volume(right, sizes[i], float(volumes[i]), stars[i].limits, style | {"label": read.labels[i]})
+    title = f"Gaussian local volume, sigma {read.sigma:g}; bar: 95 % interval"
+    if outside := [name for name, mass in zip(read.names, masses, strict=True) if mass.outside]:
         title += f"\noutside this landscape: {', '.join(outside)}"
     left.set(ylabel=MASS.label, title=title)
     for axis in (left, right):
         axis.margins(y=0.15)  # room for the arrows of limits
-    effective = [value for value in results["effective_sample_size"] if value is not None]
-    rests = f"{min(effective):.1f} of {results['num_directions'][0]}" if effective else "none"
+    effective = [star.effective_sample_size for star in stars if star.effective_sample_size is not None]
+    rests = f"{min(effective):.1f} of {stars[0].num_directions}" if effective else "none"
     right.set(ylabel=STAR.label, title=f"published-style number; smallest\neffective sample size {rests}")
     for axis in (left, right):
-        size_axis(axis, [mark.x for mark in marks], AXIS_LABELS[variation])
-    right.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
-    figure.suptitle(
-        f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}",
-        fontsize=10.5,
-    )
-    if one_sided:
+        size_axis(axis, sizes, AXIS_LABELS[read.variation])
+    right.legend(title=LEGEND_TITLES[read.variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.suptitle(read.title, fontsize=10.5)
+    if any(star.log_volume is not None and not star.is_estimate for star in stars):
         figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
     return figure
 
@@ -71,21 +64,14 @@ def _words(text: str) -> Figure:
     return figure
 
 
-def _mass(axis: Axes, x: float, results: Mapping[str, Any], i: int, column: int, marker: dict[str, Any]) -> None:
-    value = results["log_mass_values"][i][column]
-    low, high = results["log_mass_intervals"][i][column] or (None, None)
+def _mass(axis: Axes, x: float, mass: Mass, marker: dict[str, Any]) -> None:
+    low, high = mass.limits
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
     elif (limit := high if low is None else low) is not None:
         _limit(axis, x, limit, marker["color"], up=high is None)
-    if value is not None:
-        axis.plot(x, value, **marker)
-
-
-def _outside(results: Mapping[str, Any], i: int, column: int) -> bool:
-    """Whether a minimum was looked at and is outside: nothing was drawn, and nothing bounds it."""
-    unknown = results["log_mass_values"][i][column] is None and results["log_mass_intervals"][i][column] == [None, None]
-    return unknown and results["log_mass_methods"][i][column] is None
+    if mass.value is not None:
+        axis.plot(x, mass.value, **marker)
 
 
 def _limit(axis: Axes, x: float, limit: float, color: Any, up: bool) -> None:
@@ -102,19 +88,19 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     Args:
         results: a results.json; where it has not several `sigmas` the figure says so.
     """
-    if len(results.get("sigmas", ())) < 2:
+    read = Results.of(results)
+    if len(read.sigmas) < 2:
         return _words("a volume profile needs several sigmas: set volume.gaussian.profile")
     figure = new_figure(7, 4)
     axis = figure.subplots()
-    sigmas = np.array(results["sigmas"])
-    levels = results["model_data_levels"]
-    variation = results.get("variation", "level")
-    for i, color in enumerate(level_colors(len(levels))):
-        limits = np.array([pair or (None, None) for pair in results["log_mass_intervals"][i]], dtype=float)
-        values = np.array(results["log_mass_values"][i], dtype=float)
+    sigmas = np.array(read.sigmas)
+    colors = level_colors(len(read.minima))
+    for i, (color, masses) in enumerate(zip(colors, read.masses(), strict=True)):
+        limits = np.array([mass.limits for mass in masses], dtype=float)
+        values = np.array([mass.value for mass in masses], dtype=float)
         axis.fill_between(sigmas, limits[:, 0], limits[:, 1], color=color, alpha=0.2, linewidth=0)
         marker = MARKERS[i % len(MARKERS)]
-        axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=minimum_name(levels[i], variation))
+        axis.plot(sigmas, values, color=color, marker=marker, markersize=5, label=read.names[i])
         for k in np.flatnonzero(np.isfinite(limits).sum(axis=1) == 1):
             up = bool(np.isnan(limits[k, 1]))
             _limit(axis, sigmas[k], limits[k, 0 if up else 1], color, up)
@@ -122,11 +108,11 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
         xscale="log",
         xlabel=f"sigma (scaling: {results['log_mass_scaling']})",
         ylabel=MASS.label,
-        title=f"landscape +{results['loss_landscape_data_param']}, loss threshold {results['loss_threshold']:g}; band: 95 % interval",
+        title=f"{read.title}; band: 95 % interval",
     )
     plain_log(axis.xaxis)
     if len(sigmas) <= 6:
         axis.set_xticks(sigmas, [f"{sigma:g}" for sigma in sigmas])
         axis.set_xticks([], minor=True)
-    axis.legend(title=LEGEND_TITLES[variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
+    axis.legend(title=LEGEND_TITLES[read.variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

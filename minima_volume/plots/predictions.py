@@ -15,7 +15,7 @@ from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.losses.loss import get_loss
 from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
 from minima_volume.plots.style import new_figure, styled
-from minima_volume.stages.run import minimum_name
+from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.trained import Trained
 from minima_volume.training.loop import accuracy, per_sample
 
@@ -48,7 +48,7 @@ def _regions(trained: Trained) -> Figure:
     )
     grid = torch.cartesian_prod(first, second)
     figure, axes = panels(len(trained.models))
-    variation = next(iter(trained.records.values())).get("variation", "level")
+    variation = variation_of(next(iter(trained.records.values())))
     for axis, (level, model) in zip(axes, trained.models.items(), strict=True):
         size = trained.records[level]["train_size"]
         values = probability(model(grid)).reshape(GRID, GRID).T.numpy()
@@ -81,7 +81,7 @@ def _by_class(trained: Trained, loss: str) -> Figure:
     axis: Axes = figure.subplots()
     image = axis.imshow(np.array(rows), vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.grid(False)
-    variation = next(iter(trained.records.values())).get("variation", "level")
+    variation = variation_of(next(iter(trained.records.values())))
     sizes = [record["train_size"] if variation == "level" else minimum for minimum, record in trained.records.items()]
     axis.set_yticks(range(len(rows)), [f"{size:,}" for size in sizes])
     class_ticks(axis, dataset, order.tolist())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minima_volume.analysis.results import Results
 from minima_volume.files.atomic import read_npz
 from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
@@ -35,9 +36,9 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
         radii = read_npz(path.parent / "radii.npz")
         written.append(save_figure(radius_histogram(results, radii), path.parent / "radius_histogram.png", DPI))
         written.append(save_figure(growth_with_directions(results), path.parent / "growth.png", DPI))
-        if "log_mass_values" in results:
+        if (read := Results.of(results)).has_masses():
             written.append(save_figure(log_masses(results), path.parent / "log_mass.png", DPI))
-            if len(results["sigmas"]) > 1:
+            if len(read.sigmas) > 1:
                 written.append(save_figure(volume_profiles(results), path.parent / "volume_profiles.png", DPI))
         written.append(save_figure(volumes(results), target, DPI))
     return written

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.aggregates import native_minima, scaling_law
 from minima_volume.analysis.quantities import MASS, STAR, Quantity, estimated, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
-from minima_volume.plots.seeds import (
+from minima_volume.plots.panels import (
     data_axis,
     marker_legend,
     notes,
@@ -157,7 +157,7 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
     """One minimum in landscapes of more and more data: its Gaussian local volume, and its own loss, until it leaves.
 
     Args:
-        across: from `volume.across.masses_across`.
+        across: from `stages.cliff.masses_across`.
         name: of the minimum, for the title.
         sigma: what the masses were measured at.
         threshold: of the loss.

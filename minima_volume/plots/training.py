@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.plots.style import BLUE, ORANGE, level_colors, new_figure, size_axis, styled
+from minima_volume.stages.run import variation_of
 from minima_volume.stages.trained import Trained
 
 LEGEND_TITLES = {"level": "additional\nsamples", "epoch": "epoch", "batch_size": "batch size"}
@@ -19,7 +20,7 @@ LEGEND_TITLES = {"level": "additional\nsamples", "epoch": "epoch", "batch_size":
 def training_curves(trained: Trained) -> Figure:
     """Train and test loss, and test accuracy, of every model over epochs."""
     figure = new_figure(10, 3.4)
-    variation = next(iter(trained.records.values())).get("variation", "level")
+    variation = variation_of(next(iter(trained.records.values())))
     panels = [
         ("train_loss", "train loss", "log"),
         ("test_loss", "test loss", "log"),
@@ -44,7 +45,7 @@ def accuracies(measured: Mapping[str, Any]) -> Figure:
         (("test_accs", "test accuracy", BLUE), ("test_loss", "test loss", ORANGE)),
         strict=True,
     ):
-        variation = str(measured.get("variation", "level"))
+        variation = variation_of(measured)
         x = measured["dataset_size" if variation == "level" else "variation_values"]
         axis.plot(x, measured[key], "o-", color=color)
         axis.set_ylabel(label)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.aggregates import aggregate, order_table, rank_table
-from minima_volume.analysis.collect import Collected, collect, select, summary
-from minima_volume.analysis.quantities import measured
+from minima_volume.analysis.collect import Collected, collect, select
+from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
@@ -26,19 +25,27 @@ class Analysis:
 
     Attributes:
         condition: the condition folder.
-        collected: the tidy table behind everything.
-        table: mean and spread over seeds in the smallest landscape at the headline threshold.
+        tables: of the smallest landscape at the headline threshold.
         words: the results in a paragraph.
         drawn: the figures, by name, in the order in which they are read.
         figures: the figure files.
     """
 
     condition: Path
-    collected: Collected
-    table: pd.DataFrame
+    tables: Tables
     words: str
     drawn: Mapping[str, Drawn] = field(repr=False)
     figures: list[Path]
+
+    @property
+    def collected(self) -> Collected:
+        """The tidy table behind everything."""
+        return self.tables.collected
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Mean and spread over seeds in the smallest landscape at the headline threshold."""
+        return self.tables.summary
 
     def figure(self, name: str) -> Figure | str:
         """One of the figures, or a sentence where these results have nothing to draw it from.
@@ -90,26 +97,25 @@ def analyze(
     folder = condition / "analysis"
     collected = collect(condition)
     others = {name: select(collect(path)) for name, path in (compare_with or {}).items()}
-    rows = select(collected)
-    table = summary(rows)
-    words = paragraph(collected)
-    quantities = [quantity.column for quantity in measured(rows)]
-    tables = {
+    tables = Tables.of(collected)
+    words = paragraph(tables)
+    quantities = [quantity.column for quantity in tables.quantities]
+    written = {
         "all_minima": collected.table,
         "comparisons": collected.comparisons,
         "cutoffs": collected.cutoffs,
-        "summary": table,
+        "summary": tables.summary,
         "aggregates": pd.concat(
-            [aggregate(rows, c).assign(quantity=c) for c in (*quantities, "test_loss", "test_accuracy")]
-            + [rank_table(rows, c).assign(quantity=f"rank by {c}") for c in quantities]
+            [tables.aggregate(c).assign(quantity=c) for c in (*quantities, "test_loss", "test_accuracy")]
+            + [tables.ranks(c).assign(quantity=f"rank by {c}") for c in quantities]
         ),
-        "orders": pd.concat([order_table(rows, c).assign(quantity=c) for c in quantities]),
+        "orders": pd.concat([tables.orders(c).assign(quantity=c) for c in quantities]),
     }
-    for name, content in tables.items():
+    for name, content in written.items():
         write_text(folder / f"{name}.csv", content.to_csv(index=False))
     write_text(folder / "summary.txt", words + "\n")
-    drawn = draw(collected, {collected.config.experiment.name: rows} | others)
-    return Analysis(condition, collected, table, words, drawn, _save(drawn, folder, formats))
+    drawn = draw(tables, {collected.config.experiment.name: tables.rows} | others)
+    return Analysis(condition, tables, words, drawn, _save(drawn, folder, formats))
 
 
 def _save(drawn: Mapping[str, Drawn], folder: Path, formats: Sequence[str]) -> list[Path]:

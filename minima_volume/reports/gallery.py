@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.aggregates import add_ranks, native_minima, paired_differences
-from minima_volume.analysis.collect import Collected, select
-from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of, measured, with_estimates
+from minima_volume import plots
+from minima_volume.analysis.aggregates import native_minima
+from minima_volume.analysis.collect import Collected
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of
+from minima_volume.analysis.tables import Tables
 
 SHOWN = ["run", "landscape", "threshold", "level", "train_size", "native"]
 STAR_COLUMNS = ["log_volume", "log_volume_lower", "log_volume_upper", "effective_sample_size"]
@@ -47,30 +49,30 @@ class Drawn:
     data: pd.DataFrame
 
 
-def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Drawn]:
+def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | None = None) -> dict[str, Drawn]:
     """All figures over the seeds of a condition, in its smallest landscape at the headline threshold.
 
     Figures that the results have nothing for (a scaling law of one landscape, an estimator that was not run) are left out.
 
     Args:
-        collected: the condition.
+        results: the condition.
         conditions: name -> selected rows of conditions to set side by side; drawn where there are two or more.
     """
-    from minima_volume import plots  # plots stands on these tables
-
-    rows, table, threshold = select(collected), collected.table, collected.config.volume.headline
+    tables = Tables.of(results)
+    rows, collected = tables.rows, tables.collected
+    table, threshold = collected.table, collected.config.volume.headline
     found: dict[str, Drawn] = {}
-    x, volumes = AXIS_LABELS[kind_of(rows)], MASS_COLUMNS * (MASS in measured(rows)) + STAR_COLUMNS
+    x, volumes = AXIS_LABELS[kind_of(rows)], MASS_COLUMNS * (MASS in tables.quantities) + STAR_COLUMNS
 
     def add(
         name: str, function: Callable[[pd.DataFrame], Figure], caption: str, columns: list[str], **ranks: pd.Series
     ) -> None:
         found[name] = Drawn(function(rows), caption, rows[SHOWN + columns].assign(**ranks))
 
-    ranks = {f"rank_by_{quantity.column}": add_ranks(rows, quantity.column) for quantity in measured(rows)}
+    ranks = {f"rank_by_{quantity.column}": tables.rank_of(quantity.column) for quantity in tables.quantities}
 
     more = MORE[kind_of(rows)]
-    if MASS in measured(rows):
+    if MASS in tables.quantities:
         add(
             "log_mass_against_data",
             plots.mass_against_data,
@@ -84,13 +86,12 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
         f"The published-style number of every minimum of one landscape against {x}.",
         columns=STAR_COLUMNS,
     )
-    ordered = with_estimates(rows)
-    if ordered:
+    if tables.ordered:
         found["differences"] = Drawn(
             plots.differences(rows),
             "The reference minimum minus every other one, within seeds: above 0 the reference is the larger. Bars are the 95 % interval of "
             "each difference alone; filled points are clear after Holm's procedure over all points of a panel.",
-            pd.concat([paired_differences(rows, q.column).assign(quantity=q.column) for q in ordered]),
+            pd.concat([tables.differences(q.column).assign(quantity=q.column) for q in tables.ordered]),
         )
     add(
         "test_loss_against_log_volume",
@@ -104,7 +105,7 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
         "Test accuracy against volume.",
         columns=[*volumes, "test_accuracy"],
     )
-    if ordered:
+    if tables.ordered:
         add(
             "ranks_against_data",
             plots.ranks_against_data,
@@ -118,7 +119,7 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
             "Average rank by test loss against average rank by volume.",
             columns=[*volumes, "test_loss"],
             **ranks,
-            rank_by_test_loss=add_ranks(rows, "test_loss"),
+            rank_by_test_loss=tables.rank_of("test_loss"),
         )
     native = native_minima(table, threshold)
     if native["landscape"].nunique() > 1:
@@ -137,7 +138,7 @@ def draw(collected: Collected, conditions: Mapping[str, pd.DataFrame] | None = N
             "Every minimum in the landscapes it is in, and where it leaves.",
             table.loc[table["threshold"] == threshold, SHOWN + volumes],
         )
-    if MASS in measured(rows) and rows[["log_mass", "log_volume"]].notna().all(axis=1).any():
+    if MASS in tables.quantities and rows[["log_mass", "log_volume"]].notna().all(axis=1).any():
         add(
             "estimators",
             plots.estimators,

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.collect import Collected, collect, compared, select, summary
-from minima_volume.analysis.quantities import measured
+from minima_volume.analysis.collect import Collected, collect
+from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import write_text
@@ -61,15 +61,15 @@ def write_report(condition: str | Path, path: str | Path | None = None) -> Path:
 
 def render(condition: Path, collected: Collected) -> str:
     """The page."""
-    rows, config = select(collected), collected.config
-    table = summary(rows)
+    tables = Tables.of(collected)
+    rows, table, config = tables.rows, tables.summary, collected.config
     body = {
-        "words": _missing(collected) + _words(paragraph(collected)),
+        "words": _missing(collected) + _words(paragraph(tables)),
         "table": f"{_table(shown_table(table, config.variation))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
         "figures": "".join(
-            _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(collected).items()
+            _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(tables).items()
         ),
-        "verdicts": _verdicts(collected, rows),
+        "verdicts": _verdicts(tables),
         "settings": _settings(condition, rows),
         "reproduce": _reproduce(condition, rows, config),
     }
@@ -114,13 +114,14 @@ def _figure(name: str, figure: Figure, caption: str, data: pd.DataFrame) -> str:
     )
 
 
-def _verdicts(collected: Collected, rows: pd.DataFrame) -> str:
+def _verdicts(tables: Tables) -> str:
     """Of every minimum and pair of the shown landscape, the trustworthy number first."""
+    rows = tables.rows
     columns = {"run": rows["run"], "minimum": rows["level"]}
     if rows["log_mass_verdict"].notna().any():
         columns["Gaussian local volume"] = rows["log_mass_verdict"].fillna("not measured")
     columns["published-style number"] = rows["verdict"]
-    pairs = pd.concat([compared(collected, rows, quantity.column) for quantity in measured(rows)])
+    pairs = pd.concat([tables.pairs(quantity.column) for quantity in tables.quantities])
     shown = [
         "run",
         "quantity",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from minima_volume.analysis.collect import compared, select
 from minima_volume.reports.analyze import Analysis
 
 
@@ -117,7 +116,7 @@ def told_apart(analysis: Analysis) -> str:
     """How many of the compared pairs can be told apart (Holm), in the landscape of the table, a line for each volume that has any."""
     lines = []
     for column, name in (("log_mass", "log masses"), ("log_volume", "log-volumes")):
-        pairs = compared(analysis.collected, select(analysis.collected), column)
+        pairs = analysis.tables.pairs(column)
         if len(pairs):
             count = int(pairs["told_apart"].sum())
             lines.append(

@@ -17,8 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from minima_volume.config.run import Config
 from minima_volume.errors import StaleError
-from minima_volume.stages.run import WHICH_MINIMA, Run
+from minima_volume.stages.run import WHICH_MINIMA
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.plan import MassSettings
 
@@ -31,15 +32,13 @@ TRAIN_AGAIN = "Set it back, or remove the run's models (`minima-volume clean RUN
 SWEEP_AGAIN = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
 
 
-def data_settings(run: Run) -> dict[str, Any]:
+def data_settings(config: Config) -> dict[str, Any]:
     """What decides the samples of dataset.pt; its levels, and how it keeps samples, do not."""
-    config = run.config
     return {"data": config.data.model_dump(exclude={"levels", "store"}), "seeds": {"data": config.data_seed}}
 
 
-def weights_settings(run: Run) -> dict[str, Any]:
+def weights_settings(config: Config) -> dict[str, Any]:
     """What decides the weights of a run's models, whichever other minima the run has."""
-    config = run.config
     settings: dict[str, Any] = {
         "seeds": {"model": config.model_seed, "data": config.data_seed},
         "data": config.data.model_dump(exclude={"store"}),
@@ -54,37 +53,47 @@ def weights_settings(run: Run) -> dict[str, Any]:
     return settings
 
 
-def sweep_settings(run: Run) -> dict[str, Any]:
+def sweep_settings(config: Config) -> dict[str, Any]:
     """What decides the numbers of a sweep, beside its model; how many directions it has and where they stop do not."""
-    perturbation = run.config.perturbation
+    perturbation = config.perturbation
     return {
         "perturbation": {
             "coefficients": perturbation.coefficients.model_dump(),
             "scaling": perturbation.scaling,
             "names": perturbation.names,
         },
-        "experiment": {"threads": run.config.experiment.threads, "device": run.config.experiment.device},
+        "experiment": {"threads": config.experiment.threads, "device": config.experiment.device},
     }
 
 
-def results_mark(run: Run, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
+def results_settings(config: Config) -> dict[str, Any]:
+    """What decides the numbers of results.json, as the settings that it stores are compared over many runs."""
+    settings = weights_settings(config)
+    settings["seeds"]["perturbation"] = config.seeds.perturbation
+    settings["perturbation"] = config.perturbation.model_dump(
+        include={"num_directions", "coefficients", "scaling", "names", "max_coefficient"}
+    )
+    settings["volume"] = config.volume.model_dump(include={"top_k", "radius_tolerance"})
+    return settings
+
+
+def results_mark(config: Config, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
     """A hash of what decides the star regions' numbers in one results.json.
 
     Args:
-        run: the run.
+        config: of the run.
         landscape: its level.
         threshold: the loss threshold.
         weights: minimum -> hash of its weights, of all minima in the file.
         data_hash: of the samples up to the largest level among them.
     """
-    config = run.config
     return _mark(
         {
             "format": RADII,
             "weights": dict(weights),
             "data": data_hash,
             "directions": [config.seeds.perturbation, config.perturbation.num_directions],
-            "settings": sweep_settings(run),
+            "settings": sweep_settings(config),
             "max_coefficient": config.perturbation.max_coefficient,
             "tolerance": config.volume.radius_tolerance,
             "top_k": config.volume.top_k,
@@ -94,19 +103,18 @@ def results_mark(run: Run, landscape: int, threshold: float, weights: Mapping[in
 
 
 def mass_mark(
-    run: Run, record: Mapping[str, Any], size: int, condition: Condition, sigma: float, settings: MassSettings
+    config: Config, record: Mapping[str, Any], size: int, condition: Condition, sigma: float, settings: MassSettings
 ) -> str:
     """A hash of what decides one Gaussian local volume; which other levels the run has does not.
 
     Args:
-        run: the run.
+        config: of the run.
         record: of the model.
         size: samples of the landscape.
         condition: the threshold.
         sigma: size of the perturbation.
         settings: of the estimator.
     """
-    config = run.config
     parts = {
         "format": 1,
         "weights": record["weights_hash"],
@@ -132,9 +140,8 @@ def mass_record(settings: MassSettings) -> dict[str, Any]:
     return without_absent(record, "volume.gaussian.")
 
 
-def views_settings(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+def views_settings(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
     """What decides views.json, beside its models and samples: `record` is of the views' own settings."""
-    config = run.config
     return {
         "settings": dict(record),
         "loss": config.training.loss,
@@ -188,13 +195,13 @@ def require_same(
 
 
 def require_current_sweep(
-    metadata: Mapping[str, Any], run: Run, path: Path, record: Mapping[str, Any], moved: Sequence[str]
+    metadata: Mapping[str, Any], config: Config, path: Path, record: Mapping[str, Any], moved: Sequence[str]
 ) -> None:
     """Refuse a sweep that was measured on other weights, other data, with other settings or other parameters.
 
     Args:
         metadata: of the sweep.
-        run: the run.
+        config: of the run.
         path: the file.
         record: of the model.
         moved: names of the parameters that directions move.
@@ -209,11 +216,11 @@ def require_current_sweep(
         )
     if metadata["data_hash"] != record["data_hash"]:
         raise StaleError(f"{path} was measured on other samples than dataset.pt holds. {SWEEP_AGAIN}")
-    require_same(metadata["settings"], sweep_settings(run), path, SWEEP_AGAIN)
+    require_same(metadata["settings"], sweep_settings(config), path, SWEEP_AGAIN)
     if still := [name for name in metadata["left_out"] if name in moved]:
         raise StaleError(
             f"{path} was measured by an earlier version, which left {', '.join(still)} as it was; perturbation.names = "
-            f"{run.config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
+            f"{config.perturbation.names!r} perturbs it now. Remove the sweeps (`minima-volume clean RUN --what sweeps`) and run "
             "notebook 2 again."
         )
 

@@ -45,7 +45,7 @@ class Cell:
     def mark(self, run: Run, trained: Trained) -> str:
         """A hash of everything that decides the number."""
         record = trained.records[self.minimum]
-        return mass_mark(run, record, self.size, self.condition, self.sigma, mass_settings(run))
+        return mass_mark(run.config, record, self.size, self.condition, self.sigma, mass_settings(run))
 
 
 def mass_settings(run: Run) -> MassSettings:

@@ -77,17 +77,27 @@ def _engine(measured: MeasuredModel) -> LossEngine:
     return make_engine(run, trained, measured.minimum, measured.workers)
 
 
-def make_engine(run: Run, trained: Trained, minimum: int, workers: int = 1) -> LossEngine:
-    """The engine of one model in the landscapes it is measured in, checked against the plain loop."""
-    config, dataset = run.config, trained.dataset
-    size = dataset.base_size + config.level_of(minimum)
-    model, x, y = on_device(run, trained, minimum, size)
+def make_engine(
+    run: Run, trained: Trained, minimum: int, workers: int = 1, sizes: Sequence[int] | None = None
+) -> LossEngine:
+    """The engine of one model, checked against the plain loop.
+
+    Args:
+        run: the run.
+        trained: its models and samples.
+        minimum: which model.
+        workers: processes that share the memory budget.
+        sizes: samples of the landscapes; by default of those that the model is measured in.
+    """
+    config = run.config
+    sizes = [pair.size for pair in run.pairs(minimum)] if sizes is None else sizes
+    model, x, y = on_device(run, trained, minimum, max(sizes))
     engine = LossEngine(
         model,
         x,
         y,
         config.training.loss,
-        [other for other in dataset.sizes if other <= size],
+        sizes,
         scaling=config.perturbation.scaling,
         names=config.perturbation.names,
         memory_gib=config.perturbation.memory_gib / workers,

@@ -169,7 +169,7 @@ def _save(
             "data_seed": config.data_seed,
             "weights_hash": hash_arrays(state.weights),
             "data_hash": dataset.hash(level),
-            "settings": weights_settings(run),
+            "settings": weights_settings(run.config),
             "provenance": provenance(config),
         },
     )

@@ -1,4 +1,4 @@
-"""What reproducing a result needs: versions, device, threads, git revision, and settings that must agree."""
+"""What reproducing a result needs: versions, device, threads and git revision."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def estimate_volumes(
     sweeps = read_sweeps(run, trained, chosen)
     asked = [(landscape, threshold) for landscape in chosen for threshold in thresholds]
     wanted = [place for place in asked if not is_current(run, trained, *place)]
-    radii = _all_radii(run, trained, sweeps, wanted, progress)
+    radii = _all_radii(run, trained, sweeps, wanted, progress) if wanted else {}
     return [
         write_results(run, trained, *place, _minima(run, trained, sweeps, radii[place]) if place in radii else None)
         for place in asked
@@ -115,7 +115,7 @@ def read_sweeps(run: Run, trained: Trained, landscapes: Sequence[int]) -> dict[P
         path = run.sweep_file(pair.landscape, pair.minimum)
         sweep = read_sweep(path)
         moved = perturbed_names(trained.models[pair.minimum], run.config.perturbation.names)
-        require_current_sweep(sweep.metadata, run, path, trained.records[pair.minimum], moved)
+        require_current_sweep(sweep.metadata, run.config, path, trained.records[pair.minimum], moved)
         have = np.isin(seeds, sweep.perturbation_seed)
         if not have.all():
             raise MissingStageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,11 @@ def minimum_name(value: int, variation: str = "level") -> str:
     ('+540', 'epoch 200', 'batch size 100')
     """
     return f"+{value}" if variation == "level" else f"{variation.replace('_', ' ')} {value}"
+
+
+def variation_of(record: Mapping[str, Any]) -> str:
+    """What tells the minima of a file apart; files of the first version know levels only."""
+    return str(record.get("variation", "level"))
 
 
 @dataclass(frozen=True)

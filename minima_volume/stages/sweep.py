@@ -78,7 +78,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
                 have = set()
                 continue
             sweep = read_sweep(path, with_state_dict=False)
-            require_current_sweep(sweep.metadata, run, path, trained.records[minimum], moved)
+            require_current_sweep(sweep.metadata, run.config, path, trained.records[minimum], moved)
             have &= set(sweep.perturbation_seed.tolist())
         missing[minimum] = [seed for seed in wanted if seed not in have]
     return missing
@@ -209,7 +209,7 @@ def _read_shard(run: Run, shard: Shard) -> Curves | None:
 
 
 def _shard_key(run: Run, shard: Shard) -> str:
-    return f"{shard.model.weights_hash} {shard.model.data_hash} {sweep_settings(run)} {run.config.loss_ceiling}"
+    return f"{shard.model.weights_hash} {shard.model.data_hash} {sweep_settings(run.config)} {run.config.loss_ceiling}"
 
 
 def _merge(run: Run, trained: Trained, minimum: int, group: list[Shard]) -> None:
@@ -265,6 +265,6 @@ def _metadata(run: Run, trained: Trained, directions: Directions, pair: Pair) ->
             "data": run.config.data_seed,
             "perturbation": run.config.seeds.perturbation,
         },
-        "settings": sweep_settings(run),
+        "settings": sweep_settings(run.config),
         "provenance": provenance(run.config),
     }

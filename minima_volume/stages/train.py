@@ -41,7 +41,7 @@ def prepare_data(run: Run) -> Dataset:
         return _stored(run, make_dataset(run.config, run.folder))
     content = read_pt(run.dataset_file)
     made_with = {"data": content.get("settings", {}), "seeds": {"data": content.get("data_seed")}}
-    require_same(made_with, data_settings(run), run.dataset_file, TRAIN_AGAIN)
+    require_same(made_with, data_settings(run.config), run.dataset_file, TRAIN_AGAIN)
     whole = run.config.data.store != "full" or content["settings"]["store"] == "full"
     if whole and content.get("dataset_quantities") == run.config.data.levels:
         return load_dataset(run.dataset_file, run.config, run.folder)

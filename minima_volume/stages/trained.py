@@ -41,7 +41,7 @@ def check_trained_settings(run: Run) -> None:
     for minimum in run.config.minima:
         path = run.model_file(minimum)
         if path.is_file():
-            require_same(_read_record(run, minimum)["settings"], weights_settings(run), path, TRAIN_AGAIN)
+            require_same(_read_record(run, minimum)["settings"], weights_settings(run.config), path, TRAIN_AGAIN)
     known = {run.model_file(minimum) for minimum in run.config.minima}
     for variation, prefix in MODEL_PREFIXES.items():
         for path in run.models.glob(f"{prefix}*.pt"):

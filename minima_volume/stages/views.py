@@ -258,7 +258,7 @@ def _write(
         "variation": run.config.variation,
         "model_data_levels": list(records),
         "minima": list(records.values()),
-        **views_settings(run, settings_record(settings)),
+        **views_settings(run.config, settings_record(settings)),
         "data_hash": trained.dataset.hash(landscape),
         "provenance": provenance(run.config),
     }
@@ -271,7 +271,7 @@ def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) 
         content = read_json(run.views_file(landscape))
     except (MissingStageError, DamagedFileError):
         return {}
-    wanted = views_settings(run, settings_record(settings))
+    wanted = views_settings(run.config, settings_record(settings))
     if any(content.get(key) != value for key, value in wanted.items()):
         return {}
     known = {trained.dataset.hash(landscape), *(record["data_hash"] for record in trained.records.values())}

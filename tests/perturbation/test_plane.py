@@ -15,7 +15,6 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.plane import plane_losses
-from minima_volume.stages.cliff import masses_across
 from minima_volume.stages.plane import run_plane
 
 
@@ -95,20 +94,3 @@ def test_the_plane_of_a_run(digits_run):
     assert plane.sizes == (20, 40, 60)
     with pytest.raises(ConfigError, match=r"minima \[30\] are not in model_0_data_10"):
         run_plane(digits_run, [0, 20, 30], trained=trained, progress=False)
-
-
-def test_a_minimum_leaves_as_data_is_added(digits_run):
-    """Inside it has a mass with an interval, outside none; its own loss is that of its samples."""
-    trained = mv.load_models_and_data(digits_run)
-    table = masses_across(digits_run, 0, [20, 60], sigma=0.02, trained=trained, num_repeats=2, progress=False)
-    y = trained.dataset.y_train
-    for _, row in table.iterrows():
-        size = int(row["size"])
-        with torch.no_grad():
-            loss = nn.functional.cross_entropy(trained.models[0](trained.dataset.x_train[:size]), y[:size]).item()
-        assert row["start_loss"] == pytest.approx(loss, rel=1e-4) and row["inside"] == (loss <= 0.5)
-    assert table["inside"].tolist() == [True, False]
-    assert table["log_mass"].iloc[0] <= 0 and table["lower"].iloc[0] <= table["log_mass"].iloc[0]
-    assert math.isnan(table["log_mass"].iloc[1])
-    with pytest.raises(ConfigError, match=r"volume\.gaussian\.sigma is not set"):
-        masses_across(digits_run, 0, trained=trained, progress=False)

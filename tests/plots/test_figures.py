@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 import minima_volume as mv
 from minima_volume.analysis import aggregate, collect, select
 from minima_volume.files.atomic import read_json, read_npz
-from minima_volume.plots.seeds import means
+from minima_volume.plots.panels import means
 from minima_volume.plots.style import save_figure, style
 from minima_volume.reports.gallery import draw
 from minima_volume.stages.cliff import masses_across
@@ -26,6 +26,7 @@ def with_masses(results):
     """A results.json with made-up Gaussian local volumes at two sigmas."""
     count = len(results["model_data_levels"])
     values = [[-1.0 - i, -3.0 - 2 * i] for i in range(count)]
+    same = {"methods": "splitting", "num_stages": 2.0, "num_forward": 1000, "notes": None, "verdicts": "made up"}
     return {
         **results,
         "sigmas": [0.05, 0.1],
@@ -33,6 +34,7 @@ def with_masses(results):
         "log_mass_scaling": "filter",
         "log_mass_values": values,
         "log_mass_intervals": [[[v - 0.1, v + 0.1] for v in row] for row in values],
+        **{f"log_mass_{key}": [[value] * 2] * count for key, value in same.items()},
     }
 
 

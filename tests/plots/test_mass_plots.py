@@ -12,7 +12,7 @@ from matplotlib.text import Annotation
 
 import minima_volume as mv
 from minima_volume.analysis.quantities import MASS, measured
-from minima_volume.plots.seeds import over_seeds
+from minima_volume.plots.panels import over_seeds
 
 
 def results(sigmas: list[float]) -> dict[str, Any]:
@@ -36,6 +36,10 @@ def results(sigmas: list[float]) -> dict[str, Any]:
             [None for _ in columns],
             [None for _ in columns],
         ],
+        "log_mass_num_stages": [[None for _ in columns] for _ in range(7)],
+        "log_mass_num_forward": [[None for _ in columns] for _ in range(7)],
+        "log_mass_notes": [[None for _ in columns] for _ in range(7)],
+        "log_mass_verdicts": [["made up" for _ in columns] for _ in range(7)],
         "log_mass_methods": [[None if i == 2 else "splitting" for _ in columns] for i in range(7)],
         "log_mass_intervals": [
             [[-1.2 - k, -0.8 - k] for k in columns],
@@ -46,6 +50,12 @@ def results(sigmas: list[float]) -> dict[str, Any]:
             [[-9.7 - k, None] for k in columns],
             [[None, None] for _ in columns],
         ],
+        "comparisons": [],
+        "log_exp_r_n_values": [None] * 7,
+        "log_exp_r_n_intervals": [None] * 7,
+        "largest_share": [None] * 7,
+        "num_censored": [0] * 7,
+        "verdicts": ["made up"] * 7,
         "log_volume_values": [-5.0, -6.0, None, *[-7.0] * 4],
         "log_volume_intervals": [[-8.7, None], [-6.5, -5.5], None, *[[-10.7, None]] * 4],
         "effective_sample_size": [1.0, 1.5, None, *[2.0] * 4],

@@ -17,7 +17,8 @@ import minima_volume as mv
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json, read_npz, read_pt, write_json, write_npz, write_pt
 from minima_volume.runs.states import run_stage, stage_states
-from minima_volume.stages.mass_cells import FORMAT, settings_record
+from minima_volume.stages.freshness import mass_record
+from minima_volume.stages.mass_cells import mass_settings
 from minima_volume.stages.masses import wanted_cells
 from minima_volume.stages.run import Run, read_run
 
@@ -256,17 +257,17 @@ def as_before(run: Run) -> None:
     for cell in wanted_cells(run):
         record = trained.records[cell.minimum]
         parts = {
-            "format": FORMAT,
+            "format": 1,
             "weights": record["weights_hash"],
             "data": everything,
-            "size": cell.size(run),
+            "size": cell.size,
             "sizes": sorted(trained.dataset.sizes),
             "loss": config.training.loss,
             "scaling": [config.perturbation.scaling, config.perturbation.names],
             "seed": config.seeds.perturbation,
             "condition": asdict(cell.condition),
             "sigma": cell.sigma,
-            "settings": settings_record(run),
+            "settings": mass_record(mass_settings(run)),
             "device": config.experiment.device,
         }
         mark = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

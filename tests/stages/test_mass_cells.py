@@ -14,7 +14,7 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, outside, plain_estimate, splitting_estimate
 from minima_volume.volume.gaussian.splitting import Repeat, Stage
 
-CELL = Cell(0, 20, 0.5, Condition("loss", 0.5), 0.1)
+CELL = Cell(0, 20, 20, 0.5, Condition("loss", 0.5), 0.1)
 STAGE = Stage(1.5, 0.25, 20, 0.3, 0.2, 0.6, None)
 
 

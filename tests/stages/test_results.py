@@ -293,7 +293,7 @@ def test_accuracy_thresholds_need_classes(tmp_path):
     options = {"data.source": "line:make", "training.loss": "mse", "training.epochs": 200}
     run = make_run(tmp_path / "model_0_data_10", options, ("train", "perturb"))
     with pytest.raises(
-        ConfigError, match=r"accuracy_thresholds \[0\.8, 0\.9\]: accuracy means nothing with loss 'mse'.*null"
+        ConfigError, match=r"accuracy_thresholds \[0\.8, 0\.9\]: accuracy is undefined for loss 'mse'.*null"
     ):
         mv.estimate_volumes(run, progress=False)
     run = edit_config(run.folder, {"volume.accuracy_thresholds": None})

@@ -122,16 +122,15 @@ def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> 
 
 def is_whole(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
     """Whether a current results.json says what the cells beside it say."""
-    stored = read_json(run.results_file(landscape, threshold))
-    content = upgraded(stored)
-    return jsonable(content | mass_content(run, trained, landscape, threshold, content)) == stored
+    content = upgraded(read_json(run.results_file(landscape, threshold)))
+    return jsonable(content | mass_content(run, trained, landscape, threshold, content)) == content
 
 
 def _present_mark(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
     """The mark of the results.json that the run's present minima make."""
     level_of = run.config.level_of
     weights = {m: record["weights_hash"] for m, record in trained.records.items() if level_of(m) >= landscape}
-    return results_mark(run, landscape, threshold, weights, trained.dataset.hash())
+    return results_mark(run.config, landscape, threshold, weights, trained.dataset.hash())
 
 
 def star_content(

@@ -1,0 +1,223 @@
+"""What figures over seeds share: panels, means with intervals, axes, legends and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from minima_volume.analysis.aggregates import aggregate
+from minima_volume.analysis.quantities import (
+    AXIS_LABELS,
+    MASS,
+    STAR,
+    Quantity,
+    bounded,
+    estimated,
+    kind_of,
+    measured,
+    x_of,
+)
+from minima_volume.plots.style import (
+    GREY,
+    QUANTITY_COLORS,
+    RED,
+    added_axis,
+    new_figure,
+    size_axis,
+)
+
+
+def volume_panels(quantities: Sequence[Quantity], sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each quantity."""
+    figure = new_figure(9.8 if len(quantities) > 1 else 6.6, 4.4)
+    return figure, list(figure.subplots(1, len(quantities), squeeze=False, sharey=sharey)[0])
+
+
+def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | None = None) -> None:
+    """Single seeds with their own intervals or arrows, the mean over seeds with its interval, and the native minimum."""
+    color = color or QUANTITY_COLORS[quantity.column]
+    single_seeds(axis, rows, quantity.column, color)
+    low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
+    both = low.notna() & high.notna()
+    axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
+    mean_with_interval(axis, rows, quantity.column, color)
+    thousands(axis.yaxis, rows[quantity.column])
+    native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
+    if len(native) and native["mean"].notna().any():
+        axis.plot(
+            native["x"], native["mean"], "*", color=RED, markersize=15, zorder=5, label="native minimum", clip_on=False
+        )
+
+
+def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
+    """A faint line a seed through the estimates; arrows at the limits of what is none."""
+    placed = rows.assign(x=x_of(rows).astype(float), y=estimated(rows, column)).sort_values(["run", "x"])
+    breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
+    x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", "y"))
+    axis.plot(x, y, color=color, alpha=0.45, linewidth=1.0)
+    one_sided(axis, rows, column, x_of(rows), color)
+
+
+def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, color: str) -> None:
+    """Arrows at the only limit of volumes that have one limit."""
+    known = bounded(rows, column)
+    if not known.any():
+        return
+    for end, other, arrow in (("lower", "upper", "uparrow"), ("upper", "lower", "downarrow")):
+        alone = known & rows[f"{column}_{end}"].notna() & rows[f"{column}_{other}"].isna()
+        if alone.any():
+            style: dict[str, Any] = {"marker": rf"$\{arrow}$", "markersize": 10, "linestyle": "none", "color": color}
+            axis.plot(x[alone].astype(float), rows.loc[alone, f"{column}_{end}"], **style, label=f"{end} limit alone")
+
+
+def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
+    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 where it has none).
+
+    Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be, at
+    `limits`.
+    """
+    if column == "test_loss":
+        positive = rows["test_loss"].astype(float).where(lambda losses: losses > 0)
+        table = aggregate(rows.assign(log_test_loss=np.log(positive)), "log_test_loss")
+        table[["mean", "lower", "upper"]] = np.exp(table[["mean", "lower", "upper"]].astype(float))
+    else:
+        table = aggregate(rows, column)
+        low, high = limits or (-np.inf, np.inf)
+        table["lower"], table["upper"] = table["lower"].clip(low, high), table["upper"].clip(low, high)
+    below, above = table["mean"] - table["lower"], table["upper"] - table["mean"]
+    return table.assign(below=below.fillna(0.0).clip(lower=0), above=above.fillna(0.0).clip(lower=0))
+
+
+def mean_with_interval(
+    axis: Axes,
+    rows: pd.DataFrame,
+    column: str,
+    color: str,
+    label: str | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+    aside: float = 1.0,
+) -> None:
+    """Mean over seeds with its 95 % interval (Student's t), where there are two seeds or more.
+
+    Args:
+        axis, rows, column, color: what to draw, where.
+        label: in the legend.
+        limits: what values are possible; bars end there.
+        aside: factor of x, so that the bars of several series do not hide each other.
+    """
+    table = means(rows, column, limits)
+    if table["mean"].isna().all():
+        return
+    seeds = rows["run"].nunique()
+    axis.errorbar(
+        table["x"] * aside,
+        table["mean"],
+        yerr=table[["below", "above"]].T,
+        color=color,
+        marker="o",
+        markersize=6,
+        capsize=3,
+        elinewidth=1.2,
+        linewidth=2,
+        label=label or (f"mean of {seeds} seeds, 95 % interval" if seeds > 1 else "one seed"),
+    )
+
+
+def set_aside(x: pd.Series, index: int, count: int, spread: float = 0.035) -> float:
+    """A factor of x for series `index` of `count`, so that their bars stand side by side: within `spread` of the axis, whatever its span.
+
+    >>> set_aside(pd.Series([0, 400, 400]), 0, 2), round(set_aside(pd.Series([1.0, 100.0]), 1, 2), 3)
+    (1.0, 1.084)
+    """
+    positive = x[x > 0]
+    if positive.empty or count < 2:
+        return 1.0
+    return float((positive.max() / positive.min()) ** (spread * (index / (count - 1) - 0.5)))
+
+
+def thousands(axis: Axis, values: pd.Series) -> None:
+    """Separators in the labels of an axis of large numbers."""
+    if (values.abs() >= 1000).any():
+        axis.set_major_formatter("{x:,.0f}")
+
+
+def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
+    """The x axis of `x_of(rows)`."""
+    kind = kind_of(rows)
+    (added_axis if kind in ("poison", "noise") else size_axis)(axis, x_of(rows), AXIS_LABELS[kind])
+
+
+def shared_legend(figure: Figure, axes: Sequence[Axes], title: str, ncols: int = 3) -> None:
+    """One legend above the panels, under the figure's title, where it hides no data.
+
+    Entries that several panels share are grey, since each panel has its own colour.
+    """
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            if label in entries and isinstance(handle, ErrorbarContainer):
+                handle = Line2D([], [], color=GREY, marker="o", linewidth=2)
+            entries[label] = handle
+    legend = figure.legend(list(entries.values()), list(entries), title=title, loc="outside upper center", ncols=ncols)
+    legend.get_title().set_fontsize(10.5)
+
+
+def marker_legend(figure: Figure, axis: Axes, title: str) -> None:
+    """A legend to the right of all panels: the markers and lines of one of them, without their bars."""
+    drawn = [one for one in axis.containers if isinstance(one, ErrorbarContainer)]
+    labels = [str(one.get_label()) for one in drawn]
+    figure.legend([one.lines[0] for one in drawn], labels, title=title, loc="outside right center")
+
+
+def panel_title(rows: pd.DataFrame, quantity: Quantity) -> str:
+    """What a panel shows, and how it was measured."""
+    if quantity is STAR:
+        return quantity.name
+    sigmas = sorted({f"{sigma:g}" for sigma in rows["sigma"].dropna()})
+    return f"{quantity.name}, sigma {', '.join(sigmas)}"
+
+
+def landscape_size(rows: pd.DataFrame) -> int:
+    """Samples of the landscape that the rows are from."""
+    extra = rows["level"] if rows["variation"].iloc[0] == "level" else rows["landscape"]
+    return int((rows["train_size"] - extra + rows["landscape"]).iloc[0])
+
+
+def title_of(rows: pd.DataFrame) -> str:
+    """The landscape, the threshold and how many seeds."""
+    count = rows["run"].nunique()
+    seeds = f"{count} seed{'s' * (count > 1)}"
+    return f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}, {seeds}"
+
+
+def mean_of(rows: pd.DataFrame) -> str:
+    """What is said before a number that is a mean over seeds."""
+    return "mean " if rows["run"].nunique() > 1 else ""
+
+
+def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> list[str]:
+    """How far to trust the numbers, under the figure."""
+    lines = []
+    if MASS in (measured(rows) if quantities is None else quantities):
+        several = "faint lines: single seeds; intervals over seeds end at 0; " if rows["run"].nunique() > 1 else ""
+        lines.append(f"{several}faint bars: the 95 % interval of one measured Gaussian local volume")
+    effective = rows["effective_sample_size"].median()
+    inside, estimates = int(rows["log_volume"].notna().sum()), int(estimated(rows, STAR.column).count())
+    if inside:
+        star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
+        if estimates < inside:
+            which = "none is an estimate" if not estimates else f"{inside - estimates} of {inside} are no estimates"
+            star += f"; {which}:\narrows are lower limits (97.5 %); they are not averaged, fitted or put in order"
+        lines.append(star)
+    if outside := int(rows["log_volume"].isna().sum()):
+        lines.append(f"outside the landscape and not shown: {outside} of {len(rows)} minima")
+    return lines
