@@ -23,8 +23,8 @@ from scipy.stats import chi2, norm
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minima_volume.volume.claims import CLEAR, two_sided
-from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses
+from minima_volume.volume.gaussian.comparison import compare_masses
+from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
@@ -156,8 +156,7 @@ class Coverage:
     @property
     def told_apart(self) -> int:
         """Pairs of which one is called larger."""
-        chances = [compare_masses(*pair)["probability"] for pair in self.pairs]
-        return sum(p <= CLEAR for chance in chances if (p := two_sided(chance)) is not None)
+        return sum(compare_masses(*pair).told_apart() for pair in self.pairs)
 
     def row(self) -> tuple[str, ...]:
         """Of the table."""

@@ -19,6 +19,7 @@ import pandas as pd
 from pages import between
 
 from minima_volume.analysis.aggregates import paired_differences
+from minima_volume.confidence import CLEAR
 from minima_volume.stages.results.mass_keys import compare_all
 from minima_volume.stages.results.star_keys import comparison_keys
 from minima_volume.volume.gaussian.mass import splitting_estimate
@@ -28,7 +29,6 @@ from minima_volume.volume.star.volume import star_volume
 
 PAGE = Path(__file__).parents[1] / "docs" / "measuring.md"
 LEVELS = (0, 100, 300, 1000, 3000, 10000)
-CLEAR = 0.05
 
 
 def study(random: np.random.Generator, seeds: int) -> pd.DataFrame:

@@ -41,15 +41,26 @@ from .stages.thresholds import describe_thresholds
 from .stages.train import prepare_data, train_models
 from .stages.trained import load_models_and_data
 from .stages.views import views_table
-from .volume import LocalVolume, VolumeEstimate, VolumeProfile, measure_volume, suggest_sigma, trivial_loss
+from .volume import (
+    Gaussian,
+    LocalVolume,
+    Rays,
+    VolumeEstimate,
+    VolumeProfile,
+    measure_volume,
+    suggest_sigma,
+    trivial_loss,
+)
 
 __version__: str
 
 __all__ = [
     "Config",
+    "Gaussian",
     "LocalVolume",
     "MinimaVolumeError",
     "OtherViews",
+    "Rays",
     "ViewSettings",
     "VolumeEstimate",
     "VolumeProfile",

@@ -14,7 +14,7 @@ import pandas as pd
 from minima_volume.analysis.quantities import bounded, estimated, kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
 from minima_volume.stages.results.star_keys import disagreement_keys
-from minima_volume.volume.claims import CLEAR, holm
+from minima_volume.volume.claims import clear, holm
 
 
 def aggregate(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -165,8 +165,8 @@ def paired_differences(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     columns = ("x", "level", "reference", "seeds", "mean", "lower", "upper", "larger", "p_value")
     table = pd.DataFrame(found, columns=list(columns))
     adjusted = holm(table["p_value"].to_numpy(dtype=float))
-    clear = np.sign(table["mean"].to_numpy(dtype=float)) * (adjusted <= CLEAR)
-    return table.assign(p_adjusted=adjusted, clear=np.nan_to_num(clear).astype(int))
+    signs = np.sign(table["mean"].to_numpy(dtype=float)) * clear(adjusted)
+    return table.assign(p_adjusted=adjusted, clear=np.nan_to_num(signs).astype(int))
 
 
 def native_minima(table: pd.DataFrame, threshold: float) -> pd.DataFrame:

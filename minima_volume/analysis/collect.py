@@ -15,7 +15,7 @@ from minima_volume.analysis.run_rows import CUTOFF_COLUMNS, RunResults, read_res
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 from minima_volume.stages.run import CONFIG_NAME, find_runs, refuse_twins
-from minima_volume.volume.claims import CLEAR, holm
+from minima_volume.volume.claims import clear, holm
 
 NUMBERS = (
     "log_mass",
@@ -114,7 +114,7 @@ def _judged(pairs: pd.DataFrame) -> pd.DataFrame:
     """With p-values adjusted over the pairs of one quantity, landscape and threshold, and which of them are told apart."""
     p_values = pairs["p_value"].astype(float)
     adjusted = p_values.groupby([pairs[name] for name in FAMILY]).transform(lambda family: holm(family.to_numpy()))
-    return pairs.assign(p_value=p_values, p_adjusted=adjusted, told_apart=adjusted <= CLEAR)
+    return pairs.assign(p_value=p_values, p_adjusted=adjusted, told_apart=clear(adjusted.to_numpy()))
 
 
 def compared(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def with_estimates(rows: pd.DataFrame) -> list[Quantity]:
 
 
 def left_out(rows: pd.DataFrame, quantity: Quantity) -> str:
-    """A word about the numbers that are no estimates; empty where there are none."""
+    """A word about the numbers that are no estimates; empty if all are."""
     count, total = int(bounded(rows, quantity.column).sum()), int(estimated(rows, quantity.column).count())
     if not count:
         return ""
@@ -106,10 +106,10 @@ AXIS_LABELS = {
 }
 
 
-def place(kind: str, x: float) -> str:
+def axis_point(kind: str, x: float) -> str:
     """One point of the axis of a `kind_of` minima, in a sentence.
 
-    >>> place("level", 1200), place("batch_size", 20)
+    >>> axis_point("level", 1200), axis_point("batch_size", 20)
     ('1,200 training samples', 'batch size 20')
     """
     label = AXIS_LABELS[kind]

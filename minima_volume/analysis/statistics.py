@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.95
+from minima_volume.confidence import CONFIDENCE
+
 FEWEST = 3  # points of a line, and groups of points (seeds) that say how far lines spread
 
 
@@ -17,7 +18,7 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        value: the mean; NaN where there are no values.
+        value: the mean; NaN if there are no values.
         lower, upper: its 95 % interval; NaN below two values.
         p_value: of a true mean of 0, two-sided; NaN likewise.
         count: the values it is made of.
@@ -31,13 +32,13 @@ class Mean:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, possible: tuple[float, float] = (-math.inf, math.inf)) -> Mean:
-    """The mean of independent values, one a seed, with a 95 % interval; undefined (NaN) values are left out.
+    """The mean of independent values, one per seed, with a 95 % interval; undefined (NaN) values are left out.
 
     Student's t: mean +- t * s / sqrt(k) with k - 1 degrees of freedom, exact for normal values. (A bootstrap over three to ten seeds misses
     the mean in 25 to 10 % of the cases instead of 5 %.)
 
     Args:
-        values: one a seed.
+        values: one per seed.
         possible: values beyond which none can be: the interval ends there.
 
     >>> found = mean_interval([1.0, 2.0, 3.0])
@@ -73,7 +74,7 @@ def student(degrees: int) -> float:
     """
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def quartiles(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile of the known values; NaN where there are none.
+    """Lower quartile, median and upper quartile of the known values; NaN if there are none.
 
     >>> quartiles([1.0, 2.0, 3.0, float("nan")])
     (1.5, 2.0, 2.5)

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from minima_volume.analysis.collect import NAMED, Collected
-from minima_volume.analysis.quantities import MORE, STAR, Quantity, bounded, kind_of, left_out, place
+from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out
 from minima_volume.analysis.tables import Tables
 from minima_volume.volume.claims import p_text
 
@@ -47,7 +47,7 @@ def _named(runs: list[str]) -> str:
 
 
 def _values(tables: Tables, quantity: Quantity, kind: str) -> str:
-    """The first and the last value on the axis, and what the numbers rest on; which is larger is said by `_order` alone."""
+    """The first and the last value on the axis, and what the numbers rest on; `_order` alone says which is larger."""
     rows, table = tables.rows, tables.aggregate(quantity.column)
     known = table[table["seeds"] > 0]
     sigmas = "" if quantity is STAR else f" (sigma {', '.join(sorted({f'{s:g}' for s in rows['sigma'].dropna()}))})"
@@ -57,7 +57,7 @@ def _values(tables: Tables, quantity: Quantity, kind: str) -> str:
     text = f"{_name(quantity)}{sigmas}: "
     if len(known):
         mean = "mean " if rows["run"].nunique() > 1 else ""
-        shown = [f"{_value(row)} at {place(kind, row['x'])}" for _, row in known.iloc[[0, -1]].iterrows()]
+        shown = [f"{_value(row)} at {axis_point(kind, row['x'])}" for _, row in known.iloc[[0, -1]].iterrows()]
         text += f"the {mean}{quantity.noun} is {' and '.join(dict.fromkeys(shown))}"
         text += f"; {word}." if word else "."
     else:
@@ -95,7 +95,7 @@ def _order(tables: Tables, quantity: Quantity, kind: str) -> str:
     tested = differences[differences["p_value"].notna()]
     if len(tested):
         larger, smaller = (int((tested["clear"] == sign).sum()) for sign in (1, -1))
-        reference = f"the minimum of {place(kind, tested['reference'].iloc[0])}"
+        reference = f"the minimum of {axis_point(kind, tested['reference'].iloc[0])}"
         text += (
             f"; compared within seeds, {reference} is clearly larger than {larger} and clearly smaller than {smaller} of the "
             f"{_count(len(tested), 'other')} ("

@@ -130,6 +130,7 @@ class Gaussian(Section):
     sigma: Positive | None = None  # in units of perturbation.scaling; None: not measured
     profile: list[Positive] = Field(default_factory=list)  # further sizes
     landscapes: list[Annotated[int, Field(ge=0)]] | None = None  # None: the smallest
+    estimator: Literal["auto", "monte_carlo", "splitting"] = "auto"  # auto: plain samples if the probability allows
     num_particles: Annotated[int, Field(ge=20)] = 250
     num_repeats: Annotated[int, Field(ge=2)] = 8
     num_moves: Count = 20

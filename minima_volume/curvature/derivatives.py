@@ -15,7 +15,7 @@ DOUBLINGS = 40
 
 
 def slope_fault(mean_loss: MeanLoss) -> str | None:
-    """Why the loss's derivatives cannot be trusted, in words; None where nothing speaks against them.
+    """Why the loss's derivatives cannot be trusted, in words; None if nothing speaks against them.
 
     A little away from the minimum, where the loss is half as large again, along a seeded random vector the gradient must give the
     slope that two values of the loss give: it does not where forward detaches something, rounds, or replaces a gradient.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.confidence import CONFIDENCE
 from minima_volume.curvature.chains import effective_sample_size, split_r_hat
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.spectrum import top_eigenvalues
@@ -27,16 +28,16 @@ class LearningCoefficient:
     """A local learning coefficient, and whether the chains can be believed.
 
     Attributes:
-        value: lambda_hat, the mean over the chains; None where a chain diverged.
+        value: lambda_hat, the mean over the chains; None if a chain diverged.
         interval: 95 %, Student's t over the chains' values; Monte Carlo error only, not the bias that `discretisation` bounds.
         chain_values: (C,) lambda_hat of each chain, NaN where it diverged.
         losses: (C, burn-in + S) mean loss at every step, burn-in first: the traces to look at.
         num_burn_in: steps that are left out.
-        r_hat, effective_sample_size: of the losses after burn-in; None where a chain diverged.
+        r_hat, effective_sample_size: of the losses after burn-in; None if a chain diverged.
         step_size: epsilon.
         beta, localisation: inverse temperature, and gamma.
         discretisation: step * (n_samples beta h + gamma) / 4 with h the largest curvature met, an upper bound of the relative
-            bias by the step's size (a direction of curvature h reads 1 / (1 - it) too large); None where there is no Hessian.
+            bias by the step's size (a direction of curvature h reads 1 / (1 - it) too large); None if there is no Hessian.
         start_loss: L*, the loss at the minimum.
         verdict: how far to trust it, in words.
     """
@@ -184,7 +185,7 @@ def _pilot_step(walk: _Walk, num_steps: int, seed: int) -> float:
 
 
 def _largest_curvature(mean_loss: MeanLoss, places: list[Tensor], seed: int) -> float | None:
-    """The largest eigenvalue of the Hessian at a few places, None where there is none."""
+    """The largest eigenvalue of the Hessian at a few places; None if there is none."""
     found = []
     for z in places:
         with contextlib.suppress(ConfigError):
@@ -197,7 +198,7 @@ def _largest_curvature(mean_loss: MeanLoss, places: list[Tensor], seed: int) -> 
 def _interval(values: np.ndarray) -> tuple[float, float]:
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
     return float(values.mean()) - half, float(values.mean()) + half
 
 

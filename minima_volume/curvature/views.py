@@ -215,7 +215,7 @@ def _views(
 
 
 def sigma_at_threshold(start_loss: float, trace: float | None, threshold: float | None) -> float | None:
-    """sqrt(2 (threshold - L*) / tr H), None where that means nothing.
+    """sqrt(2 (threshold - L*) / tr H); None if that is undefined.
 
     >>> sigma_at_threshold(0.0, 20.0, 0.1)
     0.1

@@ -42,7 +42,7 @@ class Place:
         changed: whether it differs from what it held.
         put_back: make it hold that again.
         prepare: before a pass: let the pass work on a copy, so that what it computed from the original stays valid.
-        empty: make it hold nothing; None where that means nothing.
+        empty: make it hold nothing; None if it cannot be empty.
     """
 
     path: str

@@ -48,7 +48,7 @@ def identical(first: Any, second: Any) -> bool:
 
 
 def _pairs(first: Any, second: Any) -> list[tuple[Tensor, Tensor]] | None:
-    """Corresponding tensors of two outputs; None where these are of another shape."""
+    """Corresponding tensors of two outputs; None if these are of another shape."""
     a, b = (detached(outputs) for outputs in (first, second))
     if [tensor.shape for tensor in a] != [tensor.shape for tensor in b]:
         return None

@@ -21,24 +21,22 @@ GPU_TILE_BYTES = 512 << 20
 CHUNK = 16
 
 
-@dataclass(frozen=True)
-class HeldDirections:
-    directions: list[dict[str, Tensor]]
+LaidOut = dict[str, Tensor]  # a parameter vector by name, see `_laid_out`
 
 
 @dataclass(frozen=True)
-class Stacked:
+class Networks:
     """B (direction, coefficient) pairs: the parameters of each, name -> tensor."""
 
     rows: list[int]
     coefficients: list[float]
-    parameters: list[dict[str, Tensor]]
+    parameters: list[LaidOut]
 
 
 class CNNPath:
     """Runs a stack of Conv2d, activations, pooling, flattening and Linear layers.
 
-    The first convolution is linear in the coefficient: one product a direction and tile serves all its coefficients in the
+    The first convolution is linear in the coefficient: one product per direction and tile serves all its coefficients in the
     chunk. Grouped convolutions over the batch are slower on a CPU than this loop.
     """
 
@@ -86,7 +84,7 @@ class CNNPath:
             hidden = layer.module(hidden)
         return {}
 
-    def _laid_out(self, vector: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _laid_out(self, vector: Sequence[Tensor]) -> LaidOut:
         """A parameter vector by name, in the memory layout that the layers are run in.
 
         Images are flattened channels last, which copies nothing, so the columns of the next weight are put in that order.
@@ -112,19 +110,19 @@ class CNNPath:
         """Parameter vectors that are run together, whatever the landscape."""
         return self.chunk
 
-    def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
-        return HeldDirections([self._laid_out(direction) for direction in directions])
+    def hold(self, directions: Sequence[list[Tensor]]) -> list[LaidOut]:
+        return [self._laid_out(direction) for direction in directions]
 
-    def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> Stacked:
+    def stack(self, held: list[LaidOut], rows: Tensor, coefficients: Tensor) -> Networks:
         """The parameters of each (direction, coefficient)."""
         row_list, c_list = rows.tolist(), coefficients.tolist()
         parameters = [
-            {name: torch.add(minimum, held.directions[row][name], alpha=c) for name, minimum in self.minimum.items()}
+            {name: torch.add(minimum, held[row][name], alpha=c) for name, minimum in self.minimum.items()}
             for row, c in zip(row_list, c_list, strict=True)
         ]
-        return Stacked(row_list, c_list, parameters)
+        return Networks(row_list, c_list, parameters)
 
-    def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
+    def forward(self, stacked: Networks, held: list[LaidOut], tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile."""
         x = self.x[tile.start : tile.stop]
         first, rest = self.layers[0], self.layers[1:]
@@ -133,7 +131,7 @@ class CNNPath:
         outputs = []
         for row, c, parameters in zip(stacked.rows, stacked.coefficients, stacked.parameters, strict=True):
             if row not in steps:
-                steps[row] = self._convolve(first, x, held.directions[row])
+                steps[row] = self._convolve(first, x, held[row])
             hidden = torch.add(base, steps[row], alpha=c)
             outputs.append(self._run(rest, hidden, parameters))
         return torch.stack(outputs)

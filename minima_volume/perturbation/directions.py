@@ -146,5 +146,5 @@ class Directions:
 
     @cached_property
     def _moved(self) -> list[Tensor | None]:
-        """Where each scaling is not 0; None where it nowhere is."""
+        """Where each scaling is not 0; None if it is 0 everywhere."""
         return [(factor != 0).cpu() if bool((factor == 0).any()) else None for factor in self.factors]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +17,7 @@ from minima_volume.samples import Samples, part
 TILE = 512
 
 
-@dataclass(frozen=True)
-class HeldDirections:
-    """Directions held for a while: (xi * F) of each, parameter by parameter."""
-
-    directions: list[list[Tensor]]
+Held = list[list[Tensor]]  # (xi * F) of each direction, parameter by parameter
 
 
 class GeneralPath:
@@ -56,13 +51,13 @@ class GeneralPath:
         """Parameter vectors that are run together, whatever the landscape."""
         return self.chunk
 
-    def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
-        """Keep what evaluating these directions needs; each is a list of one tensor a parameter."""
-        return HeldDirections(list(directions))
+    def hold(self, directions: Sequence[list[Tensor]]) -> Held:
+        """Keep what evaluating these directions needs; each is a list of one tensor per parameter."""
+        return list(directions)
 
-    def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> None:
+    def stack(self, held: Held, rows: Tensor, coefficients: Tensor) -> None:
         """Write the parameters for one (direction, coefficient)."""
-        direction = held.directions[int(rows[0])]
+        direction = held[int(rows[0])]
         for parameter, minimum, step in zip(self.parameters, self.base.minimum, direction, strict=True):
             torch.add(minimum, step, alpha=float(coefficients[0]), out=parameter.data)
         self.moved = True
@@ -74,8 +69,8 @@ class GeneralPath:
                 parameter.data.copy_(minimum)
         self.moved = False
 
-    def forward(self, stacked: None, held: HeldDirections, tile: Tile) -> Any:
-        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a loss of one's own."""
+    def forward(self, stacked: None, held: Held, tile: Tile) -> Any:
+        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a user's own loss."""
         outputs = self.host.run(part(self.x, tile.start, tile.stop))
         return outputs.unsqueeze(0) if self.loss.batched else [outputs]
 
@@ -87,4 +82,4 @@ class GeneralPath:
 
     def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Any:
         """Outputs of one tile at the parameter vector last written, see `forward`."""
-        return self.forward(None, HeldDirections([]), tile)
+        return self.forward(None, [], tile)

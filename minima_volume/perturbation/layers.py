@@ -25,7 +25,7 @@ class Layer:
     Attributes:
         kind: linear, conv, elementwise, pool or flatten.
         module: runs it.
-        weight, bias: names of its parameters in the model; None where it has none.
+        weight, bias: names of its parameters in the model; None if it has none.
     """
 
     kind: str

@@ -124,7 +124,7 @@ class MLPParticles:
 
 
 def samples_basis(x: Tensor) -> Tensor | None:
-    """Orthonormal columns Q (d, r) that span the rows of x (T, d), or None where r is not much smaller than d.
+    """Orthonormal columns Q (d, r) that span the rows of x (T, d), or None if r is not much smaller than d.
 
     >>> samples_basis(torch.eye(4)[:2]).shape, samples_basis(torch.eye(4))
     (torch.Size([4, 2]), None)

@@ -29,7 +29,7 @@ def aligned(width: int) -> int:
 
 
 @dataclass(frozen=True)
-class HeldDirections:
+class HeldBatch:
     """A group of G directions.
 
     Attributes:
@@ -44,18 +44,18 @@ class HeldDirections:
 
 
 class Workspace:
-    """Two places that activations take turns in. Fresh memory for each would cost more than what is computed in it."""
+    """Two buffers that activations take turns in. Fresh memory for each would cost more than what is computed in it."""
 
     def __init__(self, like: Tensor) -> None:
-        self.like, self.places = like, [like.new_empty(0), like.new_empty(0)]
+        self.like, self.buffers = like, [like.new_empty(0), like.new_empty(0)]
 
     def take(self, *shape: int) -> Tensor:
-        """An uninitialised tensor in the place that was taken the longer time ago; what was there is lost."""
-        self.places.reverse()
-        if self.places[0].numel() < math.prod(shape):
+        """An uninitialised tensor in the buffer that was taken the longer time ago; what was there is lost."""
+        self.buffers.reverse()
+        if self.buffers[0].numel() < math.prod(shape):
             with torch.inference_mode(False):  # else it could not be written to outside of it
-                self.places[0] = self.like.new_empty(math.prod(shape))
-        return self.places[0][: math.prod(shape)].view(shape)
+                self.buffers[0] = self.like.new_empty(math.prod(shape))
+        return self.buffers[0][: math.prod(shape)].view(shape)
 
 
 Rows = Tensor | slice
@@ -63,7 +63,7 @@ MAX_RUNS = 8
 
 
 @dataclass(frozen=True)
-class Stacked:
+class NetworkBatch:
     """B (direction, coefficient) pairs.
 
     Attributes:
@@ -146,8 +146,8 @@ class MLPPath:
             return False
         return kinds[0] == "linear" and set(kinds) <= {"linear", "elementwise"} and covers(layers, directions)
 
-    def hold(self, directions: Sequence[list[Tensor]]) -> HeldDirections:
-        return HeldDirections(*self._stack_parameters(directions), {})
+    def hold(self, directions: Sequence[list[Tensor]]) -> HeldBatch:
+        return HeldBatch(*self._stack_parameters(directions), {})
 
     def _stack_parameters(self, vectors: Sequence[list[Tensor]]) -> tuple[list[Tensor], list[Tensor | None]]:
         """Padded weights (G, out, in) and biases (G, out, 1) of each layer, from G parameter vectors."""
@@ -163,7 +163,7 @@ class MLPPath:
                 biases.append(torch.stack([_pad(vector[position].unsqueeze(1), (shape[0], 1)) for vector in vectors]))
         return weights, biases
 
-    def stack(self, held: HeldDirections, rows: Tensor, coefficients: Tensor) -> Stacked:
+    def stack(self, held: HeldBatch, rows: Tensor, coefficients: Tensor) -> NetworkBatch:
         """Weights (B, out, in) and biases (B, out, 1) of the layers after the first at B (direction, coefficient) pairs."""
         c = coefficients.to(self.dtype).view(-1, 1, 1)
         runs = _runs(rows)
@@ -175,9 +175,9 @@ class MLPPath:
         biases = [
             None if b is None or d is None else at(b, d) for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
         ]
-        return Stacked(runs, c, weights, biases)
+        return NetworkBatch(runs, c, weights, biases)
 
-    def forward(self, stacked: Stacked, held: HeldDirections, tile: Tile) -> Tensor:
+    def forward(self, stacked: NetworkBatch, held: HeldBatch, tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
         base = self.first_base(tile)
         hidden = self.workspace.take(len(stacked.coefficients), *base.shape)
@@ -210,7 +210,7 @@ class MLPPath:
             self.first[tile.start] = base if self.biases[0] is None else base + self.biases[0]
         return self.first[tile.start]
 
-    def _products(self, held: HeldDirections, tile: Tile) -> Tensor:
+    def _products(self, held: HeldBatch, tile: Tile) -> Tensor:
         """The first layer's products (G, out, samples) with the held directions."""
         if tile.start not in held.first:
             x = self.x[tile.start]

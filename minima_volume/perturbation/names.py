@@ -83,7 +83,7 @@ def _with_modules(name: str) -> Iterator[str]:
 
 
 def left_out_note(left_out: Sequence[str], count: int, total: int) -> str | None:
-    """What was not perturbed, as a sentence; None where nothing was left out.
+    """What was not perturbed, as a sentence; None if everything was perturbed.
 
     Args:
         left_out: names of parameters.

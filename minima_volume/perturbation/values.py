@@ -24,7 +24,7 @@ class Values:
 
     Attributes:
         loss: (K, B) mean losses, float64.
-        accuracy: (K, B) fractions of samples with a positive margin; NaN where accuracy means nothing.
+        accuracy: (K, B) fractions of samples with a positive margin; NaN if accuracy is undefined.
         score: (K, B) k-th smallest margins when they were asked for, else None.
     """
 
@@ -119,7 +119,7 @@ def measure_apart(
 
 
 def per_sample(loss: Loss, outputs: Any, targets: Any) -> Tensor:
-    """Losses (B, samples) of outputs (B, samples, ...) that have been read, or of one's own loss of [outputs]."""
+    """Losses (B, samples) of outputs (B, samples, ...) that have been read, or of a user's own loss of [outputs]."""
     if loss.batched:
         return _mean_over_tokens(loss.elements(outputs, targets))
     return loss.per_sample(outputs[0], targets).unsqueeze(0)

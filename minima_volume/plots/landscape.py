@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from minima_volume.analysis.quantities import AXIS_LABELS
+from minima_volume.analysis.quantities import AXIS_LABELS, STAR
 from minima_volume.analysis.results import Results
 from minima_volume.perturbation import Curves
 from minima_volume.plots.style import (
@@ -127,10 +127,10 @@ def volumes(results: Mapping[str, Any]) -> Figure:
     if outside := [name for name, value in zip(read.names, volume, strict=True) if np.isnan(value)]:
         left.set_title(f"outside this landscape: {', '.join(outside)}", color=RED)
     left.margins(y=0.15)  # room for the arrows
-    left.set_ylabel("log volume of the star region (nats)")
+    left.set_ylabel(STAR.label)
     size_axis(left, sizes, AXIS_LABELS[read.variation])
     right.xaxis.set_major_locator(MaxNLocator(5))
-    right.set(xlabel="log volume of the star region (nats)", ylabel="test loss", yscale="log")
+    right.set(xlabel=STAR.label, ylabel="test loss", yscale="log")
     plain_log(right.yaxis)
     right.legend(title=LEGEND_TITLES[read.variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(

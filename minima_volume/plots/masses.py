@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minima_volume.analysis.quantities import AXIS_LABELS
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR
 from minima_volume.analysis.results import Mass, Results
 from minima_volume.plots.landscape import ARROW, LEGEND_TITLES, minimum_styles, star_volume
 from minima_volume.plots.style import (
@@ -21,9 +21,6 @@ from minima_volume.plots.style import (
     size_axis,
     styled,
 )
-
-MASS = "log mass (nats)"
-STAR = "log volume of the star region (nats)"
 
 
 @styled
@@ -46,12 +43,12 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     title = f"Gaussian local volume, sigma {read.sigma:g}; bar: 95 % interval"
     if outside := [name for name, mass in zip(read.names, masses, strict=True) if mass.outside]:
         title += f"\noutside this landscape: {', '.join(outside)}"
-    left.set(ylabel=MASS, title=title)
+    left.set(ylabel=MASS.label, title=title)
     for axis in (left, right):
         axis.margins(y=0.15)  # room for the arrows of limits
     effective = [star.effective_sample_size for star in stars if star.effective_sample_size is not None]
     rests = f"{min(effective):.1f} of {stars[0].num_directions}" if effective else "none"
-    right.set(ylabel=STAR, title=f"published-style number; smallest\neffective sample size {rests}")
+    right.set(ylabel=STAR.label, title=f"published-style number; smallest\neffective sample size {rests}")
     for axis in (left, right):
         size_axis(axis, sizes, AXIS_LABELS[read.variation])
     right.legend(title=LEGEND_TITLES[read.variation], loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -110,7 +107,7 @@ def volume_profiles(results: Mapping[str, Any]) -> Figure:
     axis.set(
         xscale="log",
         xlabel=f"sigma (scaling: {results['log_mass_scaling']})",
-        ylabel=MASS,
+        ylabel=MASS.label,
         title=f"{read.title}; band: 95 % interval",
     )
     plain_log(axis.xaxis)

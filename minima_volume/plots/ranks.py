@@ -11,11 +11,11 @@ from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table,
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     MORE,
+    axis_point,
     estimated,
     kind_of,
     left_out,
     measured,
-    place,
     with_estimates,
     x_of,
 )
@@ -89,7 +89,7 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
 
 
 def _explained(rows: pd.DataFrame, over_seeds: str, always: str = "") -> str:
-    """What is said under a figure: about several seeds, in any case, and about the numbers that it leaves out."""
+    """The text under a figure: about several seeds, in any case, and about the numbers that it leaves out."""
     absent = [f"{q.name}: {word}" for q in measured(rows) if (word := left_out(rows, q))]
     about = [over_seeds if rows["run"].nunique() > 1 else "", always]
     return "\n".join(filter(None, ["; ".join(filter(None, about)), *absent]))
@@ -121,7 +121,8 @@ def differences(rows: pd.DataFrame) -> Figure:
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
     figure.suptitle(
-        f"{title_of(rows)}\nreference minus others; reference: {place(kind_of(rows), reference.min())}", fontsize=10
+        f"{title_of(rows)}\nreference minus others; reference: {axis_point(kind_of(rows), reference.min())}",
+        fontsize=10,
     )
     over = "dots: seeds; bars: 95 % interval of each mean alone; filled: clear over all points of its panel (Holm)"
     figure.supxlabel(_explained(rows, over), color=GREY, fontsize=8.5)

@@ -86,11 +86,11 @@ def _texts(axis: Axes, dataset: Dataset) -> None:
     axis.set_axis_off()
     rows = added(dataset)
     for i, (title, x, _) in enumerate(rows):
-        place = 1 - (i + 0.5) / len(rows)
+        height = 1 - (i + 0.5) / len(rows)
         windows = ["".join(dataset.label_names[code] for code in window[:TEXT_WIDTH].tolist()) for window in x[:2]]
         text = "\n".join(map(visible, windows))
-        axis.text(0.13, place, title.replace("\n", " "), ha="right", va="center", fontsize=9)
-        axis.text(0.16, place, text, ha="left", va="center", fontsize=8, family="monospace", parse_math=False)
+        axis.text(0.13, height, title.replace("\n", " "), ha="right", va="center", fontsize=9)
+        axis.text(0.16, height, text, ha="left", va="center", fontsize=8, family="monospace", parse_math=False)
     axis.set(xlim=(0, 1), ylim=(0, 1))
     axis.set_title(f"windows of {dataset.x_base_train.shape[1]} characters (their first {TEXT_WIDTH})")
 
@@ -116,8 +116,8 @@ def _classes(axis: Axes, dataset: Dataset) -> None:
         order = np.sort(np.argsort(-sum(counts), kind="stable")[:MAX_NAMED])
     width = 0.8 / len(parts)
     for i, ((name, y, color), count) in enumerate(zip(parts, counts, strict=True)):
-        place = np.arange(len(order)) + width * (i - (len(parts) - 1) / 2)
-        axis.bar(place, count[order] / max(count.sum(), 1), width, label=f"{name}, {len(y):,} samples", color=color)
+        left = np.arange(len(order)) + width * (i - (len(parts) - 1) / 2)
+        axis.bar(left, count[order] / max(count.sum(), 1), width, label=f"{name}, {len(y):,} samples", color=color)
     class_ticks(axis, dataset, order.tolist())
     axis.set(xlabel=f"the {MAX_NAMED} most frequent of {len(counts[0])} classes" if many else "class", ylabel="share")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8, columnspacing=1, handlelength=1)

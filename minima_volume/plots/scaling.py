@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import STAR, Quantity, estimated, kind_of, measured, possible
+from minima_volume.analysis.quantities import MASS, STAR, Quantity, estimated, kind_of, measured, possible
 from minima_volume.analysis.statistics import Line, Mean, mean_interval
 from minima_volume.plots.panels import (
     data_axis,
@@ -188,7 +188,7 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
             last = inside.iloc[-1]
             floor = inside["log_mass"].min() - 0.35 * max(np.ptp(inside["log_mass"]), 1.0)
             top.plot([last["size"], outside["size"].min()], [last["log_mass"], floor], ":", color=BLUE, linewidth=2)
-    top.set(ylabel="log mass (nats)", title=f"{name}, sigma {sigma:g}, loss threshold {threshold:g}")
+    top.set(ylabel=MASS.label, title=f"{name}, sigma {sigma:g}, loss threshold {threshold:g}")
     bottom.set(ylabel="mean loss", yscale="log")
     size_axis(bottom, across["size"], "samples of the landscape")
     handles = {

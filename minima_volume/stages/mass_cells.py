@@ -52,6 +52,7 @@ def mass_settings(run: Run) -> MassSettings:
     """How the run's config wants Gaussian local volumes measured."""
     chosen = run.config.volume.gaussian
     return MassSettings(
+        chosen.estimator,
         num_repeats=chosen.num_repeats,
         precision=chosen.precision,
         splitting=Splitting(num_particles=chosen.num_particles, num_moves=chosen.num_moves),

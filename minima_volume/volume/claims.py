@@ -11,7 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-CLEAR = 0.05  # chance of any wrong claim among the comparisons that are made together
+from minima_volume.confidence import CLEAR
+
+
+def clear(p_values: float | Sequence[float] | np.ndarray) -> np.ndarray:
+    """Which p-values are small enough for a claim: at most 0.05, adjusted if several comparisons are made together; NaN is none.
+
+    >>> clear([0.05, 0.06, float("nan")]).tolist()
+    [True, False, False]
+    """
+    return np.asarray(np.asarray(p_values, dtype=float) <= CLEAR)
 
 
 def is_estimate(value: float | None, interval: Sequence[float | None] | None) -> bool:

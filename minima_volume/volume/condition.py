@@ -33,7 +33,7 @@ class Condition:
 
     @staticmethod
     def outside_note(start: float) -> str:
-        """What is said of a model that is no member of the minimum itself, from its loss or accuracy."""
+        """What to tell about a model outside its own minimum, from its loss or accuracy."""
         note = f"the minimum itself is outside: its value is {start:.6g} before any perturbation; "
         return note + (
             "train longer or choose another threshold" if np.isfinite(start) else "look at its weights and samples"

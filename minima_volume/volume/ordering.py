@@ -10,6 +10,8 @@ from itertools import combinations, pairwise
 import numpy as np
 import scipy
 
+from minima_volume.confidence import CLEAR
+
 Values = Sequence[float | None]
 
 
@@ -25,7 +27,7 @@ def ranks(values: Values) -> list[float | None]:
 
 
 def order_holds(levels: Sequence[int], volumes: Values) -> bool | None:
-    """Whether less training data always means a larger volume; None where fewer than two volumes are known.
+    """Whether less training data always means a larger volume; None if fewer than two volumes are known.
 
     >>> order_holds([0, 10, 20], [5.0, 4.0, 1.0]), order_holds([0, 10], [1.0, 4.0])
     (True, False)
@@ -35,7 +37,7 @@ def order_holds(levels: Sequence[int], volumes: Values) -> bool | None:
 
 
 def native_is_largest(landscape: int | None, levels: Sequence[int], volumes: Values) -> bool | None:
-    """Whether the minimum trained on the landscape's own data is the largest; None where its volume is unknown."""
+    """Whether the minimum trained on the landscape's own data is the largest; None if its volume is unknown."""
     known = {level: volume for level, volume in zip(levels, volumes, strict=True) if volume is not None}
     if landscape not in known or len(known) < 2:
         return None
@@ -67,7 +69,7 @@ def discordant_pairs(volumes: Values, test_losses: Values) -> int:
 
 
 def spearman(volumes: Values, test_losses: Values) -> float | None:
-    """Spearman's rank correlation of volume and test loss; None where it is undefined."""
+    """Spearman's rank correlation of volume and test loss; None if it is undefined."""
     pairs = _by_volume(volumes, test_losses)
     if len({pair[0] for pair in pairs}) < 2 or len({pair[1] for pair in pairs}) < 2:
         return None
@@ -75,7 +77,7 @@ def spearman(volumes: Values, test_losses: Values) -> float | None:
 
 
 def spearman_interval(volumes: Values, test_losses: Values) -> tuple[tuple[float, float] | None, str | None]:
-    """A 95 % interval of Spearman's rho over minima, and the reason where there is none.
+    """A 95 % interval of Spearman's rho over minima, and the reason if there is none.
 
     The minima are taken for a random sample of all minima, and their volumes for exact. Few of them, often in perfect order, leave
     nothing to a bootstrap or to Fisher's z, so the test is inverted: the interval holds every correlation of a Gaussian copula
@@ -113,11 +115,11 @@ def _copula_interval(observed: float, count: int) -> tuple[float, float]:
 
     def limit(side: int) -> float:
         inside, outside = float(side), -float(side)  # latent correlations; towards `inside` the chance grows
-        if chance(outside, side) >= 0.025:
+        if chance(outside, side) >= CLEAR / 2:
             return outside
         for _ in range(20):
             middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if chance(middle, side) >= 0.025 else (inside, middle)
+            inside, outside = (middle, outside) if chance(middle, side) >= CLEAR / 2 else (inside, middle)
         return inside
 
     low, high = (6 / math.pi * math.asin(limit(side) / 2) for side in (1, -1))  # rank correlations of the copula

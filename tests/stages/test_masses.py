@@ -201,6 +201,8 @@ def test_a_killed_run_that_measured_all_still_writes_the_keys(run: Run, monkeypa
         ({"volume.headline_threshold": 0.2}, 6),
         ({"volume.gaussian": GAUSSIAN, "perturbation.memory_gib": 1.0}, 0),
         ({"volume.gaussian": GAUSSIAN, "volume.top_k": 3}, 0),
+        ({"volume.gaussian": GAUSSIAN | {"estimator": "auto"}}, 0),
+        ({"volume.gaussian": GAUSSIAN | {"estimator": "monte_carlo"}}, 6),
     ],
 )
 def test_cells_are_stale_exactly_when_what_decides_them_changes(
@@ -216,6 +218,17 @@ def test_cells_are_stale_exactly_when_what_decides_them_changes(
         assert text.startswith(f"Gaussian local volumes: {cells} to measure, about ")
     else:
         assert text == "Gaussian local volumes: 6 of 6 are there"
+
+
+def test_the_estimator_is_the_one_of_config_yaml(run: Run) -> None:
+    """Splitting, also where plain samples would do."""
+    mv.measure_masses(run, progress=False)
+    before = cell_files(run)
+    changed = edit_config(run.folder, {"volume.gaussian": GAUSSIAN | {"estimator": "splitting", "num_repeats": 2}})
+    mv.measure_masses(changed, progress=False)
+    found = results(changed)
+    assert {method for row in found["log_mass_methods"] for method in row} == {"splitting"}
+    assert found["log_mass_settings"]["method"] == "splitting" and cell_files(changed) != before
 
 
 def test_cells_of_other_weights_are_stale(measured: Run, tmp_path: Path) -> None:
@@ -354,6 +367,7 @@ def test_config_of_gaussian_volumes(tmp_path: Path) -> None:
         ({"profile": [0.1]}, r"profile \[0.1\] needs a headline sigma"),
         ({"sigma": 0.1, "profile": [0.1000000001]}, "must differ from each other in their first 6 digits"),
         ({"sigma": 0.1, "num_particles": 5}, "volume.gaussian.num_particles: 5 is not allowed"),
+        ({"sigma": 0.1, "estimator": "importance"}, "volume.gaussian.estimator: 'importance' is not allowed"),
         ({"sigma": 0.1, "sigmas": [1.0]}, "volume.gaussian.sigmas: unknown key"),
     ):
         with pytest.raises(ConfigError, match=message):

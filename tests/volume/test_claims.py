@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minima_volume.analysis.aggregates import paired_differences
-from minima_volume.stages.results.mass_keys import comparison_verdict
+from minima_volume.confidence import CLEAR
 from minima_volume.stages.results.star_keys import comparison_keys
-from minima_volume.volume.claims import CLEAR, holm, is_estimate, order_note
-from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses
-from minima_volume.volume.star.comparison import compare, verdict_among
+from minima_volume.volume.claims import holm, is_estimate, order_note
+from minima_volume.volume.comparison import mass_verdict
+from minima_volume.volume.gaussian.comparison import compare_masses
+from minima_volume.volume.gaussian.mass import GaussianMass
+from minima_volume.volume.star.comparison import compare
 from minima_volume.volume.star.uncertainty import bootstrap, needed_sample_size
 
 
@@ -126,13 +128,13 @@ def test_verdicts_name_both_p_values():
     first, second = ellipsoids_logs(4, [np.geomspace(1, 4, 4), np.geomspace(1, 4, 4) * 1.3], 400, 0)
     alone = compare(volume_of(first, 4), volume_of(second, 4), ("+0", "+20"))
     assert alone.verdict.endswith("(95% interval of this pair alone)")
-    clear, lost = (verdict_among(alone, adjusted, 9) for adjusted in (0.01, 0.06))
+    clear, lost = (alone.verdict_among(adjusted, 9) for adjusted in (0.01, 0.06))
     assert clear.startswith("+0 is larger, by ") and clear.endswith("p = 0.010 after Holm over 9 comparisons")
     assert "alone" not in clear and lost.startswith("these two minima cannot be told apart; p")
     masses = [GaussianMass(value, (value - 0.2, value + 0.2), "splitting", 0.1, 7.0) for value in (-5.0, -5.4)]
     pair = compare_masses(*masses)
-    assert comparison_verdict(["+0", "+20"], pair).startswith("+0 is larger than +20 by 0.40")
-    among = comparison_verdict(["+0", "+20"], pair | {"p_adjusted": 0.2}, 12)
+    assert mass_verdict(["+0", "+20"], pair).startswith("+0 is larger than +20 by 0.40")
+    among = mass_verdict(["+0", "+20"], pair, 0.2, 12)
     assert among.startswith("+0 and +20 cannot be told apart") and "after Holm over 12 comparisons" in among
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from minima_volume.stages.freshness import mass_record
 from minima_volume.stages.mass_cells import mass_settings
 from minima_volume.stages.results.star_keys import none_if_nan, order_keys, still_of
 from minima_volume.stages.run import Run, minimum_name
-from minima_volume.volume.claims import CLEAR, holm, order_note, p_text, two_sided
-from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses, noted
+from minima_volume.volume.claims import order_note
+from minima_volume.volume.comparison import Family, mass_verdict, pairs_to_compare
+from minima_volume.volume.gaussian.comparison import compare_masses
+from minima_volume.volume.gaussian.mass import GaussianMass, noted
 from minima_volume.volume.ordering import ranks
-from minima_volume.volume.star.comparison import pairs_to_compare
 
 
 def mass_keys(
@@ -74,44 +73,28 @@ def compare_all(
     variation: str = "level",
 ) -> list[dict[str, Any]]:
     """Neighbours in level, and the native minimum with every other, at the headline sigma; one family for Holm's procedure."""
-    found: list[tuple[list[str], dict[str, Any]]] = []
+    pairs, found = [], []
     for i, j in pairs_to_compare(native, levels):
         a, b = masses[i], masses[j]
-        if a is None or b is None:
-            continue
-        names = [minimum_name(levels[k], variation) for k in (i, j)]
-        found.append((names, {"levels": [levels[i], levels[j]], **compare_masses(a, b)}))
-    p_values = [two_sided(compared["probability"]) for _, compared in found]
-    adjusted = holm(p_values)
-    count = int(np.isfinite(adjusted).sum())
-    for (names, compared), p_value, p_adjusted in zip(found, p_values, adjusted.tolist(), strict=True):
-        clear = p_adjusted <= CLEAR
-        compared |= {"p_value": p_value, "p_adjusted": none_if_nan(p_adjusted), "told_apart": clear}
-        compared["verdict"] = comparison_verdict(names, compared, count)
-    return [compared for _, compared in found]
-
-
-def comparison_verdict(names: Sequence[str], compared: Mapping[str, Any], count: int = 1) -> str:
-    """Which of two minima is larger, or that they cannot be told apart.
-
-    Args:
-        names: of the two.
-        compared: from `compare_masses`, a pair that is compared at its own 95 %; with `p_adjusted` beside, one of several.
-        count: how many are compared together.
-
-    >>> comparison_verdict(["+0", "+540"], {"difference": 2.1, "interval": [1.8, 2.4], "probability": 0.998})
-    '+0 is larger than +540 by 2.10 (1.80 to 2.40; p = 0.004, this comparison alone)'
-    """
-    difference, interval, p_value = compared["difference"], compared["interval"], two_sided(compared["probability"])
-    if p_value is None:
-        return f"{names[0]} and {names[1]} cannot be compared: one of them is no estimate"
-    adjusted = compared.get("p_adjusted")
-    tested = p_text(p_value, adjusted, count)
-    if (p_value if adjusted is None else adjusted) > CLEAR:
-        return (
-            f"{names[0]} and {names[1]} cannot be told apart: difference {difference:.2f} "
-            f"({interval[0]:.2f} to {interval[1]:.2f}; {tested})"
+        if a is not None and b is not None:
+            pairs.append((i, j))
+            found.append(compare_masses(a, b))
+    family = Family.of([difference.p_value for difference in found])
+    content = []
+    for (i, j), difference, adjusted in zip(pairs, found, family.adjusted.tolist(), strict=True):
+        limits = [difference.lower, difference.upper]
+        content.append(
+            {
+                "levels": [levels[i], levels[j]],
+                "difference": difference.value,
+                "interval": None if difference.value is None else limits,
+                "probability": difference.probability,
+                "p_value": difference.p_value,
+                "p_adjusted": none_if_nan(adjusted),
+                "told_apart": difference.told_apart(adjusted),
+                "verdict": mass_verdict(
+                    [minimum_name(levels[k], variation) for k in (i, j)], difference, adjusted, family.count
+                ),
+            }
         )
-    larger, smaller = names if difference > 0 else (names[1], names[0])
-    low, high = sorted(abs(limit) for limit in interval)
-    return f"{larger} is larger than {smaller} by {abs(difference):.2f} ({low:.2f} to {high:.2f}; {tested})"
+    return content

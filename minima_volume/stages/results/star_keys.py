@@ -9,7 +9,8 @@ import numpy as np
 
 from minima_volume.perturbation.names import left_out_note, still_note
 from minima_volume.stages.run import minimum_name
-from minima_volume.volume.claims import CLEAR, holm, order_note
+from minima_volume.volume.claims import order_note
+from minima_volume.volume.comparison import Difference, Family, pairs_to_compare
 from minima_volume.volume.ordering import (
     discordant_pairs,
     native_is_largest,
@@ -19,7 +20,7 @@ from minima_volume.volume.ordering import (
     spearman,
     spearman_interval,
 )
-from minima_volume.volume.star.comparison import Difference, compare, pairs_to_compare, verdict_among
+from minima_volume.volume.star.comparison import compare
 from minima_volume.volume.star.growth import growth
 from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.uncertainty import needed_sample_size
@@ -91,26 +92,22 @@ def comparison_keys(
     names = [minimum_name(level, variation) for level in levels]
     pairs = pairs_to_compare(native, levels)
     found = [compare(volumes[i], volumes[j], (names[i], names[j])) for i, j in pairs]
-    adjusted = {
-        name: holm([getattr(comparison, name).p_value for comparison in found])
-        for name in ("log_exp_r_n", "log_volume")
-    }
-    told_apart = adjusted["log_volume"] <= CLEAR
-    count = int(np.isfinite(adjusted["log_volume"]).sum())
-    content = []
-    for k, ((i, j), comparison) in enumerate(zip(pairs, found, strict=True)):
-        content.append(
-            {"levels": [levels[i], levels[j]]}
-            | _difference("log_exp_r_n", comparison.log_exp_r_n, adjusted["log_exp_r_n"][k])
-            | _difference("log_volume", comparison.log_volume, adjusted["log_volume"][k])
-            | {
-                "told_apart": bool(told_apart[k]),
-                "verdict": verdict_among(comparison, adjusted["log_volume"][k], count),
-            }
-        )
+    published, family = (
+        Family.of([getattr(comparison, name).p_value for comparison in found]) for name in ("log_exp_r_n", "log_volume")
+    )
+    content = [
+        {"levels": [levels[i], levels[j]]}
+        | _difference("log_exp_r_n", comparison.log_exp_r_n, published.adjusted[k])
+        | _difference("log_volume", comparison.log_volume, family.adjusted[k])
+        | {
+            "told_apart": family.told_apart[k],
+            "verdict": comparison.verdict_among(family.adjusted[k], family.count),
+        }
+        for k, ((i, j), comparison) in enumerate(zip(pairs, found, strict=True))
+    ]
     return {
         f"comparisons{suffix}": content,
-        f"overall_verdict{suffix}": overall_verdict(volumes, int(told_apart.sum()), count),
+        f"overall_verdict{suffix}": overall_verdict(volumes, sum(family.told_apart), family.count),
     }
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from minima_volume.errors import ConfigError
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass, noted
-from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.plan import gaussian_mass
+from minima_volume.volume.gaussian.settings import Gaussian
 
 
 @dataclass(frozen=True)
@@ -60,47 +59,32 @@ class VolumeProfile:
 
     @property
     def verdict(self) -> str:
-        """One line a sigma."""
+        """One line per sigma."""
         return "\n".join(f"sigma {s:g}: {v.verdict}" for s, v in zip(self.sigmas, self.volumes, strict=True))
 
 
 def measure_local(
-    engine: LossEngine,
-    condition: Condition,
-    sigma: float | Sequence[float],
-    seed: int,
-    settings: MassSettings,
-    progress: bool = True,
+    engine: LossEngine, condition: Condition, how: Gaussian, notes: str = "", progress: bool = True
 ) -> LocalVolume | VolumeProfile:
     """log P[still inside after theta* + sigma F z] at one sigma, or at each of several.
 
+    Args:
+        engine: the model and its one landscape.
+        condition: the threshold.
+        how: sigma and everything else that decides the number.
+        notes: what a reader must know about the model or the threshold.
+        progress: show a progress bar.
+
     Raises:
-        ConfigError: no sigma, or one that is not a positive number.
+        ConfigError: a sigma is not a positive number of the model's type.
     """
-    sigmas = _numbers(sigma)
-    for value in sigmas:
+    for value in how.sigmas:
         Particles(engine, value)  # refuse a bad one before any is measured
-    if np.ndim(sigma) == 0:
-        return _one(engine, condition, sigmas[0], seed, settings, progress)
-    return VolumeProfile(sigmas, tuple(_one(engine, condition, s, seed, settings, progress) for s in sigmas))
+    volumes = tuple(noted(_one(engine, condition, sigma, how, progress), notes) for sigma in how.sigmas)
+    return volumes[0] if isinstance(how.sigma, float) else VolumeProfile(how.sigmas, volumes)
 
 
-def _numbers(sigma: float | Sequence[float]) -> tuple[float, ...]:
-    """Every size that is asked for."""
-    try:
-        array = np.asarray(sigma)
-        if array.dtype.kind not in "iuf" or array.ndim > 1:
-            raise TypeError
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"sigma {sigma!r} is not allowed: it must be a number, or a sequence of numbers") from error
-    if not array.size:
-        raise ConfigError("sigma is an empty sequence; give a number, or several for a volume profile")
-    return tuple(float(value) for value in np.atleast_1d(array))
-
-
-def _one(
-    engine: LossEngine, condition: Condition, sigma: float, seed: int, settings: MassSettings, progress: bool
-) -> LocalVolume:
+def _one(engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, progress: bool) -> LocalVolume:
     target = Target(Particles(engine, sigma), condition)
     with tqdm(unit=" stages", disable=not progress, desc=f"sigma {sigma:g}") as bar:
 
@@ -108,7 +92,7 @@ def _one(
             bar.set_postfix_str(text, refresh=False)
             bar.update()
 
-        mass = gaussian_mass(target, seed, settings, show)
+        mass = gaussian_mass(target, how.seed, how.plan, show)
     directions, start = engine.directions, engine.start
     mass = noted(mass, directions.note)
     return LocalVolume(

@@ -10,12 +10,11 @@ from typing import TypeVar
 import numpy as np
 import scipy
 
+from minima_volume.confidence import CONFIDENCE
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.splitting import Repeat
 
-CONFIDENCE = 0.95
 MARKOV = math.log(2 / (1 - CONFIDENCE))  # a mean exceeds 40 times its expectation with probability 1/40 at most
-GRID = 1000  # quantiles of an error, where two are added
 LARGEST_SPREAD = 1.0  # standard deviation of the logs of repeats, above which no interval can be built on them
 
 
@@ -24,9 +23,9 @@ class GaussianMass:
     """log P[L(theta* + sigma F z) <= threshold], z standard normal, with what is needed to judge it.
 
     Attributes:
-        log_mass: the estimate, nats; None where undefined or only bounded, see `note`. Without an upper limit it is no estimate.
-        interval: 95 % interval; a side is None where nothing bounds it.
-        method: monte_carlo or splitting; None where nothing was measured.
+        log_mass: the estimate, nats; None if undefined or only bounded, see `note`. Without an upper limit it is no estimate.
+        interval: 95 % interval; a side is None if nothing bounds it.
+        method: monte_carlo or splitting; None if nothing was measured.
         standard_error, degrees: of the log mass, with the degrees of freedom of its t law (None: normal).
         num_forward: parameter vectors evaluated.
         hits, num_samples: plain samples inside, and all of them; of splitting: those of the pilot and the first particles.
@@ -93,12 +92,12 @@ Mass = TypeVar("Mass", bound=GaussianMass)
 
 
 def noted(mass: Mass, text: str | None) -> Mass:
-    """The same with one more thing that a reader must know."""
+    """Append a note."""
     return replace(mass, note="; ".join(filter(None, (mass.note, text)))) if text else mass
 
 
 def outside(start: float) -> GaussianMass:
-    """The answer for a model that is no member of the minimum itself."""
+    """Result for a model outside the region."""
     return GaussianMass(None, (None, None), None, note=Condition.outside_note(start))
 
 
@@ -211,7 +210,7 @@ def _stuck(mass: GaussianMass, lowest: float | None) -> GaussianMass:
 
 
 def moves_effect(short: Sequence[Repeat], long: Sequence[Repeat]) -> tuple[float, float] | None:
-    """Difference of the mean log mass with twice the moves, and the p-value of no difference (Welch); None where unknown.
+    """Difference of the mean log mass with twice the moves, and the p-value of no difference (Welch); None if unknown.
 
     Repeats that share slow mixing agree with each other; only more moves show it.
     """
@@ -221,34 +220,3 @@ def moves_effect(short: Sequence[Repeat], long: Sequence[Repeat]) -> tuple[float
     stated = [(part.mean(), max(part.std(ddof=1), 1e-6), len(part)) for part in (many, few)]  # counts may be equal
     test = scipy.stats.ttest_ind_from_stats(*stated[0], *stated[1], equal_var=False)
     return float(many.mean() - few.mean()), float(test.pvalue)
-
-
-def compare_masses(a: GaussianMass, b: GaussianMass) -> dict[str, float | list[float] | None]:
-    """log mass of a minus that of b: difference, 95 % interval, probability that a is larger.
-
-    The law is that of two independent Student errors (Behrens 1929, Fisher 1935). In a two-stage sample each error is Student's with the
-    degrees of the first stage however many repeats were added; Welch's law takes more degrees and errs in more than 5 %.
-    Estimates of different minima are independent apart from shared random numbers, which only make this cautious.
-    """
-    if a.log_mass is None or b.log_mass is None or a.standard_error is None or b.standard_error is None:
-        return {"difference": None, "interval": None, "probability": None}
-    difference = a.log_mass - b.log_mass
-    large, small = (a, b) if a.standard_error >= b.standard_error else (b, a)
-    assert large.standard_error is not None and small.standard_error is not None
-    if large.standard_error == 0:
-        probability = 0.5 + 0.5 * float(np.sign(difference))
-        return {"difference": difference, "interval": [difference, difference], "probability": probability}
-    law, other = (scipy.stats.t(mass.degrees or math.inf) for mass in (large, small))
-    errors = small.standard_error * other.ppf((np.arange(GRID) + 0.5) / GRID)
-
-    def below(x: float) -> float:
-        return float(law.cdf((x - errors) / large.standard_error).mean())
-
-    level = (1 + CONFIDENCE) / 2
-    widest = large.standard_error * float(law.ppf(level)) + small.standard_error * float(other.ppf(level))
-    half = float(scipy.optimize.brentq(lambda x: below(x) - level, 0, 1.01 * widest))
-    return {
-        "difference": difference,
-        "interval": [difference - half, difference + half],
-        "probability": 0.5 + float(np.sign(difference)) * (below(abs(difference)) - 0.5),
-    }

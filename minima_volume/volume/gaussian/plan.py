@@ -68,7 +68,7 @@ class MassSettings:
 
 @dataclass(frozen=True)
 class Start:
-    """Work: look at the minimum itself; None where it is inside, else its loss or accuracy."""
+    """Work: look at the minimum itself; None if it is inside, else its loss or accuracy."""
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,12 @@ class Stage:
     """One intermediate score, and the moves after it.
 
     Attributes:
-        score: particles at or above it were dropped; None where it is infinite.
+        score: particles at or above it were dropped; None if it is infinite.
         fraction: of the particles below it.
         num_moves, acceptance: moves, and the mean fraction accepted.
         step: b of the last move.
         jump: mean squared distance of all moves, in units in which independent particles have 1.
-        correlation: of the particles' scores before and after the moves; None where undefined.
+        correlation: of the particles' scores before and after the moves; None if undefined.
     """
 
     score: float | None
@@ -166,7 +166,7 @@ class _Cloud:
 
 
 def next_stage(scores: np.ndarray, keep: float) -> float | None:
-    """The score that a fraction `keep` of the particles is below; None where all are equal.
+    """The score that a fraction `keep` of the particles is below; None if all are equal.
 
     >>> next_stage(np.arange(8.0), 0.25), next_stage(np.array([1.0, 1.0, 1.0, 2.0]), 0.25), next_stage(np.ones(4), 0.25)
     (2.0, 2.0, None)

@@ -1,44 +1,17 @@
-"""Is one minimum larger than another? Differences of log-volumes over shared directions, with intervals and probabilities."""
+"""Is one star region larger than another? Differences of log-volumes over shared directions, with intervals and probabilities."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.claims import CLEAR, p_text
-from minima_volume.volume.star.uncertainty import LEVEL, Bootstrap, bootstrap
+from minima_volume.volume.comparison import UNKNOWN, Difference, star_verdict
+from minima_volume.volume.star.uncertainty import Bootstrap, bootstrap
 from minima_volume.volume.star.volume import StarVolume
-
-CANNOT_TELL = "these two minima cannot be told apart"
-OWN = " of this pair alone"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """First minus second, in nats.
-
-    Attributes:
-        value: of the two estimates; None where either is undefined or they have different dimensions.
-        lower, upper: of the 95 % interval; None where there is no limit on that side.
-        probability: that the first is larger; None unless both are estimates.
-        p_value: of no difference, two-sided; None where the limits leave nothing to be tested.
-    """
-
-    value: float | None
-    lower: float | None = None
-    upper: float | None = None
-    probability: float | None = None
-    p_value: float | None = None
-
-    @property
-    def sign(self) -> int:
-        """1 where the first is larger, -1 where the second is, 0 where they cannot be told apart."""
-        return int(self.lower is not None and self.lower > 0) - int(self.upper is not None and self.upper < 0)
 
 
 @dataclass(frozen=True)
@@ -46,19 +19,39 @@ class Comparison:
     """Two minima of one landscape.
 
     Attributes:
+        names: what verdicts call them.
         log_exp_r_n: difference of log mean r^n, the published number.
         log_volume: difference of the log-volumes in parameter space.
-        verdict: which is larger, judged by the log-volume, or that they cannot be told apart.
+        bounds: the names of those that are no estimates.
+        undefined: why there is nothing to compare, or None.
     """
 
-    log_exp_r_n: Difference
-    log_volume: Difference
-    verdict: str
+    names: tuple[str, str]
+    log_exp_r_n: Difference = UNKNOWN
+    log_volume: Difference = UNKNOWN
+    bounds: tuple[str, ...] = ()
+    undefined: str | None = None
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval of the log-volumes' difference leaves 0 out."""
-        return self.log_volume.sign != 0
+        """Whether one log-volume is larger, by this pair's own p-value."""
+        return self.log_volume.told_apart()
+
+    @property
+    def verdict(self) -> str:
+        """Which is larger, judged by the log-volume of this pair alone, or that they cannot be told apart."""
+        return self.verdict_among(None, 1)
+
+    def verdict_among(self, adjusted: float | None, count: int) -> str:
+        """The verdict of one of several pairs that are compared together.
+
+        Args:
+            adjusted: its p-value after Holm's procedure; NaN if it could not be tested.
+            count: pairs that could be tested.
+        """
+        if self.undefined is not None:
+            return f"undefined: {self.undefined}"
+        return star_verdict(self.names, self.log_volume, self.bounds, adjusted, count)
 
 
 def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("the first", "the second")) -> Comparison:
@@ -68,7 +61,7 @@ def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("th
     both radii alike cancels. Where either is no estimate there is no probability, and a limit is stated only as far as it
     follows from one minimum's lower limit and the other's upper limit, which two lower limits never give.
 
-    Several pairs at once need `verdict_among`, whose p-values are adjusted for their number.
+    Several pairs at once need `Comparison.verdict_among`, whose p-values are adjusted for their number.
 
     Args:
         first, second: the estimates.
@@ -79,10 +72,10 @@ def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("th
     """
     for name, minimum in zip(names, (first, second), strict=True):
         if minimum.estimate is None:
-            return Comparison(Difference(None), Difference(None), f"undefined: {name}: {minimum.note}")
+            return Comparison(names, undefined=f"{name}: {minimum.note}")
     if first.num_params != second.num_params:
-        verdict = f"undefined: volumes in {first.num_params} and {second.num_params} dimensions have no common unit"
-        return Comparison(Difference(None), Difference(None), verdict)
+        dimensions = f"{first.num_params} and {second.num_params} dimensions"
+        return Comparison(names, undefined=f"volumes in {dimensions} have no common unit")
     if not np.array_equal(first.seeds, second.seeds):
         raise ConfigError(
             f"{names[0]} has {len(first.seeds)} and {names[1]} {len(second.seeds)} directions with different seeds: "
@@ -91,8 +84,8 @@ def compare(first: StarVolume, second: StarVolume, names: tuple[str, str] = ("th
     assert first.log_volume is not None and first.log_exp_r_n is not None
     assert second.log_volume is not None and second.log_exp_r_n is not None
     shift = (first.log_volume - first.log_exp_r_n) - (second.log_volume - second.log_exp_r_n)
-    published, volume = _differences(first, second, shift)
-    return Comparison(published, volume, _verdict(first, second, volume, names))
+    bounds = tuple(name for name, volume in zip(names, (first, second), strict=True) if not volume.is_estimate)
+    return Comparison(names, *_differences(first, second, shift), bounds)
 
 
 def _differences(first: StarVolume, second: StarVolume, shift: float) -> tuple[Difference, Difference]:
@@ -158,49 +151,3 @@ def _p_of_bound(first: StarVolume, second: StarVolume, shift: float) -> float | 
 
 def _plus(value: float | None, shift: float) -> float | None:
     return None if value is None else value + shift
-
-
-def _verdict(first: StarVolume, second: StarVolume, difference: Difference, names: tuple[str, str]) -> str:
-    if difference.sign:
-        larger = names[0] if difference.sign > 0 else names[1]
-        size = sorted(abs(limit) for limit in (difference.lower, difference.upper) if limit is not None)
-        by = f"{size[0]:.3g} to {size[1]:.3g}" if len(size) == 2 else f"at least {size[0]:.3g}"
-        return f"{larger} is larger, by {by} nats ({LEVEL:.0%} interval{OWN})"
-    bounds = [name for name, volume in zip(names, (first, second), strict=True) if not volume.is_estimate]
-    reasons = {0: "the interval of their difference holds 0", 1: "{} is no estimate", 2: "neither is an estimate"}
-    return f"{CANNOT_TELL}: {reasons[len(bounds)].format(*bounds)}"
-
-
-def verdict_among(comparison: Comparison, adjusted: float, count: int) -> str:
-    """The verdict of one of several pairs that are compared together.
-
-    Args:
-        comparison: of the pair.
-        adjusted: its p-value after Holm's procedure; NaN where it could not be tested.
-        count: pairs that could be tested.
-    """
-    p_value = comparison.log_volume.p_value
-    if p_value is None:
-        return comparison.verdict
-    text = comparison.verdict if adjusted <= CLEAR or not comparison.told_apart else CANNOT_TELL
-    return f"{text.replace(OWN, '')}; {p_text(p_value, adjusted, count)}"
-
-
-def pairs_to_compare(native: int | None, levels: Sequence[int]) -> list[tuple[int, int]]:
-    """Positions of the pairs that the study's claims are about: neighbours in level, and the native minimum with every other.
-
-    Neighbours decide whether less data always means a larger volume, the native pairs whether it is the largest. All pairs of
-    many minima would say little more; `compare` takes any two.
-
-    Args:
-        native: level of the native minimum, or None where there is none.
-        levels: of the minima.
-
-    >>> pairs_to_compare(0, [0, 10, 20])
-    [(0, 1), (0, 2), (1, 2)]
-    """
-    pairs = {(i, i + 1) for i in range(len(levels) - 1)}
-    if native is not None and native in levels:
-        at = list(levels).index(native)
-        pairs |= {(min(at, i), max(at, i)) for i in range(len(levels)) if i != at}
-    return sorted(pairs)

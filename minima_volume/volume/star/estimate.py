@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from minima_volume.config.run import Coefficients
-from minima_volume.errors import ConfigError, UnboundedError
+from minima_volume.errors import UnboundedError
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
@@ -18,6 +17,7 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.star.importance import DAMPINGS, NUM_PILOTS, Damped, choose_damping
 from minima_volume.volume.star.preconditioner import PreconditionedDirections, Preconditioner, lengths
 from minima_volume.volume.star.radii import Radii, find_radii
+from minima_volume.volume.star.settings import Rays
 from minima_volume.volume.star.volume import star_volume
 
 
@@ -28,10 +28,10 @@ class VolumeEstimate:
     Attributes:
         measure: `lebesgue`, or `ball` where radii are capped.
         estimator: `monte_carlo` or `importance`.
-        log_volume: log of the Lebesgue volume of the (capped) star region in parameter space; None where undefined (see `note`).
+        log_volume: log of the Lebesgue volume of the (capped) star region in parameter space; None if undefined (see `note`).
         log_exp_r_n: log mean r^n, the published number; None likewise. With importance sampling r is the whitened radius and half
             log det P is in log_volume, not here.
-        interval: 95 %, of log_volume; the upper limit is None where the effective sample size does not allow one.
+        interval: 95 %, of log_volume; the upper limit is None if the effective sample size does not allow one.
         effective_sample_size, largest_share: how many directions the mean rests on; share of the largest.
         num_censored: directions that never crossed; the volume then has no upper limit. Always 0 here: `lebesgue` raises, `ball` caps.
         num_capped: directions that end at the ball's radius max_coefficient * sqrt(n); 0 with `lebesgue`.
@@ -72,14 +72,8 @@ class VolumeEstimate:
 def measure_rays(
     engine: LossEngine,
     condition: Condition,
-    *,
-    measure: str = "lebesgue",
+    how: Rays,
     preconditioner: Preconditioner | Damped | None = None,
-    num_directions: int = 500,
-    seed: int = 1,
-    coefficients: Sequence[float] | None = None,
-    max_coefficient: float = 16.0,
-    tolerance: float | None = None,
     progress: bool = True,
 ) -> VolumeEstimate:
     """Follow random directions until the loss passes the threshold, and turn the radii into a volume.
@@ -87,23 +81,19 @@ def measure_rays(
     Args:
         engine: the model and its one landscape.
         condition: the threshold.
-        measure: `lebesgue`, or `ball`: only what lies within max_coefficient * sqrt(n) of the minimum, in units of the scaling.
+        how: the measure and everything else that decides the number.
         preconditioner: of the directions: ready, or still to be damped (see `importance`); None for plain directions.
-        num_directions, seed, coefficients, max_coefficient, tolerance, progress: see `measure.measure_volume`.
+        progress: show a progress bar.
 
     Raises:
-        ConfigError: an argument is not allowed.
         UnboundedError: `lebesgue`, and some direction never crosses the threshold.
     """
-    grid = _grid(coefficients, max_coefficient)
-    if num_directions < 1:
-        raise ConfigError(f"num_directions {num_directions} is not allowed: it must be at least 1")
-    directions = engine.directions
+    directions, seed, count = engine.directions, how.seed, how.num_directions
     pilots = NUM_PILOTS * len(DAMPINGS) if callable(preconditioner) else 0
-    with tqdm(total=2 * (num_directions + pilots), unit="direction", disable=not progress) as bar:
+    with tqdm(total=2 * (count + pilots), unit="direction", disable=not progress) as bar:
 
         def follow(along: Directions, seeds: range, ball: bool) -> tuple[Radii, int]:
-            return _follow(engine.along(along), condition, seeds, grid, ball, max_coefficient, tolerance, bar.update)
+            return _follow(engine.along(along), condition, seeds, how, ball, bar.update)
 
         if callable(preconditioner):
             bar.set_description("choosing the damping")
@@ -114,36 +104,29 @@ def measure_rays(
         if preconditioner is not None:
             directions = PreconditionedDirections.around(directions, preconditioner)
         bar.set_description("following directions")
-        radii, capped = follow(directions, range(seed, seed + num_directions), measure == "ball")
+        radii, capped = follow(directions, range(seed, seed + count), how.measure == "ball")
     if directions.num_params and radii.censored.any():
         raise UnboundedError(
-            f"{int(radii.censored.sum())} of {num_directions} directions never cross the threshold up to max_coefficient "
-            f"{max_coefficient:g}: the star region has no finite Lebesgue volume that rays could tell. Take measure='ball' (radii "
+            f"{int(radii.censored.sum())} of {count} directions never cross the threshold up to max_coefficient "
+            f"{how.max_coefficient:g}: the star region has no finite Lebesgue volume that rays could tell. Take measure='ball' (radii "
             "capped at max_coefficient * sqrt(n)), or a larger max_coefficient"
         )
-    return _estimate(directions, radii, measure, capped)
+    return _estimate(directions, radii, how.measure, capped)
 
 
 def _follow(
-    engine: LossEngine,
-    condition: Condition,
-    seeds: range,
-    grid: np.ndarray,
-    ball: bool,
-    max_coefficient: float,
-    tolerance: float | None,
-    on_done: Callable[[int], None],
+    engine: LossEngine, condition: Condition, seeds: range, how: Rays, ball: bool, on_done: Callable[[int], None]
 ) -> tuple[Radii, int]:
     """Radii of some directions; with `ball` capped at max_coefficient * sqrt(n), and how many were."""
     size, n = engine.sizes[0], engine.directions.num_params
     ceiling = condition.threshold if condition.kind == "loss" else float(engine.start.loss[0, 0])
-    curves = trace_curves(engine, seeds, grid, ceiling, on_done)
-    limit: float | np.ndarray = max_coefficient
+    curves = trace_curves(engine, seeds, how.grid, ceiling, on_done)
+    limit: float | np.ndarray = how.max_coefficient
     if ball and n:
         # coefficient and radius differ by the length of the direction, which is not that of w with a preconditioner
-        limit = max_coefficient * math.sqrt(n) / np.array(lengths(engine.directions, seeds))
+        limit = how.max_coefficient * math.sqrt(n) / np.array(lengths(engine.directions, seeds))
     found, _ = find_radii(
-        engine, curves, [size], [condition], max_coefficient=limit, tolerance=tolerance, on_done=on_done
+        engine, curves, [size], [condition], max_coefficient=limit, tolerance=how.tolerance, on_done=on_done
     )
     radii = found[size, condition]
     if not ball or radii.outside:
@@ -154,17 +137,6 @@ def _follow(
         radii, coefficient=coefficient, radius=coefficient * curves.norms, censored=np.zeros_like(radii.censored)
     )
     return inside, int(capped.sum())
-
-
-def _grid(coefficients: Sequence[float] | None, max_coefficient: float) -> np.ndarray:
-    grid = Coefficients().values() if coefficients is None else np.asarray(coefficients, dtype=np.float64)
-    if grid.ndim != 1 or len(grid) < 2 or grid[0] != 0 or not bool((np.diff(grid) > 0).all()):
-        raise ConfigError("coefficients must increase from 0 and be at least two")
-    if not grid[-1] <= max_coefficient < math.inf:
-        raise ConfigError(
-            f"max_coefficient {max_coefficient} must be at least the last coefficient {grid[-1]}, and finite"
-        )
-    return grid
 
 
 def measurable(engine: LossEngine, condition: Condition) -> bool:

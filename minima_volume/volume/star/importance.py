@@ -72,7 +72,7 @@ def damped_preconditioner(
         seed: of random signs and of Lanczos' start.
 
     Returns:
-        damping -> preconditioner, or None where that damping leaves it singular.
+        damping -> preconditioner, or None if that damping leaves it singular.
 
     Raises:
         ConfigError: no such preconditioner, too many parameters for it, second moments that do not fit, or no curvature.

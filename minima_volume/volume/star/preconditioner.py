@@ -25,7 +25,7 @@ class Preconditioner:
         name: what it was made of.
         factor: w -> L w, (n,) to (n,), float64 on the CPU; L need be neither symmetric nor triangular.
         log_det: log det P.
-        damping: what was added to the curvature, relative to its mean tr H / n; None where nothing was.
+        damping: what was added to the curvature, relative to its mean tr H / n; None if nothing was.
         num_pilots: pilot directions on which each damping was tried, 0 where it was given.
     """
 
@@ -89,7 +89,7 @@ def full(values: Tensor, vectors: Tensor, damping: float) -> Preconditioner | No
 
     Args:
         values: (n,) eigenvalues.
-        vectors: (n, n), V, one a column.
+        vectors: (n, n), V, one per column.
         damping: delta / mean |lambda|; None is returned where P is not finite.
     """
     inner = diagonal(values.abs(), damping, "full")

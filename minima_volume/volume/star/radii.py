@@ -153,7 +153,7 @@ class _Search:
         return self.condition.inside(self.loss, self.accs, self.answers)
 
     def _bracket(self, limit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each direction the last coefficient inside and the first outside (infinity where there is none up to its limit)."""
+        """For each direction the last coefficient inside and the first outside (infinity if there is none up to its limit)."""
         low, high = np.zeros(len(self.loss)), np.full(len(self.loss), np.inf)
         for column in range(1, len(self.grid)):
             pending = np.flatnonzero(np.isinf(high))
@@ -189,7 +189,7 @@ class _Search:
         return np.where(values.score[0] > 0, -values.score[0], np.maximum(-values.score[0], np.finfo(float).tiny))
 
     def _log_ratio(self, loss: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):  # a loss of one's own may be 0 or negative
+        with np.errstate(divide="ignore"):  # a user's own loss may be 0 or negative
             return np.log(np.maximum(loss, 0)) - np.log(self.condition.threshold)
 
     def _excess_on_grid(self, rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:

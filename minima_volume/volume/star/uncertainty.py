@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from minima_volume.confidence import CONFIDENCE
+
 NO_TAIL = 0.01  # range of the largest log weights below which they do not stand out, only round differently
-LEVEL = 0.95
-TAIL = (1 - LEVEL) / 2
+TAIL = (1 - CONFIDENCE) / 2
 RESAMPLES = 1000
 LARGEST_POWER = 300  # of 10 that a float holds with room to spare
 TINY = 1e-300
@@ -28,7 +29,7 @@ class LogMean:
         effective_sample_size: (sum w)^2 / sum w^2: how many directions the mean rests on.
         largest_share: share of the largest direction in the mean.
         pareto_k: weight of the tail, see `pareto_k`.
-        interval: 95 %, for the log of the true mean. The upper limit is None where the effective sample size is below
+        interval: 95 %, for the log of the true mean. The upper limit is None if the effective sample size is below
             `needed_sample_size` or a direction is censored: the value is then no estimate, and the lower limit all that is known.
     """
 

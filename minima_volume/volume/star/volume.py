@@ -19,7 +19,7 @@ class StarVolume:
     """What the radii of D directions say about the volume of the star region.
 
     Attributes:
-        log_exp_r_n: log mean_i r_i^n, n log(radius unit); None where undefined, with the reason in `note`.
+        log_exp_r_n: log mean_i r_i^n, n log(radius unit); None if undefined, with the reason in `note`.
         log_volume: log V_n + log mean r^n + sum_j log F_j, the Lebesgue volume in parameter space; None likewise.
         effective_sample_size: (sum w)^2 / sum w^2 with w_i = r_i^n: how many directions the mean rests on.
         largest_share: share of the largest direction in the mean.
@@ -27,11 +27,11 @@ class StarVolume:
         num_censored: directions that never passed the threshold; their radii are lower limits, so the volume has no upper one.
         num_reentered: directions that are inside again further out.
         note: why the values are None, or None.
-        estimate: log_exp_r_n with its 95 % interval and the weight of its tail; None where undefined.
+        estimate: log_exp_r_n with its 95 % interval and the weight of its tail; None if undefined.
         num_params: n.
         logs: (D,) n log r_i; empty where undefined.
         seeds: (D,) of the directions.
-        still: which entries directions do not move, in words; None where they move all.
+        still: which entries directions do not move, in words; None if they move all.
     """
 
     log_exp_r_n: float | None
@@ -55,7 +55,7 @@ class StarVolume:
 
     @property
     def interval(self) -> Interval | None:
-        """95 % interval of log_exp_r_n; the upper limit is None where it is no estimate."""
+        """95 % interval of log_exp_r_n; the upper limit is None if it is no estimate."""
         return None if self.estimate is None else self.estimate.interval
 
     @property

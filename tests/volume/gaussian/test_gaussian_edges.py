@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
-from minima_volume.stages.results.mass_keys import comparison_verdict
+from minima_volume.volume.comparison import mass_verdict
+from minima_volume.volume.gaussian.comparison import compare_masses
 from minima_volume.volume.gaussian.estimate import LocalVolume
-from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses, plain_estimate, splitting_estimate
+from minima_volume.volume.gaussian.mass import GaussianMass, plain_estimate, splitting_estimate
 from minima_volume.volume.gaussian.splitting import Repeat
 
 QUICK: dict[str, Any] = {"num_particles": 60, "num_repeats": 2, "num_moves": 8, "precision": 2.0, "progress": False}
@@ -234,7 +235,7 @@ def test_plain_sampling_that_finds_nothing() -> None:
 
 
 SIGMA = "sigma .* is not allowed: it must be a number, or a sequence of numbers"
-NUMBER = r"sigma .* is not allowed: it must be a positive number that torch.float32 can hold"
+NUMBER = "sigma .* is not allowed: it must be a positive number"
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_repeats_that_disagree() -> None:
         "log mass > -13.7: repeats disagree: the standard deviation of their logs is 2.2, the log of their mean -10.03; "
         "raise num_particles or num_moves"
     )
-    assert found.estimate is None and compare_masses(found, found)["probability"] is None
+    assert found.estimate is None and compare_masses(found, found).probability is None
     # the first few disagree, all together do not: the spread is that of all, whose number is fixed
     more = splitting_estimate(repeats(-10.0, -12.0), repeats(*[-10.9, -11.1] * 3))
     s = np.std([-10.0, -12.0, *[-10.9, -11.1] * 3], ddof=1)
@@ -342,16 +343,16 @@ def test_comparisons() -> None:
     """Two Student errors; two minima that keep everything are no order; a bound cannot be compared."""
     a, b = splitting_estimate(repeats(-5.0, -5.2, -4.8, -5.0)), splitting_estimate(repeats(-8.0, -8.2, -7.8, -8.0))
     found = compare_masses(a, b)
-    assert found["difference"] == pytest.approx(3.0) and found["probability"] == pytest.approx(1, abs=1e-3)
-    assert comparison_verdict(["+0", "+9"], found).startswith("+0 is larger than +9 by 3.00 (2.")
-    assert comparison_verdict(["+0", "+9"], found).endswith("this comparison alone)")
-    assert comparison_verdict(["+9", "+0"], compare_masses(b, a)).startswith("+0 is larger than +9 by 3.00 (2.")
+    assert found.value == pytest.approx(3.0) and found.probability == pytest.approx(1, abs=1e-3)
+    assert mass_verdict(["+0", "+9"], found).startswith("+0 is larger than +9 by 3.00 (2.")
+    assert mass_verdict(["+0", "+9"], found).endswith("this comparison alone)")
+    assert mass_verdict(["+9", "+0"], compare_masses(b, a)).startswith("+0 is larger than +9 by 3.00 (2.")
     for sure in (plain_estimate(200, 200), splitting_estimate(repeats(0.0, 0.0))):
         tie = compare_masses(sure, sure)
-        assert tie["probability"] == 0.5
-        assert "cannot be told apart: difference 0.00" in comparison_verdict(["+0", "+9"], tie)
+        assert tie.probability == 0.5
+        assert "cannot be told apart: difference 0.00" in mass_verdict(["+0", "+9"], tie)
     bound = GaussianMass(None, (None, -5.0), "splitting", note="not reached")
-    verdict = comparison_verdict(["+0", "+9"], compare_masses(bound, b))
+    verdict = mass_verdict(["+0", "+9"], compare_masses(bound, b))
     assert verdict == "+0 and +9 cannot be compared: one of them is no estimate"
 
 
@@ -372,11 +373,11 @@ def test_the_law_of_a_difference(errors: tuple[float, float], degrees: tuple[flo
         return sum(scipy.integrate.quad(density, *pair, limit=200)[0] for pair in itertools.pairwise(parts))
 
     found, turned = compare_masses(a, b), compare_masses(b, a)
-    assert found["probability"] == pytest.approx(below(0.15), abs=1e-3)
-    assert turned["probability"] == pytest.approx(1 - below(0.15), abs=1e-3)
-    low, high = found["interval"]  # type: ignore[misc]
+    assert found.probability == pytest.approx(below(0.15), abs=1e-3)
+    assert turned.probability == pytest.approx(1 - below(0.15), abs=1e-3)
+    low, high = found.lower, found.upper
     assert below(high - 0.15) == pytest.approx(0.975, abs=1e-3) and low + high == pytest.approx(0.3)
-    assert turned["interval"] == pytest.approx([-high, -low])
+    assert [turned.lower, turned.upper] == pytest.approx([-high, -low])
 
 
 def test_binomial_estimate() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from minima_volume.volume.gaussian.mass import GaussianMass, compare_masses
+from minima_volume.volume.gaussian.comparison import compare_masses
+from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import Job, MassSettings, Plain, Result, Split, Start, mass_plan, more_repeats
 from minima_volume.volume.gaussian.splitting import Repeat
 
@@ -82,7 +83,7 @@ def test_intervals_of_the_whole_plan_cover_and_equal_minima_are_seldom_told_apar
     limits = [mass.interval for mass in found]
     covered = sum(low <= -10 and (high is None or high >= -10) for low, high in limits)  # type: ignore[operator]
     assert covered >= binom.ppf(1e-5, 800, 0.925)
-    chances = [compare_masses(a, b)["probability"] for a, b in zip(found[::2], found[1::2], strict=True)]
+    chances = [compare_masses(a, b).probability for a, b in zip(found[::2], found[1::2], strict=True)]
     apart = sum(max(chance, 1 - chance) >= 0.975 for chance in chances if isinstance(chance, float))
     assert apart <= binom.isf(1e-5, 400, 0.05)
 

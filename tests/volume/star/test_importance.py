@@ -304,7 +304,10 @@ def test_an_accuracy_threshold():
     [
         ({"preconditioner": "newton"}, "allowed: adam, diagonal, low_rank, full"),
         ({"estimator": "splitting"}, "does not estimate measure 'lebesgue'; allowed: monte_carlo, importance"),
-        ({"estimator": "monte_carlo", "preconditioner": "full"}, "has no use with estimator 'monte_carlo'"),
+        (
+            {"estimator": "monte_carlo", "preconditioner": "full"},
+            "preconditioner applies only to estimator='importance'",
+        ),
         ({"preconditioner": "full", "damping": -1.0}, "at least 0"),
         ({"preconditioner": "adam"}, "needs second_moments"),
         ({"preconditioner": "adam", "second_moments": {}}, r"'weight' needs a tensor of shape \(1, 3\), got none"),

@@ -16,7 +16,8 @@ from minima_volume.analysis import comparison_table, verdicts, volume_table
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import jsonable
 from minima_volume.stages.results.star_keys import star_keys
-from minima_volume.volume.star.comparison import CANNOT_TELL, compare, pairs_to_compare
+from minima_volume.volume.comparison import CANNOT_TELL, pairs_to_compare
+from minima_volume.volume.star.comparison import compare
 from minima_volume.volume.star.growth import growth
 from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.uncertainty import bootstrap, log_mean, needed_sample_size, pareto_k

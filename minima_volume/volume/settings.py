@@ -1,0 +1,58 @@
+"""What the settings of both kinds of measure share: how perturbations are drawn, and how a bad setting is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from minima_volume.errors import ConfigError
+from minima_volume.perturbation.directions import SCALINGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perturbed:
+    """How perturbations are drawn, whatever is measured with them.
+
+    Attributes:
+        seed: of everything that is drawn; of the first direction where directions have seeds of their own.
+        scaling: `filter`, `none`, `layer` or `tensor_std`.
+        names: `weight_bias` (names that end in weight or bias, or begin with weight_ or bias_), `all`, or a list of names of parameters
+            or modules, or globs; see `perturbation.names`. The verdict says what is left out.
+        memory_gib: memory budget.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    seed: int = 1
+    scaling: str = "filter"
+    names: str | Sequence[str] = "weight_bias"
+    memory_gib: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_count("seed", self.seed, 0)
+        if self.scaling not in SCALINGS:
+            raise ConfigError(f"scaling {self.scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
+        if not is_number(self.memory_gib) or not self.memory_gib > 0:
+            raise ConfigError(f"memory_gib {self.memory_gib!r} is not allowed: it must be positive")
+
+
+def is_number(value: object) -> bool:
+    """Whether a setting is one number; True and False are not."""
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: object, smallest: int) -> None:
+    """Refuse everything but whole numbers of at least `smallest`."""
+    if not isinstance(value, int | np.integer) or value < smallest:
+        raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
+
+
+def check_estimator(estimator: object, measure: str, allowed: Sequence[str]) -> None:
+    """Refuse an estimator of something else."""
+    if estimator not in allowed:
+        raise ConfigError(
+            f"estimator {estimator!r} does not estimate measure {measure!r}; allowed: {', '.join(allowed)}"
+        )
