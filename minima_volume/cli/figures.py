@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import Condition, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet
 from minima_volume.errors import ConfigError
 
 group = typer.Typer()
@@ -15,7 +15,7 @@ group = typer.Typer()
 
 @group.command()
 def report(
-    condition: Condition,
+    condition: ConditionFolder,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file; CONDITION/analysis/report.html by default.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import Condition
+from minima_volume.cli.options import ConditionFolder
 from minima_volume.errors import ConfigError
 
 group = typer.Typer()
@@ -52,7 +52,7 @@ def clean(
 
 @group.command()
 def update(
-    condition: Condition,
+    condition: ConditionFolder,
     runs: Annotated[
         list[Path] | None,
         typer.Argument(help="Run folders of it, by name or path; all by default.", metavar="[RUN]..."),

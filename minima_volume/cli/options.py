@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Condition = Annotated[
+ConditionFolder = Annotated[
     Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
 ]
 

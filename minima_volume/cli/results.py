@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import Condition, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet
 from minima_volume.errors import ConfigError, MissingStageError
 
 group = typer.Typer()
 
 
 @group.command()
-def analyze(condition: Condition) -> None:
+def analyze(condition: ConditionFolder) -> None:
     """Tables and figures over all runs of a condition, written to its analysis/ folder."""
     analyze_and_print(condition)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import Condition, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet
 from minima_volume.cli.results import analyze_and_print
 from minima_volume.errors import ConfigError
 
@@ -101,7 +101,7 @@ def run(
 
 @group.command()
 def pipeline(
-    condition: Condition,
+    condition: ConditionFolder,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Make sure of this many run folders first, and run just those.")
     ] = None,
@@ -147,7 +147,7 @@ def pipeline(
 
 @group.command()
 def smoke(
-    condition: Condition,
+    condition: ConditionFolder,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override a setting of the small size, KEY=VALUE.")
     ] = None,

@@ -83,23 +83,23 @@ def train_minimum(
     model, train, test = _on_device(task, dataset, device)
     optimizer = make_optimizer(model, settings)
     strategy = config.checkpoint.save_strategy
-    best: tuple[float, int, State] | None = None
+    best: tuple[float, int, KeptWeights] | None = None
 
     def on_epoch(epoch: int, history: History) -> None:
         nonlocal best
         each_epoch(epoch, history)
         if strategy == "best" and (best is None or history.test_loss[-1] < best[0]):
-            best = history.test_loss[-1], epoch, State.of(model, optimizer)
+            best = history.test_loss[-1], epoch, KeptWeights.of(model, optimizer)
         if strategy == "all":
             write_pt(run.epoch_file(task.minimum, epoch), {"state_dict": weights(model), "epoch": epoch})
         if config.variation == "epoch" and epoch in task.kept:
-            _save(run, dataset, epoch, model, State.of(model, optimizer), epoch, history)
+            _save(run, dataset, epoch, model, KeptWeights.of(model, optimizer), epoch, history)
 
     with own_randomness(config.model_seed, device):
         history = train_model(model, train, test, settings, config.model_seed, on_epoch, optimizer, run.loss)
     if config.variation != "epoch":
         last = len(history.test_loss)
-        state, epoch = (best[2], best[1]) if best is not None else (State.of(model, optimizer), last)
+        state, epoch = (best[2], best[1]) if best is not None else (KeptWeights.of(model, optimizer), last)
         _save(run, dataset, task.minimum, model, state, epoch, history)
 
 
@@ -138,7 +138,7 @@ def _on_device(
 
 
 def _save(
-    run: Run, dataset: Dataset, minimum: int, model: nn.Module, state: State, epoch: int, history: History
+    run: Run, dataset: Dataset, minimum: int, model: nn.Module, state: KeptWeights, epoch: int, history: History
 ) -> None:
     """Write one model's file: weights after `epoch`, and what is known of their training."""
     config, level = run.config, run.config.level_of(minimum)
@@ -168,14 +168,14 @@ def _save(
     )
 
 
-class State(NamedTuple):
+class KeptWeights(NamedTuple):
     """Weights, and Adam's second moments at the same step ({} with another optimiser)."""
 
     weights: dict[str, Tensor]
     second_moments: dict[str, Tensor]
 
     @classmethod
-    def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    def of(cls, model: nn.Module, optimizer: torch.optim.Optimizer) -> KeptWeights:
         """As they are now, copies on the CPU."""
         return cls(weights(model), adam_second_moments(model, optimizer))
 

@@ -98,11 +98,11 @@ def estimate_volumes(
         raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
     sweeps = read_sweeps(run, trained, chosen)
     asked = [(landscape, threshold) for landscape in chosen for threshold in thresholds]
-    wanted = [place for place in asked if not is_current(run, trained, *place)]
+    wanted = [place for key in asked if not is_current(run, trained, *place)]
     radii = _all_radii(run, trained, sweeps, wanted, progress) if wanted else {}
     return [
-        write_results(run, trained, *place, _minima(run, trained, sweeps, radii[place]) if place in radii else None)
-        for place in asked
+        write_results(run, trained, *key, _minima(run, trained, sweeps, radii[key]) if key in radii else None)
+        for key in asked
     ]
 
 
