@@ -98,7 +98,7 @@ def estimate_volumes(
         raise ConfigError(f"landscapes {sorted(unknown)} are not among data.levels {levels}")
     sweeps = read_sweeps(run, trained, chosen)
     asked = [(landscape, threshold) for landscape in chosen for threshold in thresholds]
-    wanted = [place for key in asked if not is_current(run, trained, *place)]
+    wanted = [key for key in asked if not is_current(run, trained, *key)]
     radii = _all_radii(run, trained, sweeps, wanted, progress) if wanted else {}
     return [
         write_results(run, trained, *key, _minima(run, trained, sweeps, radii[key]) if key in radii else None)
