@@ -35,7 +35,7 @@ def own_modes() -> Iterator[None]:
 
 @contextmanager
 def own_defaults() -> Iterator[None]:
-    """`own_modes`, and torch's own default type and device: what a run computes is said by its config.yaml alone."""
+    """`own_modes`, and torch's own default type and device: config.yaml alone decides what a run computes."""
     before = torch.get_default_dtype()
     with own_modes(), torch.device("cpu") if torch.get_default_device().type != "cpu" else ExitStack():
         torch.set_default_dtype(torch.float32)

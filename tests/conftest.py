@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class ShiftedGenerator:
-    """torch's global generator with other seeds; generators of one's own (samples, directions, particles) keep theirs."""
+    """torch's global generator with other seeds; generators of their own (samples, directions, particles) keep theirs."""
 
     def __init__(self, generator: torch.Generator, shift: int) -> None:
         self._generator, self._shift = generator, shift

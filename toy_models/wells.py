@@ -40,7 +40,7 @@ class Wells:
         additional: (K,) additional samples.
         frequencies: (G,) where the loss is evaluated.
         losses: (K, G).
-        widths: (K, 2) of the intervals of w around the slow and the true frequency in which loss <= threshold; 0 where there is none.
+        widths: (K, 2) of the intervals of w around the slow and the true frequency in which loss <= threshold; 0 if there is none.
         log_masses: (K, 2) log P[loss <= threshold] under noise of size sigma on w, by `measure_volume`; NaN where the well is none.
         sigma: of the noise.
     """

@@ -26,7 +26,7 @@ class RunResults:
         rows: one a (landscape, threshold, level), for `Collected.table`.
         pairs: for `Collected.comparisons`.
         cutoffs: for `Collected.cutoffs`.
-        partial: what it lacks, None where nothing.
+        partial: what it lacks; None if nothing.
         config: its configuration.
     """
 
@@ -128,7 +128,7 @@ def _pair(quantity: str, pair: Comparison) -> dict[str, Any]:
 
 
 def _weights_hash(run: Run, level: int) -> str | None:
-    """Of the model the run has now; None where models were removed to save space, which are not asked."""
+    """Of the model that the run has now; None if models were removed to save space."""
     model = run.model_file(level)
     return read_pt(model).get("weights_hash") if model.is_file() else None
 

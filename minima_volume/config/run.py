@@ -226,7 +226,7 @@ class Config(Section):
 
     @property
     def variation(self) -> Literal["level", "epoch", "batch_size"]:
-        """What tells the minima of a run apart: the level as a rule, epoch or batch size in series on one data set."""
+        """What tells the minima of a run apart: usually the level; epoch or batch size in a series on one data set."""
         return "epoch" if self.training.checkpoints else "batch_size" if self.training.batch_sizes else "level"
 
     @property

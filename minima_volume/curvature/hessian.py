@@ -154,7 +154,7 @@ class MeanLoss:
         """H v for one vector (n,) or several (k, n), H the Hessian with respect to z (F H_theta F) at z.
 
         Reverse mode twice (Pearlmutter 1994); the forward pass and the gradient of a tile serve all vectors. ReLU counts as linear
-        on either side; a function of one's own that is marked `once_differentiable` passes for constant, which torch does not tell.
+        on either side; a user's function marked `once_differentiable` counts as constant; torch does not report it.
 
         Raises:
             ConfigError: the loss or a layer has no second derivative.

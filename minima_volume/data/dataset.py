@@ -60,7 +60,7 @@ class Dataset:
         num_classes: number of classes; 1 for a single logit.
         indices: (base + additional,) positions in the source's training samples, -1 where a sample was made up.
         label_names: what pictures call the classes; () calls them by their numbers.
-        pixels: how inputs were made of images of bytes; None where they were not.
+        pixels: how inputs were made from images of bytes; None if they were not.
         hashes: what `hash` has computed; it depends on the samples alone.
     """
 
@@ -184,7 +184,7 @@ def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
 
 
 def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
-    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`); its size is said first."""
+    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`); prints its size first."""
     content: dict[str, Any] = {
         "dataset_quantities": list(dataset.levels),
         "dataset_type": dataset.dataset_type,

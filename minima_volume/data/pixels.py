@@ -27,7 +27,7 @@ class Pixels:
         return images.contiguous().float().div_(255).sub_(mean).div_(std)
 
     def images(self, inputs: Tensor) -> Tensor | None:
-        """The bytes that `inputs` makes these inputs of, bit for bit; None where there are none (inputs that were made up)."""
+        """The bytes that `inputs` makes these inputs of, bit for bit; None if there are none (inputs that were made up)."""
         if inputs.dtype != torch.float32 or inputs.ndim != 4 or inputs.shape[1] != len(self.mean):
             return None
         mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))

@@ -19,7 +19,7 @@ class Pool:
         x_test, y_test: the whole test set.
         num_classes: number of classes; 1 for a single-logit or regression target.
         label_names: what pictures call the classes, one name each; () calls them by their numbers.
-        pixels: how inputs were made of images of bytes, so that dataset.pt can keep the bytes; None where they were not.
+        pixels: how inputs were made from images of bytes, so that dataset.pt can keep the bytes; None if they were not.
     """
 
     x_train: Tensor

@@ -48,7 +48,7 @@ class ClusterError(MinimaVolumeError):
 
 
 def wanted_cluster(execution: Execution) -> Execution | None:
-    """The cluster that work goes to, None where it stays on this machine; a pipeline's word is above config.yaml's."""
+    """The cluster that work goes to; None if it stays on this machine. A pipeline's choice overrides config.yaml's."""
     told = os.environ.get(SCHEDULER_VARIABLE)
     if told is not None:
         return Execution(scheduler=told) if told else None
@@ -87,7 +87,7 @@ def _client(address: str) -> Any:
 
     if address in _CLIENTS and _CLIENTS[address].status == "running":
         return _CLIENTS[address]
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said by the errors below
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the errors below report what goes wrong
     try:
         _CLIENTS[address] = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         return _CLIENTS[address]

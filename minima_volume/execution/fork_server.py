@@ -116,7 +116,7 @@ class ForkServer:
             self.process.kill()
 
     def kernel(self, command: list[str], environment: Mapping[str, str], folder: str) -> ForkedKernel | None:
-        """A kernel, or None where it has to be started in the ordinary way."""
+        """A kernel, or None if it has to be started in the ordinary way."""
         if self.broken or not possible(command, environment):
             return None
         request = {"arguments": command[3:], "environment": dict(environment), "folder": str(folder)}

@@ -113,7 +113,7 @@ def locked(folder: Path, owner: str | None = None) -> Iterator[None]:
 
 
 def lock_of(folder: Path) -> Lock | None:
-    """Who works on a run folder now; None where nobody does, as far as can be told."""
+    """Who works on a run folder now; None if nobody does, as far as can be told."""
     held = _read(folder / LOCK_NAME)
     return None if held is None or held.dead else held
 

@@ -27,7 +27,7 @@ from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.sweep_files import Sweep
 
 MAX_LINES = 100
-ARROW = "arrow: no estimate, drawn at its lower limit (97.5 %); nothing is said about which is larger"
+ARROW = "arrow: no estimate, drawn at its lower limit (97.5 %); it does not tell which is larger"
 LEGEND_TITLES = {"level": "trained on", "epoch": "weights after", "batch_size": "trained with"}
 
 

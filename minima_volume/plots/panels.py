@@ -79,7 +79,7 @@ def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, color: 
 
 
 def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
-    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 where it has none).
+    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 if it has none).
 
     Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be, at
     `limits`.
@@ -200,7 +200,7 @@ def title_of(rows: pd.DataFrame) -> str:
 
 
 def mean_of(rows: pd.DataFrame) -> str:
-    """What is said before a number that is a mean over seeds."""
+    """The word before a number that is a mean over seeds."""
     return "mean " if rows["run"].nunique() > 1 else ""
 
 

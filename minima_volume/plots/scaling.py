@@ -70,7 +70,7 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
 
 
 def in_several_landscapes(rows: pd.DataFrame) -> list[Quantity]:
-    """The quantities with values in two landscapes or more, or all that were measured where none has."""
+    """The quantities with values in two landscapes or more, or all that were measured if none has."""
     quantities = measured(rows)
     return [q for q in quantities if rows.loc[rows[q.column].notna(), "landscape"].nunique() > 1] or quantities
 

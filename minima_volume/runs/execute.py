@@ -73,7 +73,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
 
 
 def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
-    """The error's last line, empty where there is none."""
+    """The error's last line; empty if there is none."""
     import papermill  # here, because it takes seconds and only the pipeline needs it
     from papermill.exceptions import PapermillExecutionError
 

@@ -33,7 +33,7 @@ def notebook_source(name: str) -> str:
 
 
 def cells_of(text: str) -> list[tuple[str, str]] | None:
-    """(kind, source) of a notebook's cells without what papermill injected and without empty ones; None where it is no notebook."""
+    """(kind, source) of a notebook's cells without what papermill injected and without empty ones; None if it is not a notebook."""
     try:
         cells = json.loads(text or "{}").get("cells", [])
         found = [
@@ -76,7 +76,7 @@ def notebook_for(condition: Path, name: str) -> str:
 
 
 def edited_in(folders: list[Path], name: str) -> str | None:
-    """A notebook of the first folder that has it edited, without outputs; None where none has."""
+    """A notebook of the first folder that has it edited, without outputs; None if none has."""
     for path in (folder / name for folder in folders):
         if path.is_file() and is_edited(path):
             return without_outputs(path.read_text(encoding="utf-8"))

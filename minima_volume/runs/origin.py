@@ -20,7 +20,7 @@ class Origin:
     """What one run folder was made from.
 
     Attributes:
-        config: the condition's or the template's config.yaml then; None where that is not known.
+        config: the condition's or the template's config.yaml then; None if unknown.
         notebooks: notebook -> `mark_of` what was put into the run folder last.
     """
 

@@ -23,7 +23,7 @@ class Progress:
     A line is written when something has changed, at most every half minute, and at the end.
 
     The time left is the mean time of each stage's finished notebooks times those that are still to come, shared out among the
-    places; nothing is said before the first run has shown what its stages take.
+    places; nothing is shown until the first run has shown what its stages take.
     """
 
     def __init__(self, total: int, places: int, show: bool) -> None:

@@ -29,7 +29,7 @@ class StageStatus:
         stage: train, perturb, volume, cutoff or accuracy.
         state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged or invalid.
         done: what there is of a partial one, why it is not complete, or what to know of it.
-        seconds: how long its executed notebook took, None where none was executed.
+        seconds: how long its executed notebook took; None if none was executed.
         error: the last line of the error that its notebook ended in.
         working: who works on the run now.
     """

@@ -1,4 +1,4 @@
-"""Whether a run has a volume at all, said in one line where it has none."""
+"""One line for a run none of whose minima has a volume."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def differences(condition: str | Path, runs: Iterable[Path] | None = None) -> li
 
 
 def _parsed(content: Mapping[str, Any] | None) -> Config | None:
-    """A config.yaml as it was; None where it is not known, or this version does not allow it."""
+    """A config.yaml as it was; None if it is unknown, or this version does not allow it."""
     try:
         return None if content is None else parse_config(content)
     except ConfigError:
@@ -111,7 +111,7 @@ def _differing(first: Section, second: Section, prefix: str = "") -> dict[str, t
 
 
 def _value(config: Section, dotted: str) -> Any:
-    """A setting by its dotted key; None where its section is."""
+    """A setting by its dotted key; None if its section is None."""
     value: Any = config
     for name in dotted.split("."):
         value = getattr(value, name, None)
@@ -123,7 +123,7 @@ def _dumped(value: Any) -> Any:
 
 
 def describe_differences(found: Sequence[Difference], condition: str | Path) -> str:
-    """A line for each setting with both values and where it was changed, then what to do; empty where there is none."""
+    """A line for each setting with both values and where it was changed, then what to do; empty if there is none."""
     if not found:
         return ""
     lines = [f"{Path(condition) / CONFIG_NAME} and those of its runs differ; each run goes by its own:"]

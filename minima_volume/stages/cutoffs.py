@@ -28,7 +28,7 @@ def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any
     Returns:
         `Model_<level>` -> `additional_data`, `base_train_size`, `indices` (numbers of samples, base size upwards),
         `loss_curve` (mean loss over that many samples), and `cutoffs`: for each loss threshold, as text, the smallest number of
-        samples in `indices` at which the mean loss is above it (None where it never is).
+        samples in `indices` at which the mean loss is above it (None if it never is).
     """
     trained = load_models_and_data(run) if trained is None else trained
     dataset, loss = trained.dataset, run.loss

@@ -100,7 +100,7 @@ def write_mass(path: Path, mass: GaussianMass, cell: Cell, mark: str) -> Path:
 
 
 def read_mass(path: Path, mark: str) -> GaussianMass | None:
-    """A kept cell, None where there is none, or it has to be measured again: other weights, data, settings, or an older estimator."""
+    """A kept cell; None if there is none, or if it has to be measured again: other weights, data, settings, or an older estimator."""
     try:
         content = read_json(path)
         if not isinstance(content, dict) or content.get("fingerprint") != mark:
@@ -117,7 +117,7 @@ def read_mass(path: Path, mark: str) -> GaussianMass | None:
 def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:
     """What a cell of estimator 1 says today: the same repeats with today's interval.
 
-    None where today's estimator would have drawn other particles: a pilot that was counted, repeats that disagree, and repeats
+    None if today's estimator would have drawn other particles: a pilot that was counted, repeats that disagree, and repeats
     that did not reach the threshold, whose upper limit could be wrong.
     """
     if mass.method != "splitting":

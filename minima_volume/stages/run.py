@@ -94,7 +94,7 @@ class Run:
         return self.models / "dataset.pt"
 
     def model_file(self, minimum: int) -> Path:
-        """The model of one minimum, a value of the run's variation: its level as a rule, its epoch or batch size in series."""
+        """The model of one minimum, a value of the run's variation: usually its level, its epoch or batch size in a series."""
         return self.models / f"{MODEL_PREFIXES[self.config.variation]}{minimum}.pt"
 
     def epoch_file(self, minimum: int, epoch: int) -> Path:
@@ -158,7 +158,7 @@ class Run:
 
 
 def seeds_of(folder: Path) -> tuple[int, int] | None:
-    """(model seed, data seed) from a run folder's name, None where it has none.
+    """(model seed, data seed) from a run folder's name; None if it has none.
 
     >>> seeds_of(Path("low_data/model_7_data_17"))
     (7, 17)

@@ -94,7 +94,7 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
 
         for minimum in each([native], "sigma of the native minimum"):
             sigma = fitting_sigma(engines[minimum], condition, size, seed)
-        # the deepest is the last, as a rule
+        # the deepest is usually the last
         if not all(_in_reach(event(minimum), seed) for minimum in each(inside[::-1], f"reach at sigma {sigma:g}")):
             sigmas = {m: fitting_sigma(engines[m], condition, size, seed) for m in each(inside, "a sigma for each")}
             sigma = round_sigma(float(np.median(list(sigmas.values()))))

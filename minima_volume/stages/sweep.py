@@ -195,7 +195,7 @@ def _unwalked(run: Run, group: Iterable[Shard]) -> list[Shard]:
 
 
 def _read_shard(run: Run, shard: Shard) -> Curves | None:
-    """A finished shard; None where it is absent, damaged or of other weights, data or settings."""
+    """A finished shard; None if it is absent, damaged or of other weights, data or settings."""
     path = _shard_file(run, shard)
     if not path.is_file():
         return None

@@ -29,7 +29,7 @@ from minima_volume.training.supervised import History
 
 @own_defaults()
 def prepare_data(run: Run) -> Dataset:
-    """The run's samples: read when they are stored, else drawn and stored, with their size said first.
+    """The run's samples: read if they are stored, else drawn, reported in size, and stored.
 
     Where levels were added since, the samples that are missing are drawn; those that are there stay as they are. Where `data.store` has
     become `full` since, a dataset.pt without samples gets them: how samples are kept decides no number.
@@ -88,7 +88,7 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
         StaleError: models or samples in the folder were made with other settings.
     """
     dataset = prepare_data(run)
-    usable_device(run.config)  # one that is absent is said here, not by a worker
+    usable_device(run.config)  # report an absent device here, not from a worker
     tasks = _trainings(run, dataset)
     workers = usable_workers(run.config, math.inf) if len(tasks) > 1 else 1
     if workers > 1:
@@ -105,7 +105,7 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
 
 
 def model_notes(run: Run, trained: Trained) -> list[str]:
-    """What a reader must know about a model of one's own: which axis counts classes, what is emptied before each pass."""
+    """Notes about a user's own model: which axis counts classes, what is emptied before each pass."""
     model, dataset = trained.models[run.config.minima[-1]], trained.dataset
     host = evaluation_host(model, dataset.x_train)
     with evaluating(model):

@@ -22,7 +22,7 @@ class Trained(NamedTuple):
 
     Attributes:
         models: minimum -> model in evaluation mode, on the CPU; a minimum is named by its value of the run's variation: its
-            level as a rule, its epoch or batch size in series on one data set.
+            level usually, its epoch or batch size in a series on one data set.
         dataset: the samples.
         records: minimum -> everything else the model's file holds (histories, settings, hashes).
     """

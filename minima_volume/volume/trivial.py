@@ -51,7 +51,7 @@ def threshold_verdict(threshold: float, trivial: float | None, starts: Mapping[s
     Args:
         threshold: of the loss.
         trivial: loss of the trivial predictor; None if the loss does not know it.
-        starts: name of each minimum -> its loss at coefficient 0; None where it is not finite.
+        starts: name of each minimum -> its loss at coefficient 0; None if it is not finite.
 
     >>> threshold_verdict(0.1, 2.3, {"+0": 1e-4, "+540": 0.2})
     'at or above it starts +540 (0.2), which is outside and has no volume'

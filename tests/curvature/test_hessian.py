@@ -167,7 +167,7 @@ def test_spectrum_is_reproducible_and_float32_agrees():
 
 
 def test_spectra_without_a_largest_eigenvalue():
-    """A loss that is linear in the parameters, and an early stop, which is said."""
+    """A loss that is linear in the parameters, and an early stop, which a note reports."""
     model, x, y, _ = regression(np.ones(100))
     flat = MeanLoss.of(model, x, y, lambda outputs, targets: outputs.squeeze(-1))
     assert top_eigenvalues(flat, 3).eigenvalues.tolist() == [0, 0, 0]
@@ -236,7 +236,7 @@ def test_asam_follows_p_squared_g():
 
 
 def test_sam_where_the_gradient_vanishes():
-    """SAM's step is undefined and that is said; more steps find the steepest direction from a random start."""
+    """SAM's step is undefined, and a note says so; more steps find the steepest direction from a random start."""
     model, x, y, _ = regression(np.array([8.0, 1.0, 0.5]))
     found = sam_sharpness(MeanLoss.of(model, x, y, "mse"), 0.1)
     assert found.value == 0 and found.note is not None and "vanishes" in found.note

@@ -1,4 +1,4 @@
-"""MNIST: what is said where it is missing, files placed by hand, damaged files, and the real one."""
+"""MNIST: the message if it is missing, files placed by hand, damaged files, and the real one."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def test_gradients_that_are_not_slopes():
     "name", ["hidden state", "cache of a weight", "cache of a weight in a dictionary", "a list that grows"]
 )
 def test_what_an_earlier_pass_left_is_not_used(name: str):
-    """The same numbers whether or not the model was used before; it is said where it matters, and what was kept is kept."""
+    """The same numbers whether or not the model was used before; a note reports it if it matters, and kept state stays."""
     case = CASES[name]
     model = case.build()
 
@@ -461,7 +461,7 @@ ORDINARY = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(("build", "x"), ORDINARY.values(), ids=ORDINARY)
 def test_ordinary_models_are_never_refused(build, x: Tensor, dtype: torch.dtype):
-    """A copy is measured, sample by sample, and nothing is said."""
+    """A copy is measured, sample by sample, without a note."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build().to(dtype)

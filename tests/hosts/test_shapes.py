@@ -183,7 +183,7 @@ def test_importance_sampling_of_such_models(name: str, preconditioner: str):
 
 
 def test_what_was_read_is_said():
-    """Where two axes could count the classes the verdict says which was taken; class_axis decides, and then nothing is said."""
+    """Where two axes could count the classes the verdict says which was taken; class_axis decides, and then there is no note."""
     case = CASES["(N, C, L) with C = L"]
     arguments = {"threshold": 0.3, "sigma": 0.1, "progress": False}
     model = case.build()
@@ -247,7 +247,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 def test_loaders_and_datasets_are_read_once(source):
-    """The numbers of the tensors themselves, whatever the order of a loader; it is said, and no random number is used up."""
+    """The numbers of the tensors themselves, whatever the order of a loader; a note reports it, and no random number is used up."""
     model = train(seeded(lambda: perceptron(2)), X, Y, F.cross_entropy)
     arguments = {"threshold": 0.3, "measure": "ball", "num_directions": 3, "progress": False}
     before = torch.get_rng_state()

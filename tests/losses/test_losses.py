@@ -181,7 +181,7 @@ def huber(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_loss_of_ones_own():
-    """A callable is taken as it is: its mean is the loss, its name is kept, accuracy means nothing."""
+    """A callable is taken as it is: its mean is the loss, its name is kept, accuracy is undefined."""
     model, x, y = torch.nn.Linear(3, 2).double(), normal(9, 3), normal(9, 2, seed=1)
     engine = LossEngine(model, x, y, huber)
     assert engine.loss.name == "huber"
@@ -219,7 +219,7 @@ SHAPES = {
 
 @pytest.mark.parametrize(("shape", "given", "class_axis", "axis"), SHAPES.values(), ids=SHAPES)
 def test_which_axis_counts_classes(shape: tuple[int, ...], given: tuple[int, ...], class_axis: int | None, axis: int):
-    """Loss and accuracy are those of the classes along the right axis; where two would fit, it is said which was taken."""
+    """Loss and accuracy are those of the classes along the right axis; if two would fit, a note names the one taken."""
     outputs = normal(*shape)
     labels = torch.randint(shape[axis], given, generator=torch.Generator().manual_seed(1))
     fitted = fit(get_loss("cross_entropy"), outputs, 6, labels, class_axis)

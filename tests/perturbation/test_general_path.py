@@ -114,7 +114,7 @@ class TrainingBranch(nn.Module):
 
 
 def tilted(outputs: Tensor, y: Tensor) -> Tensor:
-    """A loss of one's own: expectile loss, per sample."""
+    """A user's loss: expectile loss, per sample."""
     difference = y - outputs.squeeze(-1)
     return torch.where(difference > 0, 0.9, 0.1) * difference.square()
 

@@ -133,7 +133,7 @@ def test_axes_are_labelled(name, figures):
 
 
 def test_growth_is_drawn_beside_its_largest_direction(figures, digits_run):
-    """The numbers of results.json; no interval in the legend where there is none, and the verdict above."""
+    """The numbers of results.json; no interval in the legend if there is none, and the verdict above."""
     results = mv.load_results(digits_run.results_file(0, 0.5))
     figure = figures["growth_with_directions"]
     lines = figure.axes[0].lines
@@ -168,7 +168,7 @@ def test_the_same_for_what_is_not_data(kind, tmp_path):
 
 
 def test_one_seed_has_no_mean(tmp_path):
-    """Nothing is said of means, intervals over seeds or single seeds where there is one."""
+    """No word about means, intervals over seeds or single seeds if there is only one."""
     found = collect(fake_condition(tmp_path / "base", seeds=1))
     for name, one in draw(found).items():
         tidy(one.figure)

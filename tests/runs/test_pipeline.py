@@ -155,7 +155,7 @@ def test_two_pipelines_in_two_processes(condition, in_process):
 
 
 def test_some_stages(condition, in_process):
-    """Only those asked for, in their order; what they need and is missing is said."""
+    """Only those asked for, in their order; what they need and is missing is named."""
     in_process(lambda folder, stage: None)
     found, _ = outcomes_of(condition, stages=["perturb", "train"])
     assert set(map(tuple, found.values())) == {("done", "done")}
@@ -222,7 +222,7 @@ def test_a_notebook_that_a_killed_pipeline_left_half_executed(copied, monkeypatc
 
 
 def test_the_time_left_comes_from_what_was_executed():
-    """Nothing is said before a notebook is done; skipped ones take no time."""
+    """No estimate before a notebook is done; skipped ones take no time."""
     bars = Progress(total=15, places=2, show=False)
     for _ in range(5):
         bars.end(0, Outcome("a", "train", "skipped"))
@@ -307,7 +307,7 @@ def test_an_interruption_keeps_what_is_done(condition, in_process, cli):
 
 
 def test_the_status_after_an_interruption(condition):
-    """By the record of the notebook, or where there is none by the copy that was being executed; while somebody works, not."""
+    """By the record of the notebook, or without one by the copy that was being executed; while somebody works, not."""
     run = condition / "model_0_data_10"
     notebook = nbformat.read(run / TRAIN, as_version=4)
     error = nbformat.v4.new_output(

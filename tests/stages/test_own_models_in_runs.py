@@ -1,4 +1,4 @@
-"""Models of one's own through the five notebooks' stages: radii, cut-offs and accuracies are those of the plain loop."""
+"""A user's own models through the five notebooks' stages: radii, cut-offs and accuracies are those of the plain loop."""
 
 from __future__ import annotations
 

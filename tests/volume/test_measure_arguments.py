@@ -148,7 +148,7 @@ def test_numbers_that_are_none_are_not_blamed_on_training() -> None:
 
 
 def test_a_plateau_is_no_minimum() -> None:
-    """A threshold above the loss of the best constant, log 3 here, is said to be one, whatever is measured."""
+    """A threshold above the loss of the best constant, log 3 here, is reported, whatever is measured."""
     torch.manual_seed(0)
     own, x = nn.Linear(4, 3), torch.randn(30, 4)
     y = torch.arange(30) % 3

@@ -85,7 +85,7 @@ def test_order_holds_only_strictly():
     ],
 )
 def test_native_is_largest(landscape: int, volumes: list[float | None], expected: bool | None):
-    """Among the known volumes of levels 0, 10, 20; None where the native's is unknown or stands alone."""
+    """Among the known volumes of levels 0, 10, 20; None if the native's is unknown or stands alone."""
     assert native_is_largest(landscape, [0, 10, 20], volumes) is expected
 
 
@@ -151,7 +151,7 @@ def test_violations_and_discordant_pairs(volumes: list, losses: list, violations
 @given(PAIRS)
 @settings(max_examples=100, deadline=None)
 def test_spearman(pairs: list[tuple[float | None, float | None]]):
-    """scipy's on the known pairs, None where either side is constant."""
+    """scipy's on the known pairs; None if either side is constant."""
     known = [(v, t) for v, t in pairs if v is not None and t is not None]
     got = spearman([v for v, _ in pairs], [t for _, t in pairs])
     if len({v for v, _ in known}) < 2 or len({t for _, t in known}) < 2:

@@ -1,4 +1,4 @@
-"""The trivial predictor's loss against closed forms, and what is said of thresholds at it or at the start loss."""
+"""The trivial predictor's loss against closed forms, and the verdict on thresholds at it or at the start loss."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_what_has_no_trivial_predictor():
     ],
 )
 def test_thresholds_at_the_trivial_predictor(threshold, words):
-    """The published threshold 0.01 of modulo arithmetic is one; from 90 % of the loss on it is said."""
+    """The published threshold 0.01 of modulo arithmetic is one; from 90 % of the loss on a verdict says so."""
     verdict = threshold_verdict(threshold, 0.0102, {"+0": 1e-5})
     assert verdict == "" if words is None else (words in verdict and "answers the same for every input" in verdict)
 

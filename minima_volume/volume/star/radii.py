@@ -275,7 +275,7 @@ def _secant(
     high: np.ndarray,
     linear: bool,
 ) -> np.ndarray:
-    """The root of the line through (a, f_a) and (b, f_b), in c or in log c, or the bracket's middle where that is no use."""
+    """The root of the line through (a, f_a) and (b, f_b), in c or in log c, or the bracket's middle if that root lies outside it."""
     with np.errstate(all="ignore"):
         if linear:
             root = b - f_b * (b - a) / (f_b - f_a)

@@ -195,7 +195,7 @@ def test_outside_is_undefined_with_the_reason():
 
 
 def test_nothing_that_moves_is_undefined_with_the_reason():
-    """All scalings 0: there are no dimensions to measure, which is said instead of 0 log 0."""
+    """All scalings 0: there are no dimensions to measure: a message instead of 0 log 0."""
     model = nn.Linear(3, 1, bias=False)
     nn.init.zeros_(model.weight)
     x = torch.ones(4, 3)
