@@ -1,4 +1,4 @@
-"""Which file of a run lies where: the only place that knows the names of a run folder's files."""
+"""Layout of a run folder: the only place that knows what its files are called."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def resolve_seeds(content: Any, folder: Path) -> None:
         configured = seeds.get(key)
         if configured is None and value is None:
             raise ConfigError(
-                f"{folder.name!r} says no seeds and {CONFIG_NAME} has no seeds.{key}: rename the folder to "
+                f"cannot read seeds from the folder name {folder.name!r}, and {CONFIG_NAME} has no seeds.{key}: rename the folder to "
                 f"model_<seed>_data_<seed>, or set seeds.{key} in {CONFIG_NAME}"
             )
         if configured is None:

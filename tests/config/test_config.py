@@ -200,7 +200,7 @@ def test_a_folder_without_seeds_needs_them_in_its_config(tmp_path):
     with pytest.raises(ConfigError) as failure:
         make_run(tmp_path / "my_run")
     message = str(failure.value)
-    assert "'my_run' says no seeds" in message and "seeds.model" in message
+    assert "cannot read seeds from the folder name 'my_run'" in message and "seeds.model" in message
     assert "rename the folder to model_<seed>_data_<seed>, or set seeds.model" in message
     assert make_run(tmp_path / "my_run", {"seeds.model": 4, "seeds.data": 5}).config.model_seed == 4
 

@@ -127,12 +127,12 @@ def bisect(share: Callable[[float], float], wanted: float, limits: tuple[float, 
         below = share(high)
     if above < wanted:
         raise ConfigError(
-            f"no sigma from {low:g} to {first[1]:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the smallest only "
+            f"no sigma in [{low:g}, {first[1]:g}] reaches log mass {NATIVE_LOG_MASS}: even at the smallest only "
             f"{above:.3f} of the particles are inside; the minimum is at its threshold, or narrower than rounding: raise the threshold"
         )
     if below > wanted:
         raise ConfigError(
-            f"no sigma from {first[0]:g} to {high:g} leaves the minimum with a log mass of {NATIVE_LOG_MASS}: even at the largest "
+            f"no sigma in [{first[0]:g}, {high:g}] reaches log mass {NATIVE_LOG_MASS}: even at the largest "
             f"{below:.3f} of the particles are inside; the threshold is hardly ever passed: lower it"
         )
     for _ in range(STEPS):

@@ -35,9 +35,9 @@ def test_bisection_finds_the_crossing() -> None:
 def test_no_sigma_does_it() -> None:
     """Both ends say what was tried and what to do."""
     wanted = math.exp(NATIVE_LOG_MASS)
-    with pytest.raises(ConfigError, match=r"no sigma from 1e-07 to 10 leaves .* only 0.000 of .* raise the threshold"):
+    with pytest.raises(ConfigError, match=r"no sigma in \[1e-07, 10\] reaches .* only 0.000 of .* raise the threshold"):
         bisect(lambda sigma: 0.0, wanted, (1e-7, 1e7))
-    with pytest.raises(ConfigError, match=r"no sigma from 0.0001 to 1e\+07 leaves .* 1.000 of .* passed: lower it"):
+    with pytest.raises(ConfigError, match=r"no sigma in \[0.0001, 1e\+07\] reaches .* 1.000 of .* passed: lower it"):
         bisect(lambda sigma: 1.0, wanted, (1e-7, 1e7))
 
 
