@@ -159,12 +159,12 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
         known = (CONFIG_NAME, ORIGINS, *RUN_NOTEBOOKS, *BATCH_NOTEBOOKS)
         if file.is_file() and file.name not in known and not file.name.startswith("."):
             shutil.copy(file, folder)
-    _fill(folder, source, notebooks)
     if seeds is None:
         places = [template, batch_folder(template)]
         texts = {name: edited_in(places, name) or notebook_source(name) for name in BATCH_NOTEBOOKS}
         _write_missing(batch_folder(here), texts)
-    else:
+    _fill(folder, source, notebooks)
+    if seeds is not None:
         _remember(here.parent, [folder], source, notebooks)
     return folder
 
