@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
+from functools import wraps
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import torch
@@ -50,18 +51,11 @@ def settings_of(how: Gaussian | Rays | None, keywords: Mapping[str, Any]) -> Gau
     """The settings object that is given, or the one that the keywords make; None stands for the default.
 
     Raises:
-        TypeError: there is no such keyword.
         ConfigError: a keyword belongs to another measure, or stands beside `how`, or its value is not allowed.
 
     >>> settings_of(None, {"measure": "ball", "num_directions": 20}) == Rays(measure="ball", num_directions=20)
     True
     """
-    known = keyword_fields()
-    for name in keywords:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-            raise TypeError(f"measure_volume() got an unexpected keyword argument {name!r}{hint}")
     given = {name: value for name, value in keywords.items() if value is not None}
     if how is not None:
         return _alone(how, given)
@@ -85,11 +79,13 @@ def settings_of(how: Gaussian | Rays | None, keywords: Mapping[str, Any]) -> Gau
 def _alone(how: Gaussian | Rays, given: Mapping[str, Any]) -> Gaussian | Rays:
     if not isinstance(how, Gaussian | Rays):
         raise ConfigError(f"how {how!r} is not allowed: give Gaussian(sigma=...) or Rays(...)")
-    for name in given:
-        kind = type(how).__name__
+    kind = type(how).__name__
+    for name, value in given.items():
+        if name == "measure":
+            raise ConfigError(f"measure {value!r} stands beside how={kind}(...), which says it already: leave it out")
         if name in _names(type(how)):
             raise ConfigError(f"{name} stands beside how; put it inside: how={kind}({name}=..., ...)")
-        raise ConfigError(f"{_owner(name)}; here how is {kind}(...), which says the measure: leave {name} out")
+        raise ConfigError(f"{_owner(name)}; here how is {kind}(...)")
     return how
 
 
@@ -112,22 +108,36 @@ def keyword_fields() -> dict[str, Field[Any]]:
 
 
 def with_keywords(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Show the keywords to help(), notebooks and `inspect.signature`, each with its default and its text from the settings' docstrings."""
+    """Show the keywords to help(), notebooks and `inspect.signature`, each with its default and its text from the settings' docstrings.
+
+    An unknown keyword is a TypeError that names the nearest one.
+    """
     signature = inspect.signature(function)
     own = [part for part in signature.parameters.values() if part.kind is not inspect.Parameter.VAR_KEYWORD]
     made = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(part), annotation=part.type)
         for name, part in keyword_fields().items()
     ]
-    function.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
-    if function.__doc__:
-        texts = [
+    known = [part.name for part in (*own, *made)]
+
+    @wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for name in kwargs:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+                raise TypeError(f"{function.__name__}() got an unexpected keyword argument {name!r}; {hint}")
+        return function(*args, **kwargs)
+
+    call.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
+    if text := inspect.getdoc(function):
+        sections = [
             _section("Keywords of `Gaussian`", Gaussian),
             _section("Keywords of `Rays`", Rays),
             _section("Keywords of both", Perturbed),
         ]
-        function.__doc__ = function.__doc__.replace("    Returns:\n", "".join(texts) + "    Returns:\n", 1)
-    return function
+        call.__doc__ = text.replace("Returns:\n", "".join(sections) + "Returns:\n", 1)
+    return call
 
 
 def _default(part: Field[Any]) -> Any:
@@ -141,4 +151,4 @@ def _section(title: str, kind: type) -> str:
     """The text of a settings class's own attributes."""
     text = inspect.getdoc(kind) or ""
     body = text.split("Attributes:\n", 1)[1].split("\n\n", 1)[0]
-    return f"    {title}:\n" + "".join(f"    {line}\n" for line in body.split("\n")) + "\n"
+    return f"{title}:\n{body}\n\n"
