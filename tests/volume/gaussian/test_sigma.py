@@ -103,7 +103,7 @@ def test_a_minimum_out_of_reach_at_the_native_sigma(
         last.weight *= (
             300  # the same function, but biases, whose noise has one size for all, are felt 300 times as much
         )
-    monkeypatch.setattr("minima_volume.volume.gaussian.sigma.PROBE", replace(PROBE, max_stages=2))
+    monkeypatch.setattr("minima_volume.stages.sigma.PROBE", replace(PROBE, max_stages=2))
     found = mv.suggest_run_sigma(copied, trained._replace(models={**trained.models, 40: sharp}), progress=True)
     assert before.sigmas == {} and list(found.sigmas) == list(found.masses) == [0, 20, 40]
     assert found.sigmas[0] == before.sigma and found.sigmas[40] == min(found.sigmas.values())
