@@ -16,7 +16,7 @@ from helpers import make_run, numbers, same_sweeps
 from torch import Tensor, nn
 
 from minima_volume import ViewSettings, measure_volume, other_views, suggest_sigma, views_table
-from minima_volume.config.run import Training
+from minima_volume.config.sections import Training
 from minima_volume.files.atomic import read_pt
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import draw_gaussian

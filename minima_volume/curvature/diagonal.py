@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -85,7 +87,7 @@ def _hessian_root(loss: Loss, outputs: Tensor, y: Tensor) -> Root:
 
 def _output_hessian(loss: Loss, outputs: Tensor, y: Tensor) -> Tensor:
     """(T, M, M) of a loss without a closed form, by differentiating twice."""
-    outputs = outputs.clone().requires_grad_()
+    loss, outputs = replace(loss, arrange=None), outputs.clone().requires_grad_()  # they have been read
     first = torch.autograd.grad(loss.per_sample(outputs, y).sum(), outputs, create_graph=True)[0].flatten(1)
     if not first.requires_grad:
         raise ConfigError(f"loss {loss.name!r} has no second derivative with respect to the outputs")

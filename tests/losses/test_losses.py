@@ -13,9 +13,11 @@ from torch import Tensor
 
 from minima_volume.errors import ConfigError
 from minima_volume.losses.classification import class_margins, cross_entropy_elements
+from minima_volume.losses.loss import Fit, Loss
 from minima_volume.losses.registry import LOSSES, fit, get_loss
 from minima_volume.losses.regression import is_one_hot, one_hot_margins
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.volume.trivial import trivial_loss
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -260,3 +262,49 @@ def test_a_loss_that_draws_random_numbers_is_refused():
 
     with pytest.raises(ConfigError, match="'noisy' gives other values"):
         LossEngine(torch.nn.Linear(3, 1), torch.ones(4, 3), torch.zeros(4), noisy)
+
+
+def absolute(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).abs().mean(-1)
+
+
+ABSOLUTE = Loss(
+    "mae",
+    absolute,
+    prepare=lambda loss, given: Fit(loss, given.targets.reshape(given.shape).to(given.dtype)),
+    trivial=lambda targets: float((targets - targets.median(0).values).abs().mean()),
+    vector_targets=True,
+)
+
+
+def test_a_new_loss_is_one_object():
+    """Values on the fast path, its trivial predictor, and views: nothing else in the package needs to know it."""
+    model, x, y = torch.nn.Linear(3, 2).double(), normal(9, 3), normal(9, 2, seed=1)
+    engine = LossEngine(model, x, y, ABSOLUTE)
+    assert engine.path.name != "general" and get_loss(ABSOLUTE) is ABSOLUTE
+    assert engine.start.loss[0, 0] == pytest.approx(F.l1_loss(model(x), y).item(), rel=1e-12)
+    assert trivial_loss(ABSOLUTE, y) == pytest.approx(
+        min((y[:, :1] - a).abs().mean().item() for a in y[:, 0]) / 2
+        + min((y[:, 1:] - b).abs().mean().item() for b in y[:, 1]) / 2
+    )
+    with pytest.raises(ConfigError, match="'huber' has no trivial predictor"):
+        trivial_loss(get_loss(huber), y)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_what_a_built_in_loss_says_of_itself(loss: Loss):
+    """Never below 0 if it says so; the root of its Hessian is that of two derivatives of its values, per output and token."""
+    logits = 4 * normal(7, 3)
+    targets = {"cross_entropy": torch.arange(7) % 3}.get(loss.name, (normal(7, 3, seed=1) > 0).double())
+    fitted = fit(loss, logits, 7, targets)
+    assert loss.non_negative and float(fitted.loss.per_sample(50 * logits, fitted.targets).min()) >= 0
+    assert loss.hessian_root is not None
+    rows = loss.hessian_root(logits)(torch.eye(3, dtype=torch.float64).unsqueeze(1).expand(3, 7, 3))
+    for i in range(7):
+        target = fitted.targets[i : i + 1]
+        exact = torch.autograd.functional.hessian(
+            lambda z, target=target: fitted.loss.per_sample(z.unsqueeze(0), target).sum(), logits[i]
+        )
+        torch.testing.assert_close(rows[:, i].T @ rows[:, i], exact, rtol=1e-9, atol=1e-12)
+    margins = fitted.loss.sample_margins(logits[:1], fitted.targets[:1])
+    assert fitted.loss.answers(fitted.targets) == margins.numel() == (3 if loss.name == "bce_with_logits" else 1)

@@ -11,7 +11,7 @@ from own_models import check_run
 from torch import Tensor, nn
 
 import minima_volume as mv
-from minima_volume.config.run import BUILT_IN_LOSSES
+from minima_volume.config.sections import BUILT_IN_LOSSES
 from minima_volume.errors import ConfigError, StaleError
 from minima_volume.files.atomic import read_json
 from minima_volume.losses.registry import LOSSES

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minima_volume.config.run import Sam
+from minima_volume.config.sections import Sam
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, StaleError
 from minima_volume.files.atomic import read_pt, write_pt
 from minima_volume.seeding import own_randomness

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import minima_volume as mv
-from minima_volume.config.run import Training
+from minima_volume.config.sections import Training
 from minima_volume.errors import DataError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_npz, read_pt
 from minima_volume.models import build_model

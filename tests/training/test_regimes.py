@@ -12,7 +12,8 @@ from torch import nn
 
 import minima_volume as mv
 from minima_volume.analysis import verdicts
-from minima_volume.config.run import Sam, Training, parse_config
+from minima_volume.config.run import parse_config
+from minima_volume.config.sections import Sam, Training
 from minima_volume.errors import ConfigError, StaleError
 from minima_volume.files.yaml import write_yaml
 from minima_volume.reports.terminal import describe
