@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -117,16 +118,19 @@ def test_jupyter_lab_opens_the_run_folder(project: Path, tmp_path: Path):
     folder = project / DIGITS / "model_7_data_17"
     if not folder.exists():
         shutil.copytree(project / "experiments/digits/template", folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     (tmp_path / "jupyter_server_config.py").write_text(
         "c.ServerApp.allow_root = True\nc.ServerApp.open_browser = False\nc.IdentityProvider.token = 'readme'\n"
-        "c.ServerApp.port = 18917\nc.ServerApp.port_retries = 0\n"
+        f"c.ServerApp.port = {port}\nc.ServerApp.port_retries = 0\n"
     )
     environment = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path)}
     server = subprocess.Popen(
         COMMANDS[4].split(), cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        listing = _fetch("http://127.0.0.1:18917/api/contents?token=readme", seconds=60)
+        listing = _fetch(f"http://127.0.0.1:{port}/api/contents?token=readme", seconds=60)
     finally:
         server.terminate()
         server.wait(timeout=30)

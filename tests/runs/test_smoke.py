@@ -95,7 +95,6 @@ def test_there_is_a_condition_of_every_published_experiment():
     """Every folder has a template and at least one condition."""
     folders = {name.split("/")[0] for name in CONDITIONS}
     assert folders == {path.parent.parent.name for path in EXPERIMENTS.glob("*/template/config.yaml")}
-    assert len(folders) == 10 and len(CONDITIONS) == 32
 
 
 def test_smoke_from_the_command_line(cli, tmp_path):
