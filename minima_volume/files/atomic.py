@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from minima_volume.errors import DamagedFileError, MissingStageError
+from minima_volume.files.boundary import check_way
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomic calls files that are not whole yet
 
@@ -30,12 +31,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         write: called with the open binary file.
 
     Raises:
+        BoundaryError: the file is a link, no plain file, lies behind a link, or its run folder is gone.
         MissingStageError: the folder cannot be written to.
     """
+    check_way(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.boundary import check_way, remove_tree
 from minima_volume.files.lock import locked
-from minima_volume.runs.notebooks import without_outputs
+from minima_volume.runs.notebooks import has_outputs, without_outputs
 from minima_volume.runs.propagate import all_runs
 from minima_volume.stages.run import RUN_NOTEBOOKS, Run, read_run, run_path
 
@@ -51,7 +51,7 @@ def _inside(file: Path, folder: Path) -> bool:
 def _named(run: Run, what: str) -> list[Path]:
     """The files of a kind by their names."""
     if what == "outputs":
-        return [run.folder / name for name in RUN_NOTEBOOKS if _has_outputs(run.folder / name)]
+        return [run.folder / name for name in RUN_NOTEBOOKS if has_outputs(run.folder / name)]
     if what == "datasets":
         return [run.dataset_file]
     variant = run.config.data.variant
@@ -75,10 +75,6 @@ def _named(run: Run, what: str) -> list[Path]:
     return files
 
 
-def _has_outputs(notebook: Path) -> bool:
-    return notebook.is_file() and '"output_type"' in notebook.read_text(encoding="utf-8", errors="replace")
-
-
 def _is_level(name: str, variant: str) -> bool:
     """Whether a name is <variant>_<level>, as the package writes it, and not a user's data_0_copy."""
     return name.removeprefix(f"{variant}_").isdigit()
@@ -99,6 +95,7 @@ def clean(run_folder: str | Path, what: str) -> list[Path]:
         if what == "outputs":
             return [_emptied(file) for file in files]
         for file in files:
+            check_way(file)
             file.unlink()
         _tidy(run, files, what)
     return files
@@ -133,7 +130,7 @@ def _emptied(notebook: Path) -> Path:
 def _tidy(run: Run, files: list[Path], what: str) -> None:
     """Remove unfinished shards, which are of what is gone, and the folders that were left empty."""
     if what in ("sweeps", "models") and _inside(run.shards, run.folder):
-        shutil.rmtree(run.shards, ignore_errors=True)
+        remove_tree(run.shards)
     for folder in sorted({file.parent for file in files} | {file.parent.parent for file in files}, reverse=True):
         if folder != run.folder and folder.is_relative_to(run.folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

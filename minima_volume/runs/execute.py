@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.execution.fork_server import SERVER, provisioner
+from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import OWNER_VARIABLE, locked
 from minima_volume.runs.states import stage_states
 from minima_volume.stages.run import STAGES
@@ -82,6 +83,7 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
     for logger in ("papermill", "traitlets"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what goes wrong is in the outcome
+    check_way(folder / name)
     temporary = temporary_notebook(folder, stage)
     temporary.unlink(missing_ok=True)
     error = ""

@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from minima_volume.config.run import parse_config
 from minima_volume.errors import ConfigError
+from minima_volume.files.lock import locked
 from minima_volume.files.yaml import plain, read_commented_yaml, set_dotted, write_yaml
 from minima_volume.stages.run import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
 from minima_volume.stages.train import check_trained_settings
@@ -50,7 +51,8 @@ def open_run(run_folder: str | Path = ".", stage: str | None = None, overrides: 
     run = Run(folder, config)
     if plain(content) != before:
         check_trained_settings(run)
-        write_yaml(path, content)
+        with locked(folder):
+            write_yaml(path, content)
     return run
 
 

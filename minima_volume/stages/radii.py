@@ -14,6 +14,7 @@ from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves
 from minima_volume.stages.freshness import is_current, kept_radii, present_fingerprint
@@ -67,6 +68,7 @@ def radii_task(task: RadiiTask) -> RadiiResult:
     )
 
 
+@under_lock
 @own_defaults()
 def estimate_volumes(
     run: Run,

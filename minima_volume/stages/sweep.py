@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from minima_volume.errors import DamagedFileError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.files.boundary import remove_tree
 from minima_volume.files.lock import locked
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
@@ -175,7 +175,7 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
             bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {shard.level}")
             if not left[shard.level]:
                 _merge(run, trained, shard.level, todo[shard.level])
-    shutil.rmtree(run.shards, ignore_errors=True)
+    remove_tree(run.shards)
     return [run.sweep_file(landscape, level) for landscape, level in run.pairs()]
 
 
@@ -245,7 +245,7 @@ def _merge(run: Run, trained: Trained, level: int, group: list[Shard]) -> None:
                 state_dict=weights(trained.models[level]),
             ),
         )
-    shutil.rmtree(run.shards / f"level_{level}", ignore_errors=True)
+    remove_tree(run.shards / f"level_{level}")
 
 
 def _metadata(run: Run, trained: Trained, directions: Directions, landscape: int, level: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_pt
+from minima_volume.files.lock import under_lock
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
@@ -76,6 +77,7 @@ def check_trained_settings(run: Run) -> None:
                 raise StaleError(f"{path}: {listed} {values} does not have this one. {way_out}")
 
 
+@under_lock
 @own_defaults()
 def prepare_data(run: Run) -> Dataset:
     """The run's samples: read when they are stored, else drawn and stored, with their size said first.
@@ -120,6 +122,7 @@ def _stored(run: Run, dataset: Dataset) -> Dataset:
     return dataset
 
 
+@under_lock
 @own_defaults()
 def train_models(run: Run, *, progress: bool = True) -> Trained:
     """Train the models that are missing, one a level (or batch size), each from the same initial weights.
