@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.config.run import Config
-from minima_volume.errors import MinimaVolumeError, StaleError
+from minima_volume.errors import DamagedFileError, MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
+from minima_volume.files.content import interpreted
 from minima_volume.stages.provenance import require_same
 from minima_volume.stages.results.content import load_results
 from minima_volume.stages.results.star_keys import still_of
@@ -71,29 +72,30 @@ def read_results(folder: Path) -> RunResults:
             path = run.results_file(landscape, threshold)
             results = load_results(path)
             _require_current(run, settings, results, path, hashes)
-            place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-            pairs += [place | _pair(pair, "log_mass", "") for pair in results.get("log_mass_comparisons", [])]
-            pairs += [place | _pair(pair, "log_volume", "log_volume_") for pair in results["comparisons"]]
-            for i, level in enumerate(results["model_data_levels"]):
-                lower, upper = results["log_volume_intervals"][i] or (None, None)
-                rows.append(
-                    {
-                        "run": folder.name,
-                        "model_seed": config.model_seed,
-                        "data_seed": config.data_seed,
-                        "landscape": landscape,
-                        "threshold": threshold,
-                        "level": level,
-                        "variation": config.variation,
-                        "variant": config.data.variant,
-                        "train_size": config.data.base_size + config.level_of(level),
-                        "native": config.variation == "level" and level == landscape,
-                        "left_out": still_of(results, i, zero=False),
-                    }
-                    | _mass_columns(results, i)
-                    | {column: results[key][i] for column, key in COLUMNS.items()}
-                    | {"log_volume_lower": lower, "log_volume_upper": upper}
-                )
+            with interpreted(path):
+                place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
+                pairs += [place | _pair(pair, "log_mass", "") for pair in results.get("log_mass_comparisons", [])]
+                pairs += [place | _pair(pair, "log_volume", "log_volume_") for pair in results["comparisons"]]
+                for i, level in enumerate(results["model_data_levels"]):
+                    lower, upper = results["log_volume_intervals"][i] or (None, None)
+                    rows.append(
+                        {
+                            "run": folder.name,
+                            "model_seed": config.model_seed,
+                            "data_seed": config.data_seed,
+                            "landscape": landscape,
+                            "threshold": threshold,
+                            "level": level,
+                            "variation": config.variation,
+                            "variant": config.data.variant,
+                            "train_size": config.data.base_size + config.level_of(level),
+                            "native": config.variation == "level" and level == landscape,
+                            "left_out": still_of(results, i, zero=False),
+                        }
+                        | _mass_columns(results, i)
+                        | {column: results[key][i] for column, key in COLUMNS.items()}
+                        | {"log_volume_lower": lower, "log_volume_upper": upper}
+                    )
     cutoffs, partial = _cutoffs(run)
     return RunResults(rows, pairs, cutoffs, partial, config)
 
@@ -104,12 +106,16 @@ def _cutoffs(run: Run) -> tuple[list[dict[str, Any]], str | None]:
         stored = read_json(run.cutoffs_file)
     except MinimaVolumeError as error:
         return [], str(error)
-    rows = []
-    for entry in stored.values():
-        for threshold, samples in entry.get("cutoffs", {}).items():
-            level = entry.get("variation_value", entry["additional_data"])
-            rows.append(dict(zip(CUTOFF_COLUMNS, (run.folder.name, level, float(threshold), samples), strict=False)))
-            rows[-1]["inside_all"] = samples is None
+    rows: list[dict[str, Any]] = []
+    try:
+        with interpreted(run.cutoffs_file):
+            for entry in stored.values():
+                for threshold, samples in entry.get("cutoffs", {}).items():
+                    level = entry.get("variation_value", entry["additional_data"])
+                    place = run.folder.name, level, float(threshold), samples
+                    rows.append(dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None})
+    except DamagedFileError as error:
+        return [], str(error)
     return rows, None
 
 

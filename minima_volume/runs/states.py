@@ -10,6 +10,8 @@ import numpy as np
 
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.files.content import interpreted
+from minima_volume.files.verify import check_figure
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
@@ -100,6 +102,10 @@ def _guarded(check: Any, run: Run, trained: Trained) -> State:
         return State("stale", str(error))
     except DamagedFileError as error:
         return State("damaged", str(error))
+    except (
+        Exception
+    ) as error:  # content that is readable and yet not what it should be must not hide other stages and runs
+        return State("damaged", f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
 
 
 def _sweep_state(run: Run, trained: Trained) -> State:
@@ -116,9 +122,13 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
-    for path in (run.results_file(*pair) for pair in pairs):
-        if path.is_file():
-            read_json(path)  # a damaged one is named
+    for pair in pairs:  # a damaged one is named
+        if (path := run.results_file(*pair)).is_file():
+            read_json(path)
+            if (radii := run.radii_file(*pair)).is_file():
+                read_npz(radii)
+            for figure in path.parent.glob("*.png"):
+                check_figure(figure)
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
@@ -134,6 +144,11 @@ def _volume_state(run: Run, trained: Trained) -> State:
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
     stored, name = read_json(run.cutoffs_file), run.cutoffs_file.name
+    with interpreted(run.cutoffs_file):
+        return _cutoffs_state(run, trained, stored, name)
+
+
+def _cutoffs_state(run: Run, trained: Trained, stored: dict[str, Any], name: str) -> State:
     if list(stored) != [f"Model_{minimum}" for minimum in trained.records]:
         return State(
             "partial", f"{name} is of other {run.config.variation} values than config.yaml has".replace("_", " ")
@@ -147,7 +162,10 @@ def _cutoff_state(run: Run, trained: Trained) -> State:
                 f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
             )
     figure = run.loss_curves_figure
-    return COMPLETE if figure.is_file() else State("missing", f"{figure.name} is missing")
+    if not figure.is_file():
+        return State("missing", f"{figure.name} is missing")
+    check_figure(figure)
+    return COMPLETE
 
 
 def _accuracy_state(run: Run, trained: Trained) -> State:

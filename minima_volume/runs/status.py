@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from minima_volume.errors import ConfigError
+from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.files.lock import age, lock_of
+from minima_volume.files.plain import read_text
+from minima_volume.files.verify import MAX_NOTEBOOK, is_notebook
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.states import State, stage_states
 from minima_volume.stages.run import STAGES, find_runs, seeds_of
@@ -69,6 +71,8 @@ def _rows(run: Path) -> list[StageStatus]:
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
     seconds, error = executed(run / STAGES[stage])
     name = state.name
+    if state.complete and (reason := _without_record(run, stage)):
+        return StageStatus(run.name, stage, "partial", reason, seconds, "", working)
     if name in ("missing", "partial"):
         if error.startswith(INTERRUPT) or (temporary_notebook(run, stage).is_file() and not working):
             name = "interrupted"
@@ -79,10 +83,19 @@ def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
     return StageStatus(run.name, stage, name, state.reason, seconds, error, working)
 
 
+def _without_record(run: Path, stage: str) -> str:
+    """Why a complete stage has no notebook to show for it; empty if it has one, or the run folder has none at all."""
+    notebook = run / STAGES[stage]
+    if not notebook.exists():
+        others = any((run / name).exists() for name in STAGES.values())
+        return f"its notebook is missing: `minima-volume propagate` copies one to {run.name}" if others else ""
+    return "" if is_notebook(notebook) else f"{notebook.name} is no notebook, or damaged: replace it by another run's"
+
+
 def executed(notebook: Path) -> tuple[float | None, str]:
     """Seconds that an executed notebook took (None: not executed by the pipeline) and its error's last line (empty: none)."""
     try:
-        content: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_text(notebook, MAX_NOTEBOOK))
         errors = [
             output
             for cell in content["cells"]
@@ -92,7 +105,7 @@ def executed(notebook: Path) -> tuple[float | None, str]:
         seconds = content["metadata"].get("papermill", {}).get("duration")
         line = f"{errors[-1]['ename']}: {errors[-1]['evalue']}".strip().splitlines()[0] if errors else ""
         return seconds, line
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, MinimaVolumeError, LookupError, ValueError, AttributeError, TypeError, RecursionError):
         return None, ""
 
 

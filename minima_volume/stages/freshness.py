@@ -10,6 +10,7 @@ import numpy as np
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.files.content import interpreted
 from minima_volume.stages.results.format import OLDEST
 from minima_volume.stages.run import Run
 from minima_volume.stages.sweep import sweep_seeds
@@ -58,6 +59,7 @@ def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> 
     if not (path.is_file() and run.radii_file(landscape, threshold).is_file()):
         return False
     try:
+        read_npz(run.radii_file(landscape, threshold))
         return read_json(path).get("fingerprint") == present_fingerprint(run, trained, landscape, threshold)
     except DamagedFileError:
         return False
@@ -84,8 +86,9 @@ def kept_radii(
     try:
         results = read_json(run.results_file(landscape, threshold))
         arrays = read_npz(run.radii_file(landscape, threshold))
-        minima, hashes = results["model_data_levels"], results["weights_hashes"]
-        largest = max(map(run.config.level_of, minima))
+        with interpreted(run.results_file(landscape, threshold)):
+            minima, hashes = results["model_data_levels"], results["weights_hashes"]
+            largest = max(map(run.config.level_of, minima))
         if largest > len(trained.dataset.x_additional):
             return {}
         mark = fingerprint(

@@ -16,6 +16,7 @@ from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.files.boundary import remove_tree
+from minima_volume.files.content import interpreted
 from minima_volume.files.lock import locked
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
@@ -206,11 +207,11 @@ def _read_shard(run: Run, shard: Shard) -> Curves | None:
         return None
     try:
         content = read_npz(path)
+        with interpreted(path):
+            same = str(content.pop("key", "")) == _shard_key(run, shard)
+            return Curves(**content) if same and content["seeds"].tolist() == list(shard.seeds) else None
     except DamagedFileError:
         return None
-    if str(content.pop("key", "")) != _shard_key(run, shard) or content["seeds"].tolist() != list(shard.seeds):
-        return None
-    return Curves(**content)
 
 
 def _shard_key(run: Run, shard: Shard) -> str:

@@ -17,6 +17,7 @@ from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_pt
+from minima_volume.files.content import interpreted
 from minima_volume.files.lock import under_lock
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
@@ -92,10 +93,12 @@ def prepare_data(run: Run) -> Dataset:
     if not run.dataset_file.is_file():
         return _stored(run, make_dataset(run.config, run.folder))
     content = read_pt(run.dataset_file)
-    made_with = {"data": content.get("settings", {}), "seeds": {"data": content.get("data_seed")}}
+    with interpreted(run.dataset_file):
+        stored = content["settings"]["store"]
+    made_with = {"data": content["settings"], "seeds": {"data": content.get("data_seed")}}
     wanted = {"data": run.config.data.model_dump(exclude={"levels", "store"}), "seeds": {"data": run.config.data_seed}}
     require_same(made_with, wanted, run.dataset_file, WAY_OUT)
-    whole = run.config.data.store != "full" or content["settings"]["store"] == "full"
+    whole = run.config.data.store != "full" or stored == "full"
     if whole and content.get("dataset_quantities") == run.config.data.levels:
         return load_dataset(run.dataset_file, run.config, run.folder)
     return _stored(run, _with_other_levels(run))
@@ -235,7 +238,8 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
             )
         model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
         try:
-            model.load_state_dict(record.pop("state_dict"))
+            with interpreted(run.model_file(minimum)):
+                model.load_state_dict(record.pop("state_dict"))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StaleError(
@@ -255,6 +259,10 @@ def _read_record(run: Run, minimum: int) -> dict[str, Any]:
     record = read_pt(path)
     if "settings" not in record or "state_dict" not in record:
         raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
-    if hash_arrays(record["state_dict"]) != record["weights_hash"]:
+    with interpreted(path):
+        same = hash_arrays(record["state_dict"]) == record["weights_hash"]
+        data_level(record), record["data_hash"], record["train_loss"][-1], record["test_loss"][record["epoch"] - 1]
+        record["test_accs"][record["epoch"] - 1], record["settings"]["training"].keys()
+    if not same:
         raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")
     return record

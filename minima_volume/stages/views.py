@@ -17,6 +17,7 @@ from minima_volume.curvature.views import OtherViews, ViewSettings, other_views,
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.files.content import interpreted
 from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import Directions
@@ -282,6 +283,13 @@ def _stored(run: Run, trained: Trained, landscape: int, settings: ViewSettings) 
     except (MissingStageError, DamagedFileError):
         return {}
     wanted = _made_with(run, trained, settings)
+    with interpreted(run.views_file(landscape)):
+        return _current(content, trained, landscape, settings, wanted)
+
+
+def _current(
+    content: dict[str, Any], trained: Trained, landscape: int, settings: ViewSettings, wanted: dict[str, Any]
+) -> dict[int, dict[str, Any]]:
     if any(content.get(key) != value for key, value in wanted.items()):
         return {}
     known = {trained.dataset.hash(landscape), *(record["data_hash"] for record in trained.records.values())}

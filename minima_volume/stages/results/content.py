@@ -12,6 +12,7 @@ from torch import Tensor
 
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json, write_json, write_npz
+from minima_volume.files.content import interpreted
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.results.format import FORMAT, upgraded
@@ -30,6 +31,7 @@ from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.volume import StarVolume, star_volume
 
 REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
+PER_MINIMUM = ("log_exp_r_n_values", "log_exp_r_n_intervals", "weights_hashes")
 
 
 @dataclass(frozen=True)
@@ -176,4 +178,9 @@ def load_results(path: str | Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
             "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
         )
-    return upgraded(content)
+    with interpreted(Path(path)):
+        count = len(content["model_data_levels"])
+        for key in PER_MINIMUM:
+            if len(content[key]) != count:
+                raise ValueError(f"{key} has {len(content[key])} entries for {count} minima")
+        return upgraded(content)
