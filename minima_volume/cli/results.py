@@ -119,5 +119,5 @@ def status(
     if text := describe_differences(differences(condition, [folder.resolve()] if is_run else None), condition):
         print(text)
     found = [verify_run(run) for run in ([folder] if is_run else find_runs(folder))] if verify else []
-    print(*found or ["not every file was read through; --verify does"], sep="\n")
+    print("\n".join(map(str, found)) if verify else "not every file was read through; --verify does")
     raise typer.Exit(int(any(row.state in BAD for row in rows) or any(one.damaged for one in found)))

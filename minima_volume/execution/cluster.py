@@ -35,6 +35,7 @@ CLASSES = {
 }
 LOCAL_OPTIONS = ("n_workers", "memory_limit", "local_directory", "dashboard_address")
 DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
+LOOPBACK, DASHBOARD_PORT = "127.0.0.1", 8787  # whoever can talk to a scheduler can run code as its user
 CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
 # a terminal sends Ctrl-C to workers, too; the process that started them says what becomes of them
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -133,6 +134,8 @@ def make_local(execution: Execution) -> Any:
         )
     options = {**execution.options, "n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     options["preload"] = IGNORE_CTRL_C
+    options |= {"host": LOOPBACK, "worker_dashboard_address": f"{LOOPBACK}:0"}
+    options["dashboard_address"] = _on_loopback(options.get("dashboard_address", f":{DASHBOARD_PORT}"))
     if TRACKER not in sys.warnoptions:
         sys.warnoptions.append(TRACKER)
     try:
@@ -142,6 +145,11 @@ def make_local(execution: Execution) -> Any:
     except (TypeError, ValueError, RuntimeError) as error:  # the last: what a worker says of its options
         reason = error.__cause__ or error
         raise ConfigError(f"execution.options {execution.options}: {reason}") from error
+
+
+def _on_loopback(address: Any) -> Any:
+    """An address without a host is this machine's own, which others cannot reach; one with a host is the user's choice."""
+    return f"{LOOPBACK}{address}" if isinstance(address, str) and address.startswith(":") else address
 
 
 def make_jobqueue(execution: Execution) -> Any:

@@ -19,6 +19,7 @@ from minima_volume.runs.states import stage_states
 from minima_volume.stages.run import STAGES
 
 PIPELINE_VARIABLE = "MINIMA_VOLUME_PIPELINE"  # a word for the call of run_pipeline that a kernel works for
+LOOPBACK = "127.0.0.1"  # kernels listen on nothing that others can reach, whatever a Jupyter configuration says
 INTERRUPT = "KeyboardInterrupt"  # the error's name in the record of a notebook that was interrupted
 _KERNELS: dict[int, str] = {}  # process id -> that word, of the kernels that this process has running
 _STOPPED: set[str] = set()  # the calls that were interrupted
@@ -128,6 +129,9 @@ def _manager(environment: dict[str, str]) -> Any:
     from jupyter_client.manager import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options | {"transport": "tcp", "ip": LOOPBACK})
+
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             if _stopped(environment):
                 raise RuntimeError("the pipeline was interrupted before the kernel was started")

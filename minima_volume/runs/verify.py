@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,8 @@ class Verified:
 def verify_run(folder: Path) -> Verified:
     """Read every file of a run folder through; links are not followed, and nothing is changed."""
     folder, places = folder.resolve(), {folder.resolve()}
-    try:
+    with contextlib.suppress(MinimaVolumeError):  # `status` says what is wrong with its config.yaml
         places.add(read_run(folder).output)
-    except MinimaVolumeError:  # `status` says what is wrong with its config.yaml
-        pass
     whole, unverified, damaged = 0, [], []
     for path in sorted({path for place in places for path in place.rglob("*") if path.suffix in KINDS}):
         if path.is_dir() or path.is_symlink():
