@@ -162,6 +162,7 @@ def _settings(run: Run) -> dict[str, Any]:
     for key in ("loss_ceiling", "shard_size", "workers", "memory_gib"):  # these do not change the numbers
         del settings["perturbation"][key]
     del settings["experiment"]["name"], settings["experiment"]["output_dir"], settings["data"]["store"]
+    del settings["experiment"]["allow_outside"]
     for section, key in (dotted.split(".") for dotted in WHICH_MINIMA[run.config.variation]):
         del settings[section][key]
     return settings

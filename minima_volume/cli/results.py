@@ -101,6 +101,10 @@ def status(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file through and compare it with its checksums and hash.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run a folder's own model and source where samples are stored as indices only."),
+    ] = False,
 ) -> None:
     """What is done of each run, read from its files; exit code 1 where something failed, or is stale, damaged or invalid.
 
@@ -112,7 +116,7 @@ def status(
     from minima_volume.runs.verify import verify_run
     from minima_volume.stages.run import find_runs, seeds_of
 
-    rows = read_status(folder)
+    rows = read_status(folder, run_code=trust)
     print(describe_status(rows))
     is_run = seeds_of(folder.resolve()) is not None
     condition = folder.resolve().parent if is_run else folder

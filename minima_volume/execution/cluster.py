@@ -41,6 +41,7 @@ CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # Python's tracker of shared resources tidies up after a process that ended at once, and need not warn of it
 TRACKER = "ignore:resource_tracker"
+POLL_SECONDS, LOST_SECONDS = 0.02, 600.0
 ASK_SECONDS = 1.0  # between questions to the scheduler how many workers it has
 
 
@@ -209,13 +210,39 @@ def cluster_tasks(call: Callable[[Task], Result], todo: Sequence[Task], address:
                 waiting.add(future)
             if not under_way:
                 break
-            future = next(waiting)
+            future = _next_done(waiting, address)
             under_way.discard(future)
             yield _result(future, address)
     finally:
         if under_way:
             with contextlib.suppress(Exception):
                 client.cancel(list(under_way))
+
+
+def _next_done(waiting: Any, address: str) -> Any:
+    """The next piece of work that is done; a cluster may be without workers for a while only.
+
+    Raises:
+        ClusterError: it has had none for ten minutes.
+    """
+    since, asked = None, time.monotonic()
+    while True:
+        if waiting.queue.qsize():
+            return next(waiting)
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() - asked < ASK_SECONDS:
+            continue
+        asked = time.monotonic()
+        try:
+            workers = _client(address).nthreads()
+        except OSError as error:
+            raise _gone(address, error) from error
+        since = None if workers else since or asked
+        if since is not None and asked - since > LOST_SECONDS:
+            raise ClusterError(
+                f"the Dask scheduler at {address} has had no workers for {asked - since:.0f} s; what is finished is kept. Start "
+                f"some with `dask worker {address} --nthreads 1` and run again to go on"
+            )
 
 
 def submit(address: str, call: Callable[..., Result], *arguments: Any) -> Result:

@@ -96,3 +96,22 @@ def _between(path: Path, root: Path) -> list[Path]:
     """The folders from below the root down to the file's own."""
     folders = list(path.parents)
     return folders[: folders.index(root)][::-1]
+
+
+def confined(folder: Path, name: str) -> Path:
+    """A folder by a relative name that stays below another one.
+
+    Args:
+        folder: the other one.
+        name: relative, without `..`, and on no way through a link.
+
+    Raises:
+        BoundaryError: it leads elsewhere.
+    """
+    inner = Path(name)
+    target = folder / inner
+    if inner.is_absolute() or ".." in inner.parts or target.resolve() != folder.resolve() / inner:
+        raise BoundaryError(
+            f"experiment.output_dir: {name!r} leads out of {folder}; give a folder below it, or set experiment.allow_outside: true"
+        )
+    return target

@@ -60,7 +60,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     error = ""
     try:
         # a copy that was being executed: a killed pipeline has the files, but not the notebook that is their record
-        if stage_states(folder)[stage].complete and not temporary_notebook(folder, stage).is_file():
+        if stage_states(folder, run_code=True)[stage].complete and not temporary_notebook(folder, stage).is_file():
             return Outcome(folder.name, stage, "skipped")
         with locked(folder, environment.get(OWNER_VARIABLE)):
             error = _execute(folder, stage, environment)
@@ -69,7 +69,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     seconds = time.perf_counter() - start
     if error.startswith(INTERRUPT) or (error and _stopped(environment)):
         return Outcome(folder.name, stage, "interrupted", seconds)
-    if not error and not (state := stage_states(folder)[stage]).complete:
+    if not error and not (state := stage_states(folder, run_code=True)[stage]).complete:
         error = f"the notebook ran, but its files are {state.name}: {state.reason}"
     return Outcome(folder.name, stage, "failed" if error else "done", seconds, error)
 

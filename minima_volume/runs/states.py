@@ -11,6 +11,7 @@ import numpy as np
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_json, read_npz
 from minima_volume.files.content import interpreted
+from minima_volume.files.user_code import CodeNotRunError, without_code
 from minima_volume.files.verify import check_figure
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
@@ -30,7 +31,7 @@ class State:
     """What a stage's files say.
 
     Attributes:
-        name: complete, partial, missing, stale, damaged or invalid.
+        name: complete, partial, missing, stale, damaged, invalid or unknown.
         reason: why it is not complete, or what to know of it.
     """
 
@@ -62,8 +63,21 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
     return measure_test_accuracies(run)
 
 
-def stage_states(folder: str | Path) -> dict[str, State]:
-    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone."""
+def stage_states(folder: str | Path, *, run_code: bool = False) -> dict[str, State]:
+    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone.
+
+    Args:
+        folder: the run folder.
+        run_code: build a user's own model and draw from their own source, which runs their code. By default their files alone are
+            read; samples that are only stored as indices into an own source are then not known.
+    """
+    if run_code:
+        return _states(folder)
+    with without_code():
+        return _states(folder)
+
+
+def _states(folder: str | Path) -> dict[str, State]:
     try:
         run = read_run(folder)
     except MinimaVolumeError as error:
@@ -77,6 +91,9 @@ def stage_states(folder: str | Path) -> dict[str, State]:
             f"{have} of {len(run.config.minima)} models" if have else str(error),
         )
         return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+    except CodeNotRunError as error:
+        reason = f"{error}; `minima-volume status RUN --trust` does"
+        return dict.fromkeys(STAGES, State("unknown", "see train")) | {"train": State("unknown", reason)}
     except (StaleError, DamagedFileError) as error:
         state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
         return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}

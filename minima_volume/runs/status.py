@@ -28,7 +28,7 @@ class StageStatus:
     Attributes:
         run: the run folder's name.
         stage: train, perturb, volume, cutoff or accuracy.
-        state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged or invalid.
+        state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged, invalid or unknown.
         done: what there is of a partial one, why it is not complete, or what to know of it.
         seconds: how long its executed notebook took, None where none was executed.
         error: the last line of the error that its notebook ended in.
@@ -44,8 +44,8 @@ class StageStatus:
     working: str
 
 
-def status(folder: str | Path) -> list[StageStatus]:
-    """Every stage of a run folder, or of all run folders of a condition.
+def status(folder: str | Path, *, run_code: bool = False) -> list[StageStatus]:
+    """Every stage of a run folder, or of all run folders of a condition; `run_code` as in `stage_states`.
 
     Raises:
         ConfigError: there is no such folder, or no run in it, or two folders are of the same seeds.
@@ -60,12 +60,13 @@ def status(folder: str | Path) -> list[StageStatus]:
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
         raise ConfigError(f"{folder} has no run folders; make some with `minima-volume new {folder} --seeds 3`")
-    return [row for run in runs for row in _rows(run.resolve())]
+    return [row for run in runs for row in _rows(run.resolve(), run_code)]
 
 
-def _rows(run: Path) -> list[StageStatus]:
+def _rows(run: Path, run_code: bool) -> list[StageStatus]:
     lock = lock_of(run)
-    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in stage_states(run).items()]
+    states = stage_states(run, run_code=run_code)
+    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in states.items()]
 
 
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:

@@ -19,10 +19,12 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_pt
 from minima_volume.files.content import interpreted
 from minima_volume.files.lock import under_lock
+from minima_volume.files.user_code import code_allowed
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import get_loss
 from minima_volume.models import build_model
+from minima_volume.models.stand_in import stand_in
 from minima_volume.stages.minimum import (
     TrainTask,
     data_level,
@@ -236,7 +238,11 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
             raise StaleError(
                 f"{run.model_file(minimum)} was trained on other samples than {run.dataset_file.name} holds. {WAY_OUT}"
             )
-        model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        if code_allowed() or ":" not in run.config.model.name:
+            model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        else:
+            with interpreted(run.model_file(minimum)):
+                model = stand_in(record["state_dict"])
         try:
             with interpreted(run.model_file(minimum)):
                 model.load_state_dict(record.pop("state_dict"))
