@@ -25,5 +25,9 @@ class DamagedFileError(MinimaVolumeError):
     """A file exists but cannot be read: truncated, not of its kind, or unsafe to open."""
 
 
+class BoundaryError(MinimaVolumeError):
+    """A path leads out of the folder that work was given: through a link, by its name, or because the folder is gone."""
+
+
 class UnboundedError(MinimaVolumeError):
     """A region reaches further out than was looked, so what was asked for is infinite or unknown."""

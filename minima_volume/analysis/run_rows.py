@@ -9,8 +9,9 @@ from typing import Any
 
 from minima_volume.analysis.results import Comparison, Results, Star
 from minima_volume.config.run import Config
-from minima_volume.errors import MinimaVolumeError, StaleError
+from minima_volume.errors import DamagedFileError, MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
+from minima_volume.files.content import interpreted
 from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.results.format import load_results
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
@@ -53,20 +54,11 @@ def read_results(folder: Path) -> RunResults:
             path = run.results_file(landscape, threshold)
             results = Results(load_results(path))
             _require_current(run, settings, results, path, hashes)
-            place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-            pairs += [place | _pair("log_mass", pair) for pair in results.mass_comparisons()]
-            pairs += [place | _pair("log_volume", pair) for pair in results.comparisons()]
-            seeds = {"model_seed": config.model_seed, "data_seed": config.data_seed}
-            for i, (level, star) in enumerate(zip(results.minima, results.stars(), strict=True)):
-                row = {
-                    "level": level,
-                    "variation": config.variation,
-                    "variant": config.data.variant,
-                    "train_size": config.data.base_size + config.level_of(level),
-                    "native": i == results.native,
-                    "left_out": results.left_out(i, zero=False),
-                }
-                rows.append(place | seeds | row | _quantities(results, i, star))
+            with interpreted(path):
+                rows += _rows(run, results)
+                place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
+                pairs += [place | _pair("log_mass", pair) for pair in results.mass_comparisons()]
+                pairs += [place | _pair("log_volume", pair) for pair in results.comparisons()]
     cutoffs, partial = _cutoffs(run)
     return RunResults(rows, pairs, cutoffs, partial, config)
 
@@ -77,13 +69,42 @@ def _cutoffs(run: Run) -> tuple[list[dict[str, Any]], str | None]:
         stored = read_json(run.cutoffs_file)
     except MinimaVolumeError as error:
         return [], str(error)
-    rows = []
-    for entry in stored.values():
-        for threshold, samples in entry.get("cutoffs", {}).items():
-            level = entry.get("variation_value", entry["additional_data"])
-            rows.append(dict(zip(CUTOFF_COLUMNS, (run.folder.name, level, float(threshold), samples), strict=False)))
-            rows[-1]["inside_all"] = samples is None
+    rows: list[dict[str, Any]] = []
+    try:
+        with interpreted(run.cutoffs_file):
+            for entry in stored.values():
+                for threshold, samples in entry.get("cutoffs", {}).items():
+                    level = entry.get("variation_value", entry["additional_data"])
+                    place = run.folder.name, level, float(threshold), samples
+                    rows.append(dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None})
+    except DamagedFileError as error:
+        return [], str(error)
     return rows, None
+
+
+def _rows(run: Run, results: Results) -> list[dict[str, Any]]:
+    """One row per minimum of a landscape at a threshold."""
+    config = run.config
+    shared = {
+        "run": run.folder.name,
+        "model_seed": config.model_seed,
+        "data_seed": config.data_seed,
+        "landscape": results.landscape,
+        "threshold": results.threshold,
+        "variation": config.variation,
+        "variant": config.data.variant,
+    }
+    return [
+        shared
+        | {
+            "level": level,
+            "train_size": config.data.base_size + config.level_of(level),
+            "native": i == results.native,
+            "left_out": results.left_out(i, zero=False),
+        }
+        | _quantities(results, i, star)
+        for i, (level, star) in enumerate(zip(results.minima, results.stars(), strict=True))
+    ]
 
 
 def _quantities(results: Results, i: int, star: Star) -> dict[str, Any]:

@@ -96,7 +96,16 @@ def suggest(
 
 
 @group.command()
-def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")]) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file through and compare it with its checksums and hash.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run a folder's own model and source where samples are stored as indices only."),
+    ] = False,
+) -> None:
     """What is done of each run, read from its files; exit code 1 where something failed, or is stale, damaged or invalid.
 
     Settings in which runs differ from their condition are named, with both values.
@@ -104,12 +113,15 @@ def status(folder: Annotated[Path, typer.Argument(help="A condition folder or a 
     from minima_volume.runs.status import BAD, describe_status
     from minima_volume.runs.status import status as read_status
     from minima_volume.runs.update import describe_differences, differences
-    from minima_volume.stages.run import seeds_of
+    from minima_volume.runs.verify import verify_run
+    from minima_volume.stages.run import find_runs, seeds_of
 
-    rows = read_status(folder)
+    rows = read_status(folder, run_code=trust)
     print(describe_status(rows))
     is_run = seeds_of(folder.resolve()) is not None
     condition = folder.resolve().parent if is_run else folder
     if text := describe_differences(differences(condition, [folder.resolve()] if is_run else None), condition):
         print(text)
-    raise typer.Exit(int(any(row.state in BAD for row in rows)))
+    found = [verify_run(run) for run in ([folder] if is_run else find_runs(folder))] if verify else []
+    print("\n".join(map(str, found)) if verify else "not every file was read through; --verify does")
+    raise typer.Exit(int(any(row.state in BAD for row in rows) or any(one.damaged for one in found)))

@@ -80,20 +80,28 @@ def run(
         list[str] | None,
         typer.Option("--set", help="Override a setting, KEY=VALUE, e.g. training.epochs=10; written into config.yaml."),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Remember the folder's own model and source, which run as your code.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run the stages of one run folder without opening notebooks; what is done already is left alone."""
+    from minima_volume.files.lock import locked
     from minima_volume.runs.states import run_stage
+    from minima_volume.runs.trusted import trust_code
     from minima_volume.runs.undefined import undefined_volumes
     from minima_volume.stages.open import open_run, parse_override
-    from minima_volume.stages.run import STAGES
+    from minima_volume.stages.run import STAGES, run_path
 
     wanted = list(STAGES) if not stage else [name for name in STAGES if name in stage]
     if unknown := set(stage or []) - set(STAGES):
         raise ConfigError(f"--stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
-    opened = open_run(run_folder, wanted[0], dict(map(parse_override, set_ or [])))
-    for name in wanted:
-        run_stage(opened, name, progress=not quiet)
+    with locked(run_path(run_folder)):
+        opened = open_run(run_folder, wanted[0], dict(map(parse_override, set_ or [])))
+        if trust:
+            trust_code(opened)
+        for name in wanted:
+            run_stage(opened, name, progress=not quiet)
     if "volume" in wanted and (line := undefined_volumes(opened)):
         print(line)
     print(opened.output)

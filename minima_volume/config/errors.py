@@ -35,6 +35,9 @@ def parse(schema: type[Schema], content: Any, where: str) -> Schema:
     raise ConfigError(f"{where}: " + "; ".join(shown))
 
 
+MAX_SHOWN = 160  # characters of a value
+
+
 def explain(problem: Any, schema: type[BaseModel]) -> str:
     """One of pydantic's problems in words: the key, its value and what is allowed."""
     keys = [str(part) for part in problem["loc"]]
@@ -51,7 +54,13 @@ def explain(problem: Any, schema: type[BaseModel]) -> str:
     message = message[:1].lower() + message[1:]
     if kind == "value_error" and isinstance(value, Mapping):  # the section's own rule, which names its keys
         return f"{key}: {message}" if key else message
-    return f"{key}: {value!r} is not allowed: {message.replace('input should be', 'it should be')}"
+    return f"{key}: {_short(value)} is not allowed: {message.replace('input should be', 'it should be')}"
+
+
+def _short(value: Any) -> str:
+    """A value on one line, however large it is."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
 
 
 def _allowed_keys(schema: type[BaseModel], path: Sequence[str]) -> list[str]:

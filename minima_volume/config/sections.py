@@ -27,6 +27,7 @@ class Experiment(Section):
 
     name: str = Field(min_length=1)
     output_dir: str = "."  # where the run writes, relative to its folder
+    allow_outside: bool = False  # whether output_dir may lead out of it
     device: str = "cpu"  # cpu, cuda or cuda:<i>
     threads: Count = 1
 

@@ -25,6 +25,7 @@ from minima_volume.data.text import text
 from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files.atomic import hash_arrays, read_pt, write_pt
+from minima_volume.files.content import interpreted
 from minima_volume.files.user_code import load_object
 from minima_volume.isolation import own_defaults
 
@@ -264,15 +265,16 @@ def stored_dataset(path: Path, config: Config, folder: Path | None = None) -> Da
     content = read_pt(path)
     if "data_hash" not in content:
         raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
-    if content["settings"]["store"] == "indices":
+    with interpreted(path):
         count = len(content["indices"]) - content["base_dataset_size"]
-        dataset = replace(make_dataset(config, folder, count), levels=tuple(content["dataset_quantities"]))
-    else:
-        try:
-            dataset = _stored(content)
-        except KeyError as error:
-            raise DamagedFileError(f"{path} lacks {error}: it was not written by this package") from error
-    if dataset.hash(len(dataset.x_additional)) != content["data_hash"]:
+        by_index = content["settings"]["store"] == "indices"
+        levels = tuple(sorted(map(int, content["dataset_quantities"])))
+        dataset = None if by_index else _stored(content)
+    if dataset is None:
+        dataset = replace(make_dataset(config, folder, count), levels=levels)
+    with interpreted(path):
+        same = dataset.hash(len(dataset.x_additional)) == content["data_hash"]
+    if not same:
         raise StaleError(
             f"{path}: the samples differ from those that were stored (hash {content['data_hash']}); delete it and train again"
         )

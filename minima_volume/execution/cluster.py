@@ -35,11 +35,13 @@ CLASSES = {
 }
 LOCAL_OPTIONS = ("n_workers", "memory_limit", "local_directory", "dashboard_address")
 DEFAULTS = {"cores": 1, "processes": 1, "memory": "4GB"}  # of a job: one one-thread process
+LOOPBACK, DASHBOARD_PORT = "127.0.0.1", 8787  # whoever can talk to a scheduler can run code as its user
 CONNECT_SECONDS, WORKER_SECONDS = 20, 3600
 # a terminal sends Ctrl-C to workers, too; the process that started them says what becomes of them
 IGNORE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 # Python's tracker of shared resources tidies up after a process that ended at once, and need not warn of it
 TRACKER = "ignore:resource_tracker"
+POLL_SECONDS, LOST_SECONDS = 0.02, 600.0
 ASK_SECONDS = 1.0  # between questions to the scheduler how many workers it has
 
 
@@ -133,6 +135,8 @@ def make_local(execution: Execution) -> Any:
         )
     options = {**execution.options, "n_workers": workers, "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
     options["preload"] = IGNORE_CTRL_C
+    options |= {"host": LOOPBACK, "worker_dashboard_address": f"{LOOPBACK}:0"}
+    options["dashboard_address"] = _on_loopback(options.get("dashboard_address", f":{DASHBOARD_PORT}"))
     if TRACKER not in sys.warnoptions:
         sys.warnoptions.append(TRACKER)
     try:
@@ -142,6 +146,11 @@ def make_local(execution: Execution) -> Any:
     except (TypeError, ValueError, RuntimeError) as error:  # the last: what a worker says of its options
         reason = error.__cause__ or error
         raise ConfigError(f"execution.options {execution.options}: {reason}") from error
+
+
+def _on_loopback(address: Any) -> Any:
+    """An address without a host is this machine's own, which others cannot reach; one with a host is the user's choice."""
+    return f"{LOOPBACK}{address}" if isinstance(address, str) and address.startswith(":") else address
 
 
 def make_jobqueue(execution: Execution) -> Any:
@@ -201,13 +210,39 @@ def cluster_tasks(call: Callable[[Task], Result], todo: Sequence[Task], address:
                 waiting.add(future)
             if not under_way:
                 break
-            future = next(waiting)
+            future = _next_done(waiting, address)
             under_way.discard(future)
             yield _result(future, address)
     finally:
         if under_way:
             with contextlib.suppress(Exception):
                 client.cancel(list(under_way))
+
+
+def _next_done(waiting: Any, address: str) -> Any:
+    """The next piece of work that is done; a cluster may be without workers for a while only.
+
+    Raises:
+        ClusterError: it has had none for ten minutes.
+    """
+    since, asked = None, time.monotonic()
+    while True:
+        if waiting.queue.qsize():
+            return next(waiting)
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() - asked < ASK_SECONDS:
+            continue
+        asked = time.monotonic()
+        try:
+            workers = _client(address).nthreads()
+        except OSError as error:
+            raise _gone(address, error) from error
+        since = None if workers else since or asked
+        if since is not None and asked - since > LOST_SECONDS:
+            raise ClusterError(
+                f"the Dask scheduler at {address} has had no workers for {asked - since:.0f} s; what is finished is kept. Start "
+                f"some with `dask worker {address} --nthreads 1` and run again to go on"
+            )
 
 
 def submit(address: str, call: Callable[..., Result], *arguments: Any) -> Result:

@@ -39,6 +39,7 @@ PRELOAD = (
     "sqlite3",
     "torch._dynamo",  # every optimizer's first step imports it
 )
+ANSWER_SECONDS = 60.0  # for imports and a fork, until a kernel is started in the ordinary way
 IDLE_SECONDS = 60  # without kernels, until the process ends by itself and gives its memory back
 BACKEND = "module://matplotlib_inline.backend_inline"  # what a kernel sets before matplotlib is imported
 
@@ -126,6 +127,9 @@ class ForkServer:
                 assert process.stdin is not None and process.stdout is not None
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
+                if not select.select([process.stdout], [], [], ANSWER_SECONDS)[0]:
+                    process.kill()  # stopped, or swapped out: an ordinary kernel takes seconds
+                    raise OSError(f"no kernel was forked within {ANSWER_SECONDS:g} s")
                 return ForkedKernel(int(process.stdout.readline()))
             except (OSError, ValueError):  # it was ended, died, or has no memory to fork
                 self.broken, self.interrupted = not self.interrupted, False

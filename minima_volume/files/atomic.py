@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
 
 from minima_volume.errors import DamagedFileError, MissingStageError
+from minima_volume.files.archives import check_archive, check_tensors
+from minima_volume.files.boundary import check_way
+from minima_volume.files.content import HASH_KEY, checked, content_hash
+from minima_volume.files.plain import open_plain, read_text
 
+MAX_JSON = 2**25  # bytes of a .json
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomic calls files that are not whole yet
 
 
@@ -30,12 +36,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         write: called with the open binary file.
 
     Raises:
+        BoundaryError: the file is a link, no plain file, lies behind a link, or its run folder is gone.
         MissingStageError: the folder cannot be written to.
     """
+    check_way(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -70,12 +78,13 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write strict JSON atomically: NaN and Infinity are refused, what is undefined must be None.
+    """Write strict JSON atomically, with a hash of its values: NaN and Infinity are refused, what is undefined must be None.
 
     Raises:
         ValueError: content holds a number that JSON cannot say.
     """
-    text = json.dumps(jsonable(content), indent=2, allow_nan=False)
+    plain = jsonable(content)
+    text = json.dumps(plain | {HASH_KEY: content_hash(plain)}, indent=2, allow_nan=False)
     return write_text(path, text + "\n")
 
 
@@ -99,22 +108,23 @@ def jsonable(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read strict JSON.
+    """Read the object of a strict JSON file and compare it with its hash, which is left out; a file from before has none.
 
     Raises:
         MissingStageError: there is no such file.
-        DamagedFileError: the file is not strict JSON.
+        DamagedFileError: the file is not strict JSON, holds no object, is too large, or was changed since it was written.
     """
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        content = json.loads(read_text(path, MAX_JSON), parse_constant=refuse)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}). Delete it and run its stage again.") from error
+    return checked(content, path)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
@@ -142,13 +152,17 @@ def read_npz(path: Path, keys: list[str] | None = None) -> dict[str, np.ndarray]
         DamagedFileError: truncated, not a .npz, an entry is missing, or it holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in (archive.files if keys is None else keys)}
+        with open_plain(path) as file:
+            check_archive(file)
+            with np.load(file, allow_pickle=False) as archive:
+                return {key: archive[key] for key in (archive.files if keys is None else keys)}
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
+    except DamagedFileError:
+        raise
     except Exception as error:  # zipfile, zlib, numpy and OS errors all mean the same here
         raise DamagedFileError(
-            f"{path} cannot be read as a plain .npz ({type(error).__name__}: {error}). "
+            f"{path} cannot be read as a plain .npz ({type(error).__name__}: {' '.join(str(error).split())[:160]}). "
             "It is truncated or was not written by this package; delete it and run its stage again."
         ) from error
 
@@ -159,7 +173,33 @@ def write_pt(path: Path, content: Mapping[str, Any]) -> Path:
     The content is refused when `torch.load(weights_only=True)` would refuse to read it back.
     """
     _check_plain(content, path.name)
-    return write_atomic(path, lambda file: torch.save(dict(content), file))
+    return write_atomic(path, lambda file: _save(dict(content), file))
+
+
+def _save(content: dict[str, Any], file: BinaryIO) -> None:
+    """`torch.save`; what stops the writing is raised after it has come back, since it makes a long traceback of its own of it."""
+    guard = _Guarded(file)
+    torch.save(content, cast(BinaryIO, guard))
+    if guard.error is not None:
+        raise guard.error
+
+
+class _Guarded(io.RawIOBase):
+    """A file that keeps its first error, and takes what comes after it without writing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.error = file, None  # type: BinaryIO, OSError | None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        if self.error is None:
+            try:
+                self.file.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
 
 
 def read_pt(path: Path) -> dict[str, Any]:
@@ -170,9 +210,17 @@ def read_pt(path: Path) -> dict[str, Any]:
         DamagedFileError: truncated, not a .pt file, or it needs pickled code.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with open_plain(path) as file:
+            check_archive(file, stored=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, not a dictionary")
+        check_tensors(content)
+        return content
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
+    except DamagedFileError:
+        raise
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, zipfile errors ...
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DamagedFileError(

@@ -10,8 +10,12 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.plain import read_text
+from minima_volume.files.yaml_limits import MAX_BYTES, check_structure, check_values
+
+MAX_REASON = 300  # characters of a message
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -31,13 +35,42 @@ def read_commented_yaml(path: Path) -> Any:
 
 def _read(path: Path, yaml: YAML) -> Any:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"))
+        text = read_text(path, MAX_BYTES)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist: copy a template/ folder, which holds one") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except DamagedFileError as error:
+        raise ConfigError(str(error)) from error
+    content = _built(text, str(path), yaml)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path} must hold sections (experiment, data, ...), not {type(content).__name__}")
+    return content
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML 1.2 text.
+
+    Args:
+        text: the text.
+        where: what the error calls it.
+
+    Raises:
+        ConfigError: one line with what is not allowed.
+    """
+    return plain(_built(text, where, YAML(typ="safe")))
+
+
+def _built(text: str, where: str, yaml: YAML) -> Any:
+    """The content of a text, which is checked before it is built, and its values afterwards."""
+    try:
+        check_structure(text)
+        content = yaml.load(text)
+    except (YAMLError, ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+        raise ConfigError(f"{where} is not valid YAML: {reason}") from error
+    try:
+        check_values(plain(content))
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
     return content
 
 

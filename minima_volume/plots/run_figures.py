@@ -8,6 +8,7 @@ from typing import Any
 
 from minima_volume.analysis.results import Results
 from minima_volume.files.atomic import read_npz
+from minima_volume.files.lock import under_lock
 from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
@@ -18,6 +19,7 @@ from minima_volume.stages.run import Run
 DPI = 110
 
 
+@under_lock
 def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     """Write log_volume.png, radius_histogram.png and growth.png beside each results.json that has none or an older one.
 
@@ -44,6 +46,7 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     return written
 
 
+@under_lock
 def save_cutoff_figure(run: Run, cutoffs: Mapping[str, Mapping[str, Any]]) -> Path:
     """Write loss_curves.png."""
     return save_figure(cutoff_curves(cutoffs, run.config.volume.loss_thresholds), run.loss_curves_figure, DPI)

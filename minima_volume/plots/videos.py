@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
+from minima_volume.files.boundary import check_way
 from minima_volume.perturbation.directions import Directions
 from minima_volume.plots.predictions import CLASSES, probability
 from minima_volume.plots.samples import scatter
@@ -254,7 +256,8 @@ def _image(figure: Figure) -> Image.Image:
 
 def _write_mp4(images: list[Image.Image], path: Path, fps: float) -> Path:
     ffmpeg = _ffmpeg()
-    unfinished = path.with_name(f".{path.name}.tmp.mp4")
+    check_way(path)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp.mp4")  # a name that no link can wait under
     writer = ffmpeg.write_frames(str(unfinished), images[0].size, fps=fps, macro_block_size=2, ffmpeg_log_level="error")
     writer.send(None)
     for image in images:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import locked
-from minima_volume.runs.notebooks import without_outputs
+from minima_volume.runs.notebooks import has_outputs, without_outputs
 from minima_volume.runs.propagate import all_runs
+from minima_volume.runs.written import figure_files, model_files, run_files, sweep_files, threshold_files, view_files
 from minima_volume.stages.run import RUN_NOTEBOOKS, Run, read_run, run_path
 
 # what is lost, and how it is made again; a user's own files are never touched
@@ -30,7 +31,8 @@ def files_of(run_folder: str | Path, what: str) -> list[Path]:
     """The files of one kind.
 
     Kinds are results (radii, volumes, views, cutoffs, accuracies), sweeps (and results), models (and all the rest), datasets,
-    outputs (notebooks that have any; they are emptied, not removed) and plots. Nothing that is reached through a link, or lies
+    outputs (notebooks that have any; they are emptied, not removed) and plots. Only files that the package knows by their names
+    and by what they hold, see `runs.written`: notes, other models and other arrays stay. Nothing that is reached through a link, or lies
     outside the run folder, is among them.
 
     Raises:
@@ -51,37 +53,18 @@ def _inside(file: Path, folder: Path) -> bool:
 def _named(run: Run, what: str) -> list[Path]:
     """The files of a kind by their names."""
     if what == "outputs":
-        return [run.folder / name for name in RUN_NOTEBOOKS if _has_outputs(run.folder / name)]
+        return [run.folder / name for name in RUN_NOTEBOOKS if has_outputs(run.folder / name)]
     if what == "datasets":
-        return [run.dataset_file]
-    variant = run.config.data.variant
-    landscapes = [
-        p for p in run.output.glob(f"{variant}_*") if p.is_dir() and not p.is_symlink() and _is_level(p.name, variant)
-    ]
-    files = [file for folder in landscapes for sub in folder.glob("loss_*") for file in sub.rglob("*")]
+        return [path for path in model_files(run) if path == run.dataset_file]
+    files = list(threshold_files(run))
     if what == "plots":
-        return [*(file for file in files if file.suffix == ".png"), run.loss_curves_figure]
-    files += [folder / run.views_file(0).name for folder in landscapes]
-    files += [run.cutoffs_file, run.loss_curves_figure, run.accuracies_file]
+        return [*(file for file in files if file.suffix == ".png"), *figure_files(run)]
+    files += [*view_files(run), *run_files(run)]
     if what in ("sweeps", "models"):
-        files += [
-            file
-            for folder in landscapes
-            for file in folder.glob("*.npz")
-            if any(_is_level(file.stem, prefix) for prefix in (variant, "epoch", "batch_size"))
-        ]
+        files += sweep_files(run)
     if what == "models":
-        files += list(run.models.glob("*.pt"))
+        files += model_files(run)
     return files
-
-
-def _has_outputs(notebook: Path) -> bool:
-    return notebook.is_file() and '"output_type"' in notebook.read_text(encoding="utf-8", errors="replace")
-
-
-def _is_level(name: str, variant: str) -> bool:
-    """Whether a name is <variant>_<level>, as the package writes it, and not a user's data_0_copy."""
-    return name.removeprefix(f"{variant}_").isdigit()
 
 
 def clean(run_folder: str | Path, what: str) -> list[Path]:
@@ -99,8 +82,9 @@ def clean(run_folder: str | Path, what: str) -> list[Path]:
         if what == "outputs":
             return [_emptied(file) for file in files]
         for file in files:
+            check_way(file)
             file.unlink()
-        _tidy(run, files, what)
+        _tidy(run, files)
     return files
 
 
@@ -130,10 +114,8 @@ def _emptied(notebook: Path) -> Path:
     return write_text(notebook, without_outputs(notebook.read_text(encoding="utf-8")))
 
 
-def _tidy(run: Run, files: list[Path], what: str) -> None:
-    """Remove unfinished shards, which are of what is gone, and the folders that were left empty."""
-    if what in ("sweeps", "models") and _inside(run.shards, run.folder):
-        shutil.rmtree(run.shards, ignore_errors=True)
+def _tidy(run: Run, files: list[Path]) -> None:
+    """Remove the folders that were left empty."""
     for folder in sorted({file.parent for file in files} | {file.parent.parent for file in files}, reverse=True):
         if folder != run.folder and folder.is_relative_to(run.folder) and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

@@ -10,18 +10,20 @@ from pathlib import Path
 from minima_volume.config.run import load_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.lock import locked
 from minima_volume.files.yaml import read_yaml
 from minima_volume.runs.conditions import TEMPLATE, batch_folder, is_condition, template_of
 from minima_volume.runs.notebooks import (
     BATCH_NOTEBOOKS,
     edited_in,
+    has_outputs,
     is_edited,
     mark_of,
     notebook_for,
     notebook_source,
 )
 from minima_volume.runs.origin import ORIGINS, Origin, origins_of, remember
-from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS, find_runs, read_run, refuse_twins, seeds_of
+from minima_volume.stages.run import CONFIG_NAME, RUN_NOTEBOOKS, Run, find_runs, read_run, refuse_twins, seeds_of
 
 FIRST_DATA_SEED = 10
 
@@ -84,6 +86,8 @@ def new_runs(
     folders = [made.get(pair, condition / f"model_{pair[0]}_data_{pair[1]}") for pair in dict.fromkeys(pairs)]
     there = {folder for folder in folders if (folder / CONFIG_NAME).exists()}
     todo = [folder for folder in folders if overwrite or folder not in there]
+    if links := [folder for folder in todo if folder.is_symlink()]:
+        raise ConfigError(f"{links[0]} is a link and is not written through; nothing was changed")
     if overwrite:
         _refuse_to_overwrite(condition, sorted(there), force)
     notebooks = {name: notebook_for(condition, name) for name in RUN_NOTEBOOKS} if todo else {}
@@ -99,9 +103,7 @@ def _refuse_to_overwrite(condition: Path, folders: Iterable[Path], force: bool) 
     edited = []
     origins = origins_of(condition)
     for folder in folders:
-        if folder.is_symlink():
-            raise ConfigError(f"{folder} is a link and is not written through; nothing was changed")
-        made = sorted(read_run(folder).models.glob("*.pt"))
+        made = _computed(read_run(folder))
         if made:
             raise ConfigError(
                 f"{folder} has computed something ({made[0].name}, ...) and is not overwritten; nothing was changed. Remove it with "
@@ -118,6 +120,13 @@ def _refuse_to_overwrite(condition: Path, folders: Iterable[Path], force: bool) 
             f"{_named(edited)}: edited since the run folder was made, and would be lost; nothing was changed. Overwrite "
             "the other runs only, or say --force (force=True) to replace these, too"
         )
+
+
+def _computed(run: Run) -> list[Path]:
+    """What a run has computed: models, files of its landscapes, executed notebooks."""
+    landscapes = (path for path in run.output.glob(f"{run.config.data.variant}_*") if path.is_dir())
+    executed = (run.folder / name for name in RUN_NOTEBOOKS if has_outputs(run.folder / name))
+    return [*sorted(run.models.glob("*.pt")), *sorted(landscapes), *executed]
 
 
 def _without_seeds(content: Mapping[str, object]) -> dict[str, object]:
@@ -142,7 +151,7 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     """
     folder, template = Path(folder), Path(template)
     source = template / CONFIG_NAME
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; choose another name, nothing was changed")
     if not source.is_file():
         raise MissingStageError(
@@ -179,8 +188,10 @@ def _notebooks_from(template: Path, folder: Path) -> dict[str, str]:
 
 
 def _fill(folder: Path, config: Path, notebooks: Mapping[str, str], *, overwrite: bool = False) -> None:
-    _write_missing(folder, notebooks, overwrite=overwrite)
-    write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _write_missing(folder, notebooks, overwrite=overwrite)
+        write_text(folder / CONFIG_NAME, config.read_text(encoding="utf-8"))  # last: a folder with a config is whole
 
 
 def _write_missing(folder: Path, notebooks: Mapping[str, str], *, overwrite: bool = False) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.execution.fork_server import SERVER, provisioner
+from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import OWNER_VARIABLE, locked
 from minima_volume.runs.states import stage_states
 from minima_volume.stages.run import STAGES
 
 PIPELINE_VARIABLE = "MINIMA_VOLUME_PIPELINE"  # a word for the call of run_pipeline that a kernel works for
+LOOPBACK = "127.0.0.1"  # kernels listen on nothing that others can reach, whatever a Jupyter configuration says
 INTERRUPT = "KeyboardInterrupt"  # the error's name in the record of a notebook that was interrupted
 _KERNELS: dict[int, str] = {}  # process id -> that word, of the kernels that this process has running
 _STOPPED: set[str] = set()  # the calls that were interrupted
@@ -58,7 +60,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     error = ""
     try:
         # a copy that was being executed: a killed pipeline has the files, but not the notebook that is their record
-        if stage_states(folder)[stage].complete and not temporary_notebook(folder, stage).is_file():
+        if stage_states(folder, run_code=True)[stage].complete and not temporary_notebook(folder, stage).is_file():
             return Outcome(folder.name, stage, "skipped")
         with locked(folder, environment.get(OWNER_VARIABLE)):
             error = _execute(folder, stage, environment)
@@ -67,7 +69,7 @@ def execute_stage(folder: Path, stage: str, environment: Mapping[str, str] | Non
     seconds = time.perf_counter() - start
     if error.startswith(INTERRUPT) or (error and _stopped(environment)):
         return Outcome(folder.name, stage, "interrupted", seconds)
-    if not error and not (state := stage_states(folder)[stage]).complete:
+    if not error and not (state := stage_states(folder, run_code=True)[stage]).complete:
         error = f"the notebook ran, but its files are {state.name}: {state.reason}"
     return Outcome(folder.name, stage, "failed" if error else "done", seconds, error)
 
@@ -82,6 +84,7 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
     for logger in ("papermill", "traitlets"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what goes wrong is in the outcome
+    check_way(folder / name)
     temporary = temporary_notebook(folder, stage)
     temporary.unlink(missing_ok=True)
     error = ""
@@ -126,6 +129,9 @@ def _manager(environment: dict[str, str]) -> Any:
     from jupyter_client.manager import AsyncKernelManager
 
     class Manager(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options | {"transport": "tcp", "ip": LOOPBACK})
+
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             if _stopped(environment):
                 raise RuntimeError("the pipeline was interrupted before the kernel was started")

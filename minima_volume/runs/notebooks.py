@@ -57,6 +57,11 @@ def _versions() -> dict[str, list[str]]:
     return json.loads((SOURCES / VERSIONS).read_text(encoding="utf-8"))
 
 
+def has_outputs(notebook: Path) -> bool:
+    """Whether a notebook was executed and has outputs."""
+    return notebook.is_file() and '"output_type"' in notebook.read_text(encoding="utf-8", errors="replace")
+
+
 def is_edited(path: Path, known: Mapping[str, str] | None = None) -> bool:
     """Whether a notebook is no version of the package's, nor the one that was put there; one without cells has nothing to lose.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.files.content import interpreted
 
 ORIGINS = "made_from.json"  # in the condition folder
 
@@ -31,10 +32,14 @@ class Origin:
 def origins_of(condition: Path) -> dict[str, Origin]:
     """Run folder's name -> origin, of those that are known: none of a folder that was copied by hand."""
     stored = _read(condition)
-    return {
-        name: Origin(stored["configs"].get(entry["config"]), entry["notebooks"])
-        for name, entry in stored["runs"].items()
-    }
+    try:
+        with interpreted(condition / ORIGINS):
+            return {
+                name: Origin(stored["configs"].get(entry["config"]), dict(entry["notebooks"]))
+                for name, entry in stored["runs"].items()
+            }
+    except DamagedFileError:  # nothing is known, as of folders that were copied by hand
+        return {}
 
 
 def remember(condition: Path, origins: Mapping[str, Origin]) -> None:

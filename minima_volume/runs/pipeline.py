@@ -85,6 +85,11 @@ def run_pipeline(
         PipelineInterrupted: Ctrl-C, or a notebook's kernel that is interrupted.
     """
     folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
+    if links := [folder for folder in folders if folder.is_symlink()]:
+        raise PipelineError(
+            f"{links[0]} is a link to {links[0].readlink()}, and nothing is written through it: put the run folder itself in "
+            "its place, or run the condition that it lies in"
+        )
     folders = [folder.resolve() for folder in folders]
     refuse_twins((folder, seeds_of(folder)) for folder in folders)
     if not folders:

@@ -10,6 +10,9 @@ import numpy as np
 
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.files.content import interpreted
+from minima_volume.files.user_code import CodeNotRunError, without_code
+from minima_volume.files.verify import check_figure
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
@@ -29,7 +32,7 @@ class State:
     """What a stage's files say.
 
     Attributes:
-        name: complete, partial, missing, stale, damaged or invalid.
+        name: complete, partial, missing, stale, damaged, invalid or unknown.
         reason: why it is not complete, or what to know of it.
     """
 
@@ -61,8 +64,21 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
     return measure_test_accuracies(run)
 
 
-def stage_states(folder: str | Path) -> dict[str, State]:
-    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone."""
+def stage_states(folder: str | Path, *, run_code: bool = False) -> dict[str, State]:
+    """The state of each stage of a run folder; later stages of an unfinished one are judged by their files alone.
+
+    Args:
+        folder: the run folder.
+        run_code: build a user's own model and draw from their own source, which runs their code. By default their files alone are
+            read; samples that are only stored as indices into an own source are then not known.
+    """
+    if run_code:
+        return _states(folder)
+    with without_code():
+        return _states(folder)
+
+
+def _states(folder: str | Path) -> dict[str, State]:
     try:
         run = read_run(folder)
     except MinimaVolumeError as error:
@@ -76,6 +92,9 @@ def stage_states(folder: str | Path) -> dict[str, State]:
             f"{have} of {len(run.config.minima)} models" if have else str(error),
         )
         return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+    except CodeNotRunError as error:
+        reason = f"{error}; `minima-volume status RUN --trust` does"
+        return dict.fromkeys(STAGES, State("unknown", "see train")) | {"train": State("unknown", reason)}
     except (StaleError, DamagedFileError) as error:
         state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
         return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
@@ -101,6 +120,10 @@ def _guarded(check: Any, run: Run, trained: Trained) -> State:
         return State("stale", str(error))
     except DamagedFileError as error:
         return State("damaged", str(error))
+    except (
+        Exception
+    ) as error:  # content that is readable and yet not what it should be must not hide other stages and runs
+        return State("damaged", f"{type(error).__name__}: {' '.join(str(error).split())[:160]}")
 
 
 def _sweep_state(run: Run, trained: Trained) -> State:
@@ -117,9 +140,13 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
-    for path in (run.results_file(*pair) for pair in pairs):
-        if path.is_file():
-            read_json(path)  # a damaged one is named
+    for pair in pairs:  # a damaged one is named
+        if (path := run.results_file(*pair)).is_file():
+            read_json(path)
+            if (radii := run.radii_file(*pair)).is_file():
+                read_npz(radii)
+            for figure in path.parent.glob("*.png"):
+                check_figure(figure)
     have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
@@ -136,6 +163,11 @@ def _volume_state(run: Run, trained: Trained) -> State:
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
     stored, name = read_json(run.cutoffs_file), run.cutoffs_file.name
+    with interpreted(run.cutoffs_file):
+        return _cutoffs_state(run, trained, stored, name)
+
+
+def _cutoffs_state(run: Run, trained: Trained, stored: dict[str, Any], name: str) -> State:
     if list(stored) != [f"Model_{minimum}" for minimum in trained.records]:
         return State(
             "partial", f"{name} is of other {run.config.variation} values than config.yaml has".replace("_", " ")
@@ -149,7 +181,10 @@ def _cutoff_state(run: Run, trained: Trained) -> State:
                 f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
             )
     figure = run.loss_curves_figure
-    return COMPLETE if figure.is_file() else State("missing", f"{figure.name} is missing")
+    if not figure.is_file():
+        return State("missing", f"{figure.name} is missing")
+    check_figure(figure)
+    return COMPLETE
 
 
 def _accuracy_state(run: Run, trained: Trained) -> State:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from minima_volume.errors import ConfigError
+from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.files.lock import age, lock_of
+from minima_volume.files.plain import read_text
+from minima_volume.files.verify import MAX_NOTEBOOK, is_notebook
 from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.states import State, stage_states
@@ -27,7 +29,7 @@ class StageStatus:
     Attributes:
         run: the run folder's name.
         stage: train, perturb, volume, cutoff or accuracy.
-        state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged or invalid.
+        state: complete, partial, missing, failed (its notebook ended in an error), interrupted, stale, damaged, invalid or unknown.
         done: what there is of a partial one, why it is not complete, or what to know of it.
         seconds: how long its executed notebook took; None if none was executed.
         error: the last line of the error that its notebook ended in.
@@ -43,8 +45,8 @@ class StageStatus:
     working: str
 
 
-def status(folder: str | Path) -> list[StageStatus]:
-    """Every stage of a run folder, or of all run folders of a condition.
+def status(folder: str | Path, *, run_code: bool = False) -> list[StageStatus]:
+    """Every stage of a run folder, or of all run folders of a condition; `run_code` as in `stage_states`.
 
     Raises:
         ConfigError: there is no such folder, or no run in it, or two folders are of the same seeds.
@@ -59,17 +61,20 @@ def status(folder: str | Path) -> list[StageStatus]:
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
         raise ConfigError(no_runs(folder))
-    return [row for run in runs for row in _rows(run.resolve())]
+    return [row for run in runs for row in _rows(run.resolve(), run_code)]
 
 
-def _rows(run: Path) -> list[StageStatus]:
+def _rows(run: Path, run_code: bool) -> list[StageStatus]:
     lock = lock_of(run)
-    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in stage_states(run).items()]
+    states = stage_states(run, run_code=run_code)
+    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in states.items()]
 
 
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
     seconds, error = executed(run / STAGES[stage])
     name = state.name
+    if state.complete and (reason := _without_record(run, stage)):
+        return StageStatus(run.name, stage, "partial", reason, seconds, "", working)
     if name in ("missing", "partial"):
         if error.startswith(INTERRUPT) or (temporary_notebook(run, stage).is_file() and not working):
             name = "interrupted"
@@ -80,10 +85,19 @@ def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
     return StageStatus(run.name, stage, name, state.reason, seconds, error, working)
 
 
+def _without_record(run: Path, stage: str) -> str:
+    """Why a complete stage has no notebook to show for it; empty if it has one, or the run folder has none at all."""
+    notebook = run / STAGES[stage]
+    if not notebook.exists():
+        others = any((run / name).exists() for name in STAGES.values())
+        return f"its notebook is missing: `minima-volume propagate` copies one to {run.name}" if others else ""
+    return "" if is_notebook(notebook) else f"{notebook.name} is no notebook, or damaged: replace it by another run's"
+
+
 def executed(notebook: Path) -> tuple[float | None, str]:
     """Seconds that an executed notebook took (None: not executed by the pipeline) and its error's last line (empty: none)."""
     try:
-        content: dict[str, Any] = json.loads(notebook.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_text(notebook, MAX_NOTEBOOK))
         errors = [
             output
             for cell in content["cells"]
@@ -93,7 +107,7 @@ def executed(notebook: Path) -> tuple[float | None, str]:
         seconds = content["metadata"].get("papermill", {}).get("duration")
         line = f"{errors[-1]['ename']}: {errors[-1]['evalue']}".strip().splitlines()[0] if errors else ""
         return seconds, line
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, MinimaVolumeError, LookupError, ValueError, AttributeError, TypeError, RecursionError):
         return None, ""
 
 

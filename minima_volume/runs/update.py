@@ -214,6 +214,8 @@ def _within(key: str, keys: Sequence[str]) -> bool:
 
 
 def _update(condition: Path, folder: Path, changes: Mapping[str, Any], dry_run: bool) -> Update:
+    if folder.is_symlink():
+        return Update(folder.name, changes, f"it is a link to {folder.readlink()}, and links are not written through")
     path = folder / CONFIG_NAME
     content = read_commented_yaml(path)
     set_settings(content, changes)

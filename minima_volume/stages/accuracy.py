@@ -6,6 +6,7 @@ import numpy as np
 
 from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_npz
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Run
@@ -13,6 +14,7 @@ from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.evaluation import evaluate
 
 
+@under_lock
 @own_defaults()
 def measure_test_accuracies(run: Run, trained: Trained | None = None) -> dict[str, np.ndarray]:
     """Measure every model on the whole test set and write test_accuracies.npz.

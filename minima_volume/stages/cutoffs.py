@@ -8,6 +8,7 @@ import numpy as np
 
 from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_json
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.results.star_keys import none_if_nan
 from minima_volume.stages.run import Run
@@ -17,6 +18,7 @@ from minima_volume.training.evaluation import prefix_losses
 MAX_POINTS = 500
 
 
+@under_lock
 @own_defaults()
 def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any]]:
     """Cumulative mean loss over base, then additional samples in stored order, of every model; writes cutoffs/cutoffs.json.

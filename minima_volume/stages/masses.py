@@ -14,6 +14,7 @@ from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
@@ -48,6 +49,7 @@ def mass_task(task: MassTask) -> Result:
     return do_job(Target(Particles(task.model.engine(), cell.sigma, [cell.size]), cell.condition), task.job)
 
 
+@under_lock
 @own_defaults()
 def measure_masses(
     run: Run,

@@ -16,6 +16,7 @@ from minima_volume.config.sections import Training
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import hash_arrays, write_pt
+from minima_volume.files.boundary import entered
 from minima_volume.isolation import own_defaults
 from minima_volume.models import build_model
 from minima_volume.seeding import own_randomness
@@ -77,6 +78,11 @@ def train_minimum(
         dataset: the run's samples; read from its folder when None.
         each_epoch: called with the epoch and the history so far.
     """
+    with entered(task.folder):
+        _train_minimum(task, dataset, each_epoch)
+
+
+def _train_minimum(task: TrainTask, dataset: Dataset | None, each_epoch: OnEpoch) -> None:
     run, config, settings = task.run, task.config, task.settings
     dataset = load_dataset(run.dataset_file, config, run.folder) if dataset is None else dataset
     device = usable_device(config)

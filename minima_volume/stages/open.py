@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from minima_volume.config.moved import set_settings
 from minima_volume.config.run import parse_config
 from minima_volume.errors import ConfigError
-from minima_volume.files.yaml import plain, read_commented_yaml, write_yaml
+from minima_volume.files.lock import locked
+from minima_volume.files.yaml import parse_yaml, plain, read_commented_yaml, write_yaml
 from minima_volume.stages.run import CONFIG_NAME, STAGES, Run, read_run, resolve_seeds, run_path
 from minima_volume.stages.trained import check_trained_settings
 
@@ -51,7 +49,8 @@ def open_run(run_folder: str | Path = ".", stage: str | None = None, overrides: 
     run = Run(folder, config)
     if plain(content) != before:
         check_trained_settings(run)
-        write_yaml(path, content)
+        with locked(folder):
+            write_yaml(path, content)
     return run
 
 
@@ -81,7 +80,4 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text!r}: write it as KEY=VALUE, for example training.epochs=10")
-    try:
-        return key, plain(YAML(typ="safe").load(value))
-    except YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not YAML: {' '.join(str(error).split())}") from error
+    return key, parse_yaml(value, f"--set {text[:80]!r}: the value")

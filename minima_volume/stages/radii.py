@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.names import perturbed_names
@@ -65,6 +66,7 @@ def radii_task(task: RadiiTask) -> tuple[Found, Curves]:
     }, curves
 
 
+@under_lock
 @own_defaults()
 def estimate_volumes(
     run: Run,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from minima_volume.config.run import Config, parse_config
 from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files.boundary import confined
 from minima_volume.files.yaml import read_yaml
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class Run:
 
     folder: Path
     config: Config
+
+    def __post_init__(self) -> None:
+        """Refuse an output_dir that leads out of the folder, unless config.yaml allows it."""
+        if not self.config.experiment.allow_outside:
+            confined(self.folder, self.config.experiment.output_dir)
 
     @property
     def loss(self) -> Loss:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from minima_volume.errors import DamagedFileError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.files.boundary import remove_tree
+from minima_volume.files.content import interpreted
 from minima_volume.files.lock import locked
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
@@ -170,7 +171,7 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
             bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {minimum}")
             if not left[minimum]:
                 _merge(run, trained, minimum, todo[minimum])
-    shutil.rmtree(run.shards, ignore_errors=True)
+    remove_tree(run.shards)
     return [run.sweep_file(pair.landscape, pair.minimum) for pair in run.pairs()]
 
 
@@ -201,11 +202,11 @@ def _read_shard(run: Run, shard: Shard) -> Curves | None:
         return None
     try:
         content = read_npz(path)
+        with interpreted(path):
+            same = str(content.pop("key", "")) == _shard_key(run, shard)
+            return Curves(**content) if same and content["seeds"].tolist() == list(shard.seeds) else None
     except DamagedFileError:
         return None
-    if str(content.pop("key", "")) != _shard_key(run, shard) or content["seeds"].tolist() != list(shard.seeds):
-        return None
-    return Curves(**content)
 
 
 def _shard_key(run: Run, shard: Shard) -> str:
@@ -240,7 +241,7 @@ def _merge(run: Run, trained: Trained, minimum: int, group: list[Shard]) -> None
                 state_dict=weights(trained.models[minimum]),
             ),
         )
-    shutil.rmtree(run.shards / f"level_{minimum}", ignore_errors=True)
+    remove_tree(run.shards / f"level_{minimum}")
 
 
 def _metadata(run: Run, trained: Trained, directions: Directions, pair: Pair) -> dict[str, Any]:

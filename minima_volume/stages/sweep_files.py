@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_npz, write_npz
+from minima_volume.files.content import interpreted
 from minima_volume.perturbation.curves import Curves
 
 STATE_DICT = "state_dict/"
@@ -79,10 +80,19 @@ def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
     if missing := [name for name in (*ARRAYS, "weights_hash", "settings") if name not in content]:
         raise DamagedFileError(f"{path} lacks {', '.join(missing)}: it was not written by this package")
     metadata: dict[str, Any] = {}
-    for key, array in content.items():
-        if key not in ARRAYS and not key.startswith(STATE_DICT):
-            value = array.item()
-            metadata[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+    with interpreted(path):
+        for key, array in content.items():
+            if key not in ARRAYS and not key.startswith(STATE_DICT):
+                value = array.item()
+                metadata[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+        shape = (*content["perturbation_seed"].shape, *content["coefficients"].shape)
+        if len(shape) != 2 or any(content[name].shape != shape for name in ("loss", "accs")):
+            raise ValueError(f"losses of shape {content['loss'].shape} for {shape} directions and coefficients")
+        if content["perturbation_norm"].shape != shape[:1] or content["perturbation_seed"].dtype.kind not in "iu":
+            raise ValueError("the directions have no seeds or no norms")
+        if any(content[name].dtype.kind != "f" for name in ("loss", "accs", "coefficients", "perturbation_norm")):
+            raise TypeError("losses, coefficients and norms must be floating-point numbers")
+        metadata["data_hash"], metadata["settings"].keys(), [str(name) for name in metadata["left_out"]]
     state_dict = {
         key.removeprefix(STATE_DICT): torch.from_numpy(array)
         for key, array in content.items()

@@ -15,6 +15,8 @@ from minima_volume.errors import StaleError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_pt
+from minima_volume.files.content import interpreted
+from minima_volume.files.lock import under_lock
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.registry import get_loss
@@ -27,6 +29,7 @@ from minima_volume.training.evaluation import evaluating
 from minima_volume.training.supervised import History
 
 
+@under_lock
 @own_defaults()
 def prepare_data(run: Run) -> Dataset:
     """The run's samples: read if they are stored, else drawn, reported in size, and stored.
@@ -41,9 +44,11 @@ def prepare_data(run: Run) -> Dataset:
     if not run.dataset_file.is_file():
         return _stored(run, make_dataset(run.config, run.folder))
     content = read_pt(run.dataset_file)
-    made_with = {"data": content.get("settings", {}), "seeds": {"data": content.get("data_seed")}}
+    with interpreted(run.dataset_file):
+        stored = content["settings"]["store"]
+    made_with = {"data": content["settings"], "seeds": {"data": content.get("data_seed")}}
     require_same(made_with, data_settings(run.config), run.dataset_file, TRAIN_AGAIN)
-    whole = run.config.data.store != "full" or content["settings"]["store"] == "full"
+    whole = run.config.data.store != "full" or stored == "full"
     if whole and content.get("dataset_quantities") == run.config.data.levels:
         return load_dataset(run.dataset_file, run.config, run.folder)
     return _stored(run, _with_other_levels(run))
@@ -71,6 +76,7 @@ def _stored(run: Run, dataset: Dataset) -> Dataset:
     return dataset
 
 
+@under_lock
 @own_defaults()
 def train_models(run: Run, *, progress: bool = True) -> Trained:
     """Train the models that are missing, one a level (or batch size), each from the same initial weights.

@@ -10,8 +10,11 @@ from torch import nn
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.files.atomic import hash_arrays, read_pt
+from minima_volume.files.content import interpreted
+from minima_volume.files.user_code import code_allowed
 from minima_volume.isolation import own_defaults
 from minima_volume.models import build_model
+from minima_volume.models.stand_in import stand_in
 from minima_volume.stages.freshness import TRAIN_AGAIN, data_level, require_same, weights_settings
 from minima_volume.stages.minimum import num_outputs
 from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, read_run
@@ -79,9 +82,14 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
             raise StaleError(
                 f"{run.model_file(minimum)} was trained on other samples than {run.dataset_file.name} holds. {TRAIN_AGAIN}"
             )
-        model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        if code_allowed() or ":" not in run.config.model.name:
+            model = build_model(run.config, dataset.x_base_train.shape[1:], num_outputs(dataset), run.folder)
+        else:
+            with interpreted(run.model_file(minimum)):
+                model = stand_in(record["state_dict"])
         try:
-            model.load_state_dict(record.pop("state_dict"))
+            with interpreted(run.model_file(minimum)):
+                model.load_state_dict(record.pop("state_dict"))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StaleError(
@@ -101,6 +109,10 @@ def _read_record(run: Run, minimum: int) -> dict[str, Any]:
     record = read_pt(path)
     if "settings" not in record or "state_dict" not in record:
         raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
-    if hash_arrays(record["state_dict"]) != record["weights_hash"]:
+    with interpreted(path):
+        same = hash_arrays(record["state_dict"]) == record["weights_hash"]
+        data_level(record), record["data_hash"], record["train_loss"][-1], record["test_loss"][record["epoch"] - 1]
+        record["test_accs"][record["epoch"] - 1], record["settings"]["training"].keys()
+    if not same:
         raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")
     return record

@@ -17,6 +17,7 @@ from minima_volume.curvature.views import OtherViews, ViewSettings, other_views,
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import Directions
 from minima_volume.seeding import normals
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LANCZOS_PRODUCTS = 100  # what five eigenvalues and the curvatures along the chains take, for the estimate of the time
 
 
+@under_lock
 @own_defaults()
 def views_table(
     run: Run | str | Path,

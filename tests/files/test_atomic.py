@@ -185,7 +185,7 @@ def test_a_read_only_folder_is_one_message_and_exit_code_1(tmp_path, cli, monkey
     opened = Path.open
 
     def read_only(self, mode="r", *args, **kwargs):
-        if "w" in mode:
+        if set("wx") & set(mode):
             raise OSError(30, "Read-only file system")
         return opened(self, mode, *args, **kwargs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,10 +13,14 @@ import threading
 from dataclasses import asdict, replace
 
 import pytest
+from helpers import tree
 
 import minima_volume as mv
 from minima_volume.errors import MissingStageError
 from minima_volume.files.lock import LOCK_NAME, OWNER_VARIABLE, Lock, LockedError, _process, lock_of, locked, owner
+from minima_volume.plots.run_figures import save_volume_figures
+from minima_volume.runs.states import run_stage
+from minima_volume.stages.run import STAGES
 
 HOLD = "import sys,time; from pathlib import Path; from minima_volume.files.lock import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 
@@ -69,14 +74,28 @@ def test_half_written_files_of_killed_writers_go(tmp_path):
 
 
 def test_a_process_with_the_same_id_is_another_one(tmp_path):
-    """The start of the process tells them apart."""
+    """The boot and the ticks at its start tell them apart, not the clock: a live lock outlives a step of it."""
     me = _process(os.getpid())
-    write(tmp_path, replace(me, owner="other", started=me.started - 1000))
-    with locked(tmp_path):
-        pass
-    write(tmp_path, replace(me, owner="other"))
+    for gone in ({"ticks": me.ticks - 100}, {"boot": "an earlier one"}, {"pid": 2**22 + 1}):
+        write(tmp_path, replace(me, owner="other", **gone))
+        assert lock_of(tmp_path) is None
+        with locked(tmp_path):
+            pass
+    for live in ({}, {"started": me.started - 1000}, {"started": me.started + 5}, {"namespace": "of a container"}):
+        write(tmp_path, replace(me, owner="other", **live))
+        with pytest.raises(LockedError):
+            locked(tmp_path).__enter__()
+
+
+def test_a_lock_of_an_earlier_version_is_known_by_its_start(tmp_path):
+    """It has no boot and no ticks."""
+    old = replace(_process(os.getpid()), owner="other", boot="", ticks=0, namespace="")
+    write(tmp_path, old)
     with pytest.raises(LockedError):
         locked(tmp_path).__enter__()
+    write(tmp_path, replace(old, started=old.started - 1000))
+    with locked(tmp_path):
+        pass
 
 
 def test_of_another_host_nothing_is_known(tmp_path):
@@ -98,10 +117,33 @@ def test_kernels_work_under_the_lock_of_their_pipeline(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content", ["", "{", json.dumps({"pid": 3})])
+ODD = Lock("x", "h", 1, 0.0, "ada", 0.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        json.dumps({"pid": 3}),
+        "[]",
+        "3",
+        "[" * 4000,
+        "\x00" * 300,
+        *(
+            json.dumps(asdict(ODD) | {key: value})
+            for key, value in [
+                ("pid", "1"), ("pid", -1), ("pid", 2**70), ("pid", True), ("host", 3), ("started", "x"), ("since", None),
+                ("ticks", 1.5), ("owner", []), ("more", 1),
+            ]
+        ),
+        json.dumps(asdict(ODD)).replace('"since": 0.0', '"since": NaN'),
+    ],
+)  # fmt: skip
 def test_an_unreadable_lock_is_free(content, tmp_path):
-    """As a full disk leaves it."""
+    """As a full disk leaves it, or a hand that wrote something else: no traceback, and nobody is kept out."""
     (tmp_path / LOCK_NAME).write_text(content, encoding="utf-8")
+    assert lock_of(tmp_path) is None
     with locked(tmp_path):
         assert lock_of(tmp_path) is not None
 
@@ -149,6 +191,24 @@ def test_a_sweep_is_refused_while_another_process_works_on_the_run(copied):
     with pytest.raises(LockedError, match="model_0_data_10 is in use by process 1 of ada on far-away"):
         mv.sweep(copied, progress=False)
     assert not copied.sweep_file(0, 0).exists()
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "figures", "views", "config"])
+def test_everything_that_writes_takes_the_lock(stage, copied, cli):
+    """Stages one by one, as notebooks call them, figures, views and the resolved config.yaml: refused, and nothing changes."""
+    write(copied.folder, Lock("x", "far-away", 1, 0.0, "ada", 0.0))
+    shutil.rmtree(copied.output / "cutoffs")
+    before = tree(copied.folder)
+    work = {
+        "figures": lambda: save_volume_figures(copied, []),
+        "views": lambda: mv.views_table(copied, progress=False),
+        "config": lambda: mv.open_run(copied.folder, "train", {"perturbation.memory_gib": 1.5}),
+    }.get(stage, lambda: run_stage(copied, stage, progress=False))
+    with pytest.raises(LockedError, match="in use by process 1 of ada on far-away"):
+        work()
+    code, _, err = cli("run", copied.folder, *(["--stage", stage] if stage in STAGES else []), "--quiet")
+    assert code == 1 and "in use by process 1 of ada" in err and err.count("\n") == 1
+    assert tree(copied.folder) == before
 
 
 def write(folder, lock):

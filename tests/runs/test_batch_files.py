@@ -192,7 +192,10 @@ def test_what_a_run_wrote_elsewhere_is_left_alone(copied, tmp_path):
     text = (copied.folder / "config.yaml").read_text(encoding="utf-8")
     shutil.copytree(copied.folder / "models_and_data", tmp_path / "out" / "models_and_data")
     (copied.folder / "config.yaml").write_text(
-        text.replace("name: tiny digits", f"name: tiny digits\n  output_dir: {tmp_path / 'out'}"), encoding="utf-8"
+        text.replace(
+            "name: tiny digits", f"name: tiny digits\n  output_dir: {tmp_path / 'out'}\n  allow_outside: true"
+        ),
+        encoding="utf-8",
     )
     assert mv.open_run(copied.folder).models == tmp_path / "out" / "models_and_data"
     assert all(files_of(copied.folder, kind) == [] for kind in ("models", "sweeps", "datasets"))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers import ALL_STAGES, edit_config, make_run, tiny, tree
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.files.atomic import write_json, write_npz, write_pt
 from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.clean import clean, files_of
 from minima_volume.runs.create import BATCH_NOTEBOOKS, new_folder, new_runs, notebook_source
@@ -287,3 +290,32 @@ def test_an_unknown_kind_is_named(copied):
     """With what is allowed."""
     with pytest.raises(ConfigError, match=r"'everything' is not known; allowed: results, sweeps, models"):
         clean(copied.folder, "everything")
+
+
+def test_cleaning_removes_only_what_the_package_wrote(copied):
+    """By name and by content: notes and figures beside results, a user's own models and arrays, even under names of ours."""
+    place = copied.results_file(0, 0.5).parent
+    own = {
+        place / "notes.md": b"notes",
+        place / "my_figure.png": b"\x89PNG\r\n\x1a\n",
+        place / "log_mass" / "comparison.json": b"{}",
+        place / "deep" / "results.json": b"{}",
+        copied.landscape(0) / "loss_notes" / "results.json": b"{}",
+        copied.landscape(0) / "odd.npz": b"x",
+        copied.models / "my_pretrained.pt": b"x",
+        copied.models / "model_additional_0_best.pt": b"x",
+        copied.shards / "level_0" / "notes.txt": b"x",
+        copied.output / "cutoffs" / "mine.json": b"{}",
+    }
+    for path, content in own.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    write_npz(copied.landscape(0) / "data_7.npz", {"x": np.zeros(3)})
+    write_pt(copied.models / "model_additional_7.pt", {"my": torch.zeros(3)})
+    write_json(copied.landscape(0) / "loss_0.7" / "results.json", {"mine": 1})
+    kept = {*own, copied.landscape(0) / "data_7.npz", copied.models / "model_additional_7.pt"}
+    kept |= {copied.landscape(0) / "loss_0.7" / "results.json", copied.folder / "config.yaml"}
+    copied.results_file(20, 0.5).write_bytes(b"{")  # damaged, and ours by its name
+    clean(copied.folder, "models")
+    assert {path for path in copied.folder.rglob("*") if path.is_file()} == kept
+    assert all(path.read_bytes() == content for path, content in own.items())

@@ -8,6 +8,7 @@ from typing import Any
 
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json
+from minima_volume.files.content import interpreted
 from minima_volume.stages.results.star_keys import disagreement_keys
 
 # 2: intervals, growth, comparisons; 3: `*_ordering_violations` and `*_discordant_pairs` count disagreement, not agreement
@@ -38,6 +39,7 @@ def _ordered_by(prefix: str, content: Mapping[str, Any]) -> list[float | None]:
     return [row[headline] for row in content[f"{prefix}_values"]]
 
 
+PER_MINIMUM = ("log_exp_r_n_values", "log_exp_r_n_intervals", "weights_hashes")
 REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
 
 
@@ -55,4 +57,9 @@ def load_results(path: str | Path) -> dict[str, Any]:
             f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
             "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
         )
-    return upgraded(content)
+    with interpreted(Path(path)):
+        count = len(content["model_data_levels"])
+        for key in PER_MINIMUM:
+            if len(content[key]) != count:
+                raise ValueError(f"{key} has {len(content[key])} entries for {count} minima")
+        return upgraded(content)

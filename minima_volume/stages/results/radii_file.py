@@ -8,6 +8,7 @@ import numpy as np
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.files.content import interpreted
 from minima_volume.stages.freshness import results_mark
 from minima_volume.stages.run import Run
 from minima_volume.stages.sweep_files import Sweep
@@ -53,8 +54,9 @@ def kept_radii(
     try:
         results = read_json(run.results_file(landscape, threshold))
         arrays = read_npz(run.radii_file(landscape, threshold))
-        minima, hashes = results["model_data_levels"], results["weights_hashes"]
-        largest = max(map(run.config.level_of, minima))
+        with interpreted(run.results_file(landscape, threshold)):
+            minima, hashes = results["model_data_levels"], results["weights_hashes"]
+            largest = max(map(run.config.level_of, minima))
         if largest > len(trained.dataset.x_additional):
             return {}
         weights = dict(zip(minima, hashes, strict=True))

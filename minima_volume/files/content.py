@@ -1,0 +1,71 @@
+"""What a file must hold to be read: the hash of a JSON file's values, and one message where its content is not what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from minima_volume.errors import DamagedFileError, MinimaVolumeError
+
+HASH_KEY = "content_hash"  # of a JSON file; absent in files of earlier versions, which are unverified
+EXACT = 2**53  # whole numbers below it are the same as floats and as integers
+ADVICE = "Delete it and run its stage again"
+
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """A short SHA-256 over the values of a JSON object, however they are laid out; the key of the hash itself does not count.
+
+    >>> content_hash({"a": 1.0, "b": [2]}) == content_hash({"b": [2.0], "a": 1, "content_hash": "x"})
+    True
+    >>> content_hash({"a": 1}) == content_hash({"a": True})
+    False
+    """
+    plain = {key: value for key, value in content.items() if key != HASH_KEY}
+    text = json.dumps(_canonical(plain), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _canonical(value: Any) -> Any:
+    """Whole floats as integers, which other programs write without a point."""
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
+
+
+def checked(content: Any, path: Path) -> dict[str, Any]:
+    """The object of a JSON file without its hash, if it has one, and compared with it.
+
+    Raises:
+        DamagedFileError: it is no object, or the values are not those that were written.
+    """
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{path} holds a {type(content).__name__}, not an object. {ADVICE}.")
+    if HASH_KEY in content and content.pop(HASH_KEY) != content_hash(content):
+        raise DamagedFileError(
+            f"{path} was changed since it was written: its values do not match {HASH_KEY}. {ADVICE}."
+        )
+    return content
+
+
+@contextmanager
+def interpreted(path: Path) -> Iterator[None]:
+    """Take in what a file holds: if that is readable but not what it should be, the error names the file.
+
+    Raises:
+        DamagedFileError: a key is missing, or a value is of another kind or shape.
+    """
+    try:
+        yield
+    except MinimaVolumeError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DamagedFileError(
+            f"{path} does not hold what this package writes into it ({type(error).__name__}: {reason}). {ADVICE}."
+        ) from error

@@ -1,0 +1,20 @@
+"""A seeded part of each campaign; `make campaign` runs the whole."""
+
+from __future__ import annotations
+
+from campaigns import configs, hostile, malformed
+
+
+def test_malformed_files():
+    tally = malformed.campaign(25, seed=1)
+    assert tally.tried == 25 and not tally.wrong, tally
+
+
+def test_configs():
+    tally = configs.campaign(60, seed=1)
+    assert tally.tried == 60 and not tally.wrong, tally
+
+
+def test_hostile_folders():
+    tally = hostile.campaign(8, seed=1)
+    assert tally.tried == 8 and not tally.wrong, tally
