@@ -32,7 +32,7 @@ from .stages.masses import estimate_masses, measure_masses
 from .stages.open import open_run
 from .stages.plane import run_plane, three_of
 from .stages.radii import estimate_volumes
-from .stages.results.format import load_results
+from .stages.results.older_formats import load_results
 from .stages.run import find_runs
 from .stages.sigma import suggest_run_sigma
 from .stages.sweep import estimate_sweep, sweep

@@ -17,7 +17,7 @@ BATCH = 256  # samples of a Dataset that are read together
 
 
 def each(samples: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same structure with every tensor changed; what is no tensor stays.
+    """A function applied to every tensor of a structure; everything else stays.
 
     >>> each((torch.ones(2), {"a": torch.ones(1)}), lambda tensor: tensor + 1)
     (tensor([2., 2.]), {'a': tensor([2.])})

@@ -75,7 +75,7 @@ def with_estimates(rows: pd.DataFrame) -> list[Quantity]:
 
 
 def left_out(rows: pd.DataFrame, quantity: Quantity) -> str:
-    """A word about the numbers that are no estimates; empty if all are."""
+    """A note on the values that are not estimates; empty if all are."""
     count, total = int(bounded(rows, quantity.column).sum()), int(estimated(rows, quantity.column).count())
     if not count:
         return ""

@@ -13,7 +13,7 @@ from minima_volume.errors import DamagedFileError, MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
 from minima_volume.files.content import interpreted
 from minima_volume.stages.freshness import require_same, results_settings
-from minima_volume.stages.results.format import load_results
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
 
 CUTOFF_COLUMNS = ("run", "level", "threshold", "samples", "inside_all")

@@ -1,4 +1,4 @@
-"""The results of a condition in a paragraph, every statement computed from the tables."""
+"""The results of a condition in a paragraph, every statement computed from the tables. (Captions of figures: `reports.gallery`.)"""
 
 from __future__ import annotations
 

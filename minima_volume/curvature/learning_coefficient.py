@@ -203,7 +203,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _verdict(values: np.ndarray, r_hat: float | None, effective: float | None, bias: float | None) -> str:
-    """How far to trust it, in words; the first thing that is wrong comes first."""
+    """A verdict on how far to trust it; the most basic problem comes first."""
     diverged = np.flatnonzero(np.isnan(values))
     if len(diverged):
         return f"undefined: {len(diverged)} of {len(values)} chains diverged; take a smaller step_size or a larger localisation"

@@ -104,7 +104,7 @@ class ForkServer:
         return self.process
 
     def stop(self) -> None:
-        """End the process, which has nothing to lose; it ends by itself once nothing was asked of it for a while."""
+        """Stop the process, which holds no state; when idle it also exits by itself."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

@@ -1,4 +1,4 @@
-"""The ways in: where a user's model is run, and the loss that fits its outputs. Each looks at the model first."""
+"""Entry points: the host that runs a user's model, and the loss that fits its outputs. Both inspect the model first."""
 
 from __future__ import annotations
 

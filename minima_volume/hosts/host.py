@@ -76,7 +76,7 @@ class Host:
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
-        """The time in which the user's own model is used; afterwards every bit of it is as before. Nothing happens to a copy."""
+        """Inside the block the user's own model is used; afterwards it is restored bit for bit. A copy needs nothing."""
         if not self.own or self._depth:
             self._depth += 1
             try:

@@ -16,6 +16,7 @@ from minima_volume.losses.loss import Fit, Given, Loss, LossLike
 from minima_volume.losses.regression import MSE
 from minima_volume.samples import count, each, part
 
+# what config.yaml may name is listed in `config.sections.BUILT_IN_LOSSES`
 LOSSES = {loss.name: loss for loss in (CROSS_ENTROPY, BINARY, MSE)}
 
 

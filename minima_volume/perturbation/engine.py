@@ -147,7 +147,7 @@ class LossEngine:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """The time in which the host's parameters are written to; afterwards they are at the minimum again."""
+        """Inside the block the host's parameters may be written to; afterwards they are reset to the minimum."""
         with self.host.borrowed():
             try:
                 yield

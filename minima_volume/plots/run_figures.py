@@ -13,7 +13,7 @@ from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.style import save_figure
-from minima_volume.stages.results.format import load_results
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run
 
 DPI = 110

@@ -17,7 +17,7 @@ from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import write_text
 from minima_volume.reports.gallery import draw
 from minima_volume.reports.terminal import left_out, shown_table, trust
-from minima_volume.stages.results.format import load_results
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import CONFIG_NAME, find_runs, read_run
 
 DPI = 110

@@ -18,7 +18,7 @@ from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
-from minima_volume.stages.results.author import is_current, is_whole
+from minima_volume.stages.results.results_json import is_current, is_whole
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.stages.train import missed_targets, train_models

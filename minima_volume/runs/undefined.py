@@ -1,4 +1,4 @@
-"""One line for a run none of whose minima has a volume."""
+"""A line for a run in which no minimum has a volume."""
 
 from __future__ import annotations
 

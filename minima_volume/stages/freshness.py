@@ -1,4 +1,4 @@
-"""What decides the numbers of each file of a run, said once: a file with other settings than these is stale.
+"""The settings that each file of a run depends on, in one place: a file made with others is stale.
 
 Files rest on each other: dataset.pt, the models, their sweeps, radii.npz and results.json, and beside it the Gaussian local
 volumes; views.json rests on the models. A file names the hashes of what it rests on, so the settings of the files below it,

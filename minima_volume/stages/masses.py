@@ -19,7 +19,7 @@ from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, make_engine
-from minima_volume.stages.results.author import write_results
+from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.event import Target

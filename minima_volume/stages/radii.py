@@ -19,8 +19,8 @@ from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.names import perturbed_names
 from minima_volume.stages.freshness import require_current_sweep
 from minima_volume.stages.measured import MeasuredModel, Shard
-from minima_volume.stages.results.author import Minimum, is_current, write_results
 from minima_volume.stages.results.radii_file import kept_radii
+from minima_volume.stages.results.results_json import Minimum, is_current, write_results
 from minima_volume.stages.run import Pair, Run
 from minima_volume.stages.sweep import sweep_seeds
 from minima_volume.stages.sweep_files import Sweep, read_sweep, write_sweep

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minima_volume as mv
-from minima_volume.config.run import load_config, parse_config
+from minima_volume.config.run import Gaussian, Perturbation, load_config, parse_config
+from minima_volume.config.sections import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.yaml import read_yaml, write_yaml
 from minima_volume.stages.open import parse_override
@@ -352,3 +353,15 @@ def test_results_of_other_settings_are_never_mixed_in(copied, cli):
         assert "perturbation.scaling = 'filter'" in err and "config.yaml says 'layer'" in err
         assert "minima-volume clean RUN --what sweeps" in err
     assert tree(copied.folder) == before
+
+
+def test_a_run_and_the_front_door_have_the_same_defaults():
+    """What config.yaml and `measure_volume` both set starts from one value."""
+    gaussian, rays = mv.Gaussian(sigma=0.1), mv.Rays()
+    for key in ("num_particles", "num_repeats", "num_moves", "precision", "estimator"):
+        assert getattr(Gaussian(), key) == getattr(gaussian, key)
+    for key in ("scaling", "names"):
+        assert getattr(Perturbation(), key) == getattr(gaussian, key) == getattr(rays, key)
+    assert Perturbation().num_directions == rays.num_directions
+    assert Perturbation().max_coefficient == rays.max_coefficient
+    assert Execution().memory_gib == gaussian.memory_gib == rays.memory_gib

@@ -17,7 +17,7 @@ from minima_volume.files.atomic import read_json, write_json
 from minima_volume.runs import states
 from minima_volume.stages import masses
 from minima_volume.stages import radii as radii_stage
-from minima_volume.stages.results.format import FORMAT, upgraded
+from minima_volume.stages.results.older_formats import FORMAT, upgraded
 from minima_volume.stages.run import Run
 
 PREFIXES = {

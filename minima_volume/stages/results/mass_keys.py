@@ -1,4 +1,4 @@
-"""The keys of results.json that speak of Gaussian local volumes: numbers, how far to trust them, how they order the minima."""
+"""The keys of results.json for Gaussian local volumes: numbers, how far to trust them, how they order the minima."""
 
 from __future__ import annotations
 

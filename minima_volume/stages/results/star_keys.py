@@ -1,4 +1,4 @@
-"""The keys of results.json that speak of star regions: numbers, how far to trust them, and how they order the minima."""
+"""The keys of results.json for star regions: numbers, how far to trust them, and how they order the minima."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format of results.json, and what makes an older file one of today's without measuring anything again."""
+"""Reading results.json, also one of an older format: nothing is measured again. What is in it: `results_json.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLDEST = 2  # what this format measured is still measured so: its files stay cur
 
 
 def upgraded(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A results.json as today's version says it; the order keys of an older one are counted again from its volumes and test losses.
+    """A results.json in today's format; the order keys of an older one are recomputed from its volumes and test losses.
 
     Args:
         content: a results.json of format 2 (which has no key `format`) or later.

@@ -18,8 +18,8 @@ from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
 from minima_volume.stages.mass_cells import current_masses
 from minima_volume.stages.provenance import provenance
-from minima_volume.stages.results.format import FORMAT, upgraded
 from minima_volume.stages.results.mass_keys import mass_keys
+from minima_volume.stages.results.older_formats import FORMAT, upgraded
 from minima_volume.stages.results.radii_file import radii_arrays
 from minima_volume.stages.results.star_keys import none_if_nan, star_keys, top_radii
 from minima_volume.stages.run import Run
