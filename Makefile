@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench data notebooks clean
+.PHONY: help setup run test campaign lint bench data notebooks clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ run: $(STAMP) ## run EXPERIMENT (digits by default) for SEEDS pairs of seeds, an
 test: $(STAMP) data ## run all tests (doctests and notebooks too)
 	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 --dist=loadfile --ignore=tests/runs/test_smoke.py
 	OMP_NUM_THREADS=1 MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m pytest -q --numprocesses=2 tests/runs/test_smoke.py
+
+campaign: $(STAMP) ## attack files, configs, folders, writes and processes (about an hour), and count
+	OMP_NUM_THREADS=1 PYTHONPATH=tests MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m campaigns
 
 lint: $(STAMP) ## check style, notebooks, types and the order of imports
 	$(BIN)/ruff check .

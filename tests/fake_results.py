@@ -53,7 +53,7 @@ def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = T
         minima = [minimum for minimum in config.minima if config.level_of(minimum) >= landscape]
         for threshold in config.volume.loss_thresholds:
             results = fake_results(run, landscape, minima, seed, masses, trusted)
-            write_json(run.results_file(landscape, threshold), results)
+            write_json(run.results_file(landscape, threshold), results | {"loss_threshold": threshold})
     cutoffs = {}
     for minimum in config.minima:
         cutoffs[f"Model_{minimum}"] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,11 @@ def _mass(content: dict[str, Any]) -> GaussianMass:
             for repeat in content["repeats"]
         )
         pairs = {key: None if content[key] is None else tuple(content[key]) for key in ("interval", "moves_effect")}
-        return GaussianMass(**content | {"repeats": repeats} | pairs)
+        mass = GaussianMass(**content | {"repeats": repeats} | pairs)
+        for field in fields(GaussianMass):
+            value = getattr(mass, field.name)
+            if str(field.type).split(" | ")[0] in ("float", "int") and not isinstance(value, int | float | None):
+                raise TypeError(f"{field.name} is {value!r}")
+        return mass
     except (KeyError, TypeError) as error:
         raise DamagedFileError(f"not a Gaussian local volume: {error}") from error

@@ -37,6 +37,7 @@ def fake_results(run, landscape, threshold, volumes, losses, accuracies, effecti
     content = {
         "model_data_levels": levels,
         "loss_landscape_data_param": landscape,
+        "loss_threshold": threshold,
         "log_exp_r_n_values": [None if v is None else v + 1000 for v in volumes[:count]],
         "log_exp_r_n_intervals": [None if v is None else [v + 990, None] for v in volumes[:count]],
         "log_volume_values": volumes[:count],

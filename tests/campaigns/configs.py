@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from campaigns.common import SMALL, Tally, call
 from helpers import tiny, tree
 
+from campaigns.common import SMALL, Tally, call
 from minima_volume.config.run import Config, Section
 from minima_volume.files.yaml import write_yaml
 
@@ -70,7 +70,7 @@ def campaign(count: int, seed: int = 0) -> Tally:
                 key
                 and said[1].code == 1
                 and "does not exist: run 'Train" not in said[1].err
-                and key.split(".")[-1] not in said[1].err
+                and not any(part in said[1].err for part in key.split(".")[-2:])
             ):
                 problems.append(f"the message does not name {key}: {said[1].err[:200]!r}")
             if tree(outside) != before or (folder / "trap").exists():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from campaigns import configs, hostile, malformed
+from campaigns import configs, failing_writes, hostile, kills, malformed
 
 
 def test_malformed_files():
@@ -18,3 +18,13 @@ def test_configs():
 def test_hostile_folders():
     tally = hostile.campaign(8, seed=1)
     assert tally.tried == 8 and not tally.wrong, tally
+
+
+def test_failing_writes():
+    tally = failing_writes.campaign(6, seed=1)
+    assert tally.tried == 6 and not tally.wrong, tally
+
+
+def test_kills():
+    tally = kills.campaign(2, seed=1)
+    assert tally.tried == 2 and not tally.wrong, tally

@@ -1,0 +1,1 @@
+"""Attacks on run folders, files and processes, counted: tried, right, wrong."""
