@@ -176,7 +176,7 @@ def train(
 def one_epoch(parts: Parts) -> float:
     """One pass over the batches; the mean loss over their samples."""
     parts.model.train()
-    total, samples = torch.zeros((), dtype=torch.float64), 0
+    total, samples = torch.zeros((), dtype=torch.float64, device="cpu"), 0
     for batch in parts.batches():
         parts.optimizer.zero_grad(set_to_none=True)
         losses = parts.gradient(parts.model, partial(_losses, parts, batch))
