@@ -200,9 +200,9 @@ def test_a_persons_own_loss_equals_the_built_in_one() -> None:
     agree(measure(model, x, y, own, **options), measure(model, x, y, **options))
 
 
-def test_accuracy_means_nothing_for_a_regression() -> None:
+def test_accuracy_is_undefined_for_a_regression() -> None:
     model, x, _ = fitted()
-    with pytest.raises(ConfigError, match="accuracy_threshold means nothing with loss 'mse'"):
+    with pytest.raises(ConfigError, match="accuracy is undefined for loss 'mse'"):
         measure(model, x, model(x).detach(), "mse", accuracy_threshold=0.9, sigma=0.1)
 
 

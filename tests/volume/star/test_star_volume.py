@@ -256,7 +256,7 @@ def test_a_minimum_outside_through_the_front_door():
         ({"threshold": 0.0}, "positive loss"),
         ({"threshold": math.inf}, "positive loss"),
         ({"accuracy_threshold": 1.1}, "at most 1"),
-        ({"accuracy_threshold": 0.9}, "means nothing"),
+        ({"accuracy_threshold": 0.9}, "accuracy is undefined"),
         ({"threshold": 0.1, "num_directions": 0}, "at least 1"),
         ({"threshold": 0.1, "measure": "gauss"}, "lebesgue"),
         ({"threshold": 0.1, "coefficients": [0.1, 0.2]}, "increase from 0"),
