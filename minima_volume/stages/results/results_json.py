@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from minima_volume.errors import DamagedFileError
-from minima_volume.files.atomic import jsonable, read_json, write_json, write_npz
+from minima_volume.files.atomic import jsonable, read_json, read_npz, write_json, write_npz
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
 from minima_volume.stages.mass_cells import current_masses
@@ -110,11 +110,12 @@ def write_results(
 
 
 def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
-    """Whether results.json is there and its radii were measured on the present weights, data and settings."""
+    """Whether results.json and radii.npz are there, undamaged, and of the present weights, data and settings."""
     path = run.results_file(landscape, threshold)
     if not (path.is_file() and run.radii_file(landscape, threshold).is_file()):
         return False
     try:
+        read_npz(run.radii_file(landscape, threshold))
         return read_json(path).get("fingerprint") == _present_mark(run, trained, landscape, threshold)
     except DamagedFileError:
         return False
