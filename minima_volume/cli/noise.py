@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from minima_volume.errors import MinimaVolumeError
 
 if TYPE_CHECKING:
     from minima_volume.robustness.study import Study
@@ -102,3 +106,11 @@ def open_study(folder: Path, overrides: list[str] | None = None, output: Path | 
     set_dotted(content, dict(map(parse_override, overrides or [])))
     config = parse_noise_config(content, str(path))
     return Study.of(config, (folder / config.experiment.output_dir) if output is None else output)
+
+
+def phase(show: Callable[[Study], object], folder: Path) -> None:
+    """A script of a study's folder: settings KEY=VALUE from its command line; a user's error is one line and exit code 1."""
+    try:
+        show(open_study(folder, sys.argv[1:]))
+    except MinimaVolumeError as error:
+        sys.exit(f"error: {error}")

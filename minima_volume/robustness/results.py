@@ -13,12 +13,21 @@ from minima_volume.robustness.evaluate import Sweep, read_sweep
 from minima_volume.robustness.images import load_images
 from minima_volume.robustness.noise import NAMES, SCALING, tensor_report
 from minima_volume.robustness.study import REGIMES, Network, Study, flat, refuse_others
-from minima_volume.robustness.tables import SUMMARY_KEY, SWEEP_KEY, Row, csv_text, merged, summary_row, sweep_rows
+from minima_volume.robustness.tables import (
+    SUMMARY_KEY,
+    SWEEP_KEY,
+    Row,
+    architecture_place,
+    csv_text,
+    merged,
+    summary_row,
+    sweep_rows,
+)
 from minima_volume.robustness.train import trained_model
 from minima_volume.robustness.verdict import Sweeps, compare, mean_drop
+from minima_volume.robustness.volumes import ALL, subset
 from minima_volume.stages.provenance import provenance
 
-GROUP_KEY: dict[str, type] = {"architecture": str, "regime": str}
 WAY_OUT = "Set them back, write to another folder with --output, or give --fresh to overwrite the tables"
 
 
@@ -70,21 +79,33 @@ def write_results(
     content = {
         "summary": summary,
         "sweep": sweep,
-        "mean_drops": _joined(
-            old, "mean_drops", [row for name in names for row in _mean_drops(name, groups[name])], GROUP_KEY
-        ),
-        "verdicts": _joined(
-            old, "verdicts", [row for name in names for row in _verdicts(name, groups[name])], {"architecture": str}
-        ),
+        "mean_drops": _joined(old, "mean_drops", [row for name in names for row in _mean_drops(name, groups[name])]),
+        "verdicts": _joined(old, "verdicts", [row for name in names for row in _verdicts(name, groups[name])]),
         "tensors": {**old.get("tensors", {}), **_tensors(study, networks)},
         "settings": {**old.get("settings", {}), **study.shared_settings(), **_options(study, names)},
         "noise": {"scaling": SCALING, "names": NAMES, "seed": study.config.seeds.noise},
         "volumes": old.get("volumes", []),
         "layers": old.get("layers", []),
+        "volume_subset": old.get("volume_subset", []),
         "provenance": provenance(study.config),
     }
     write_all(study, content)
     return content
+
+
+def add_volumes(study: Study, content: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """The same results with the volumes and layer profiles of some architectures, written."""
+    volumes = [row for row in rows if row["part"] == ALL]
+    layers = [row for row in rows if row["part"] != ALL]
+    positions = subset(load_images(study.config.data), study.config.volume.subset).tolist()
+    joined = {
+        **content,
+        "volumes": _joined(content, "volumes", volumes),
+        "layers": _joined(content, "layers", layers),
+        "volume_subset": positions,
+    }
+    write_all(study, joined)
+    return joined
 
 
 def write_all(study: Study, content: Mapping[str, Any]) -> None:
@@ -126,9 +147,9 @@ def _mean_drops(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
     for regime, sweeps in groups.items():
         if sweeps:
             row: Row = {"architecture": name, "regime": regime, "seeds": sorted(sweeps)}
-            row |= {"drop": _estimate(mean_drop(sweeps)), "drop_recalibrated": None}
+            row |= {"drop": asdict(mean_drop(sweeps)), "drop_recalibrated": None}
             if all(sweep.recalibrated is not None for sweep in sweeps.values()):
-                row["drop_recalibrated"] = _estimate(mean_drop(sweeps, recalibrated=True))
+                row["drop_recalibrated"] = asdict(mean_drop(sweeps, recalibrated=True))
             rows.append(row)
     return rows
 
@@ -140,7 +161,7 @@ def _verdicts(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
     alphas = [float(alpha) for alpha in next(iter(clean.values())).alphas if alpha > 0]
     found = {alpha: compare(name, clean, noisy, alpha) for alpha in alphas}
     rows: list[Row] = [
-        {"alpha": alpha, "drop": _estimate(v.drop), "accuracy": _estimate(v.accuracy)} for alpha, v in found.items()
+        {"alpha": alpha, "drop": asdict(v.drop), "accuracy": asdict(v.accuracy)} for alpha, v in found.items()
     ]
     return [
         {
@@ -152,14 +173,11 @@ def _verdicts(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
     ]
 
 
-def _estimate(estimate: Any) -> dict[str, Any]:
-    content = asdict(estimate)
-    return {**content, "degrees": None if estimate.standard_error == 0 else estimate.degrees}
-
-
-def _joined(old: Mapping[str, Any], part: str, new: Sequence[Row], key: Mapping[str, type]) -> list[Row]:
+def _joined(old: Mapping[str, Any], part: str, new: Sequence[Row]) -> list[Row]:
+    """New rows, and the old ones of architectures that have none."""
     mine = {row["architecture"] for row in new}
-    return [*(row for row in old.get(part, []) if row["architecture"] not in mine), *new]
+    rows = [*(row for row in old.get(part, []) if row["architecture"] not in mine), *new]
+    return sorted(rows, key=lambda row: architecture_place(row["architecture"]))
 
 
 def _tensors(study: Study, networks: Sequence[Network]) -> dict[str, list[Row]]:

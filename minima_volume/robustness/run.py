@@ -14,9 +14,10 @@ from minima_volume.files.lock import locked
 from minima_volume.robustness.evaluate import has_batch_norm, model_hash, read_sweep, sweep_network, write_sweep
 from minima_volume.robustness.images import Images, load_images
 from minima_volume.robustness.noise import NAMES, SCALING
-from minima_volume.robustness.results import check_mergeable, write_results
+from minima_volume.robustness.results import add_volumes, check_mergeable, write_results
 from minima_volume.robustness.study import Network, Study
 from minima_volume.robustness.train import Say, silent, train_network, trained_model
+from minima_volume.robustness.volume_runs import measure_volumes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ def run_study(
         for work, (trained, measured) in run_tasks(train_and_measure, todo, workers):
             done = " and ".join(word for word, did in (("trained", trained), ("measured", measured)) if did)
             say(f"{work.network.name}: {done or 'done before'}")
-        return write_results(study, networks, fresh=fresh, say=say)
+        content = write_results(study, networks, fresh=fresh, say=say)
+        names = list(dict.fromkeys(network.architecture for network in networks))
+        if rows := measure_volumes(study, names, say):
+            content = add_volumes(study, content, rows)
+        return content
 
 
 def train_and_measure(work: Work, say: Say = silent) -> tuple[bool, bool]:

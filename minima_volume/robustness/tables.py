@@ -107,9 +107,18 @@ def _typed(row: Mapping[str, Any], key: Mapping[str, type], where: str) -> tuple
 
 def _place(values: tuple[Any, ...]) -> tuple[Any, ...]:
     architecture, regime, *rest = values
+    return (
+        *architecture_place(architecture),
+        REGIMES.index(regime) if regime in REGIMES else len(REGIMES),
+        regime,
+        *rest,
+    )
+
+
+def architecture_place(name: str) -> tuple[int, str]:
+    """Where an architecture stands in a table."""
     known = list(BUILDERS)
-    first = known.index(architecture) if architecture in known else len(known)
-    return first, architecture, REGIMES.index(regime) if regime in REGIMES else len(REGIMES), regime, *rest
+    return known.index(name) if name in known else len(known), name
 
 
 def csv_text(rows: Sequence[Row]) -> str:
