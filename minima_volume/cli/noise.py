@@ -58,7 +58,7 @@ def run(
     from minima_volume.robustness.run import run_study
     from minima_volume.robustness.words import describe_results
 
-    study = open_study(folder, set_, output)
+    study = opened(folder, set_, output)
     print(describe_results(run_study(study, architectures, fresh=fresh)))
     print(f"\nwritten to {study.results}: summary.csv, sweep.csv, results.json")
 
@@ -73,7 +73,7 @@ def sanity(
     """Train one network per regime for an epoch and compare their drops at alpha 0.1; exit code 1 if the noisy one drops more."""
     from minima_volume.robustness.sanity import check_sanity
 
-    found = check_sanity(open_study(folder, set_, output), architecture)
+    found = check_sanity(opened(folder, set_, output), architecture)
     print(found.words)
     raise typer.Exit(int(not found.ok))
 
@@ -85,32 +85,20 @@ def status(
     """Where each network of a study stands."""
     from minima_volume.robustness.words import describe_status
 
-    print(describe_status(open_study(folder, set_, output), architectures))
+    print(describe_status(opened(folder, set_, output), architectures))
 
 
-def open_study(folder: Path, overrides: list[str] | None = None, output: Path | None = None) -> Study:
-    """The study of a folder.
-
-    Args:
-        folder: holds config.yaml.
-        overrides: KEY=VALUE each.
-        output: where to write; by default as the configuration says, relative to the folder.
-    """
-    from minima_volume.config.noise import parse_noise_config
-    from minima_volume.files.yaml import read_yaml, set_dotted
-    from minima_volume.robustness.study import Study
+def opened(folder: Path, overrides: list[str] | None, output: Path | None = None) -> Study:
+    """The study of a folder, with settings KEY=VALUE."""
+    from minima_volume.robustness.study import open_study
     from minima_volume.stages.open import parse_override
 
-    path = folder / "config.yaml"
-    content = read_yaml(path)
-    set_dotted(content, dict(map(parse_override, overrides or [])))
-    config = parse_noise_config(content, str(path))
-    return Study.of(config, (folder / config.experiment.output_dir) if output is None else output)
+    return open_study(folder, dict(map(parse_override, overrides or [])), output)
 
 
 def phase(show: Callable[[Study], object], folder: Path) -> None:
     """A script of a study's folder: settings KEY=VALUE from its command line; a user's error is one line and exit code 1."""
     try:
-        show(open_study(folder, sys.argv[1:]))
+        show(opened(folder, sys.argv[1:]))
     except MinimaVolumeError as error:
         sys.exit(f"error: {error}")

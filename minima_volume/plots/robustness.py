@@ -15,9 +15,7 @@ from minima_volume.plots.style import BLUE, GREY, MARKERS, ORANGE, new_figure, s
 COLORS = {"clean": BLUE, "noisy": ORANGE}
 LABELS = {"clean": "trained clean", "noisy": "trained under noise"}
 ALPHA = "noise alpha"
-BAND = (
-    "line: mean over seeds and draws; band: smallest to largest mean of a seed, plus and minus its deviation over draws"
-)
+BAND = "line: mean over seeds and draws\nband: from the smallest to the largest mean of a seed, and its deviation over draws"
 
 
 @styled
@@ -29,7 +27,7 @@ def accuracy_under_noise(results: Mapping[str, Any]) -> Figure:
     """
     rows = pd.DataFrame(results["sweep"])
     names = list(dict.fromkeys(rows["architecture"]))
-    figure = new_figure(4.2 * len(names) + 0.8, 3.9)
+    figure = new_figure(max(6.4, 4.2 * len(names) + 0.8), 4.3)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         for regime, color in COLORS.items():
@@ -38,7 +36,7 @@ def accuracy_under_noise(results: Mapping[str, Any]) -> Figure:
         axis.set(title=name)
     axes[0].set_ylabel("test accuracy")
     axes[-1].legend(loc="lower left")
-    figure.suptitle(f"{_data(rows)}; noise on weights: alpha times each tensor's standard deviation", fontsize=10.5)
+    figure.suptitle(f"{_data(rows)}\nnoise on weights: alpha times each tensor's standard deviation", fontsize=10.5)
     figure.supxlabel(BAND, color=GREY, fontsize=8.5)
     return figure
 
@@ -144,7 +142,7 @@ def layer_profile(results: Mapping[str, Any], architecture: str) -> Figure:
         axis.set(xlabel=f"log P[accuracy >= {rows[0]['accuracy']:g}]", title=f"noise on {title}")
     axes[0].set_yticks(range(len(tensors)), tensors)
     axes[0].invert_yaxis()
-    axes[0].legend(loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     figure.suptitle(
         f"{architecture}, alpha {rows[0]['alpha']:g}, {rows[0]['subset']:,} test images; bar: 95 % interval",
         fontsize=10.5,

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from minima_volume.config.noise import NoiseConfig
+from minima_volume.config.noise import NoiseConfig, parse_noise_config
 from minima_volume.errors import ConfigError, StaleError
+from minima_volume.files.yaml import read_yaml, set_dotted
 from minima_volume.robustness.architectures import build_architecture
 from minima_volume.robustness.images import Images
 
@@ -116,6 +117,26 @@ class Study:
         """The study with some keys of some sections replaced."""
         changed = {name: getattr(self.config, name).model_copy(update=dict(keys)) for name, keys in sections.items()}
         return replace(self, config=self.config.model_copy(update=changed))
+
+
+def open_study(
+    folder: str | Path, overrides: Mapping[str, Any] | None = None, output: str | Path | None = None
+) -> Study:
+    """The study of a folder that holds a config.yaml.
+
+    Args:
+        folder: of the study.
+        overrides: settings by dotted key, e.g. {"noise.draws": 100}; config.yaml stays as it is.
+        output: where checkpoints and results go; by default as `experiment.output_dir` says, relative to the folder.
+
+    Raises:
+        ConfigError: a setting is not allowed.
+    """
+    path = Path(folder) / "config.yaml"
+    content = read_yaml(path)
+    set_dotted(content, overrides or {})
+    config = parse_noise_config(content, str(path))
+    return Study.of(config, Path(folder) / config.experiment.output_dir if output is None else Path(output))
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
