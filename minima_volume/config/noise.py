@@ -107,10 +107,10 @@ def parse_noise_config(content: Mapping[str, Any], where: str = "config") -> Noi
     Raises:
         ConfigError: see `config.errors.parse`.
 
-    >>> parse_noise_config({"noise": {"alpha_train": -1}})  # doctest: +ELLIPSIS
+    >>> parse_noise_config({"noise": {"alpha": 1}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
       ...
-    minima_volume.errors.ConfigError: config: ...noise.alpha_train: -1 is not allowed: it should be greater than or equal to 0
+    minima_volume.errors.ConfigError: config: noise.alpha: unknown key (did you mean alpha_test?); allowed: alpha_train, ...
     """
     return parse(NoiseConfig, content, where)
 

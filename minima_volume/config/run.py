@@ -110,9 +110,7 @@ class Perturbation(Section):
     num_directions: Count = 500
     coefficients: Coefficients = Coefficients()
     scaling: ScalingName = "filter"
-    names: Names = (
-        "weight_bias"  # or weights, or all, or a list of names of parameters or modules, or globs over either
-    )
+    names: Names = "weight_bias"  # or weights, or all, or a list of names of parameters or modules, or globs
     loss_ceiling: Positive | None = None  # None: five times the largest loss threshold
     max_coefficient: Positive = 16.0  # past the grid the radius search doubles up to here
     shard_size: Count = 50  # directions in one file of unfinished work
