@@ -11,6 +11,7 @@ from robustness_cases import tiny_study
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import read_json
+from minima_volume.models.mlp import MLP
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 from minima_volume.robustness.evaluate import sweep_network
@@ -52,11 +53,12 @@ def test_biases_stay_and_weights_have_the_law_of_the_sweep(trained):
     study's noise."""
     model, _, (x, y) = trained
     engine = noise_engine(model, x, y)
+    assert engine.path.name == ("mlp" if isinstance(model, MLP) else "cnn")
     plain = LossEngine(model, dense(x), y, scaling=SCALING, names=NAMES)
     assert engine.directions.num_params == plain.directions.num_params
     assert engine.directions.log_det == pytest.approx(plain.directions.log_det)
     for name, factor in zip(engine.directions.names, engine.directions.factors, strict=True):
-        expected = float(model.get_parameter(name).std()) if name.endswith("weight") else 0.0
+        expected = float(model.get_parameter(name).detach().std()) if name.endswith("weight") else 0.0
         assert float(factor.max()) == pytest.approx(expected)
 
 
