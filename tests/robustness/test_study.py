@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,32 @@ def test_more_draws_measure_again_and_train_nothing(done: Study, tmp_path: Path)
     results = run_study(tiny_study(folder, {"noise.draws": 6}), ["mlp"], say=said.append)
     assert said[0] == "mlp_clean_seed0: measured"
     assert {(row["architecture"], row["draws"]) for row in results["summary"]} == {("mlp", 6), ("cnn", 3)}
+
+
+def test_batch_normalisation_and_attention(tmp_path: Path):
+    """resnet18 has its accuracies with recalibrated statistics, a second mean drop and a verdict; vit has none of the former."""
+    sizes = {
+        "data.train_size": 130,
+        "data.test_size": 60,
+        "training.epochs": 1,
+        "seeds.training": [0],
+        "noise.draws": 2,
+    }
+    study = tiny_study(tmp_path, {**sizes, "noise.alpha_test": [0, 0.1], "noise.recalibration_size": 50})
+    architectures = {"resnet18": {}, "vit": {"num_layers": 1, "hidden_dim": 16, "mlp_dim": 16, "num_heads": 2}}
+    study = replace(study, config=study.config.model_copy(update={"architectures": architectures}))
+    results = run_study(study, say=lambda text: None)
+    rows = {(row["architecture"], row["regime"]): row for row in results["summary"]}
+    resnet, vit = rows["resnet18", "clean"], rows["vit", "clean"]
+    assert resnet["recalibrated"] and not vit["recalibrated"]
+    difference = resnet["acc_0_recalibrated"] - resnet["acc_01_recalibrated"]
+    assert resnet["drop_at_01_recalibrated"] == pytest.approx(difference)
+    assert vit["acc_0_recalibrated"] is None
+    means = {(row["architecture"], row["regime"]): row for row in results["mean_drops"]}
+    assert means["resnet18", "noisy"]["drop_recalibrated"]["mean"] == pytest.approx(
+        rows["resnet18", "noisy"]["drop_at_01_recalibrated"]
+    )
+    assert means["vit", "noisy"]["drop_recalibrated"] is None and len(results["verdicts"]) == 2
 
 
 def test_keys_are_typed():
