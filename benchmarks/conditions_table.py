@@ -14,16 +14,14 @@ from typing import Any
 from pages import between
 
 from minima_volume.config.run import Config, load_config
-from minima_volume.stages.run import seeds_of
+from minima_volume.runs.conditions import is_condition
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / "experiments"
 README = EXPERIMENTS / "README.md"
 TIMES = Path(__file__).with_name("full_size_times.json")
 CONDITIONS = sorted(
-    str(path.parent.relative_to(EXPERIMENTS))
-    for path in EXPERIMENTS.rglob("config.yaml")
-    if path.parent.name != "template" and seeds_of(path.parent) is None
+    str(path.parent.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("config.yaml") if is_condition(path.parent)
 )
 HEAD = ("condition", "model", "loss", "base / levels", "epochs", "directions", "thresholds", "sigma", "time of one run")
 LOSSES = {"cross_entropy": "CE", "bce_with_logits": "BCE", "mse": "MSE"}

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from minima_volume import __version__
-from minima_volume.cli import figures, files, results, runs
+from minima_volume.cli import figures, files, noise, results, runs
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cores import end_children
 
@@ -49,6 +49,7 @@ def options(
 
 for commands in (runs, results, figures, files):
     app.add_typer(commands.group)
+app.add_typer(noise.group, name="noise")
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: after Ctrl-C, and after SIGTERM
 LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process

@@ -41,7 +41,8 @@ def views(
         float | None, typer.Option(help="Loss threshold whose volumes are set beside; the headline by default.")
     ] = None,
     scaling: Annotated[
-        str | None, typer.Option(help="Coordinates: filter, none, layer or tensor_std; the run's own by default.")
+        str | None,
+        typer.Option(help="Coordinates: filter, none, layer, tensor_std or sample_std; the run's own by default."),
     ] = None,
     chains: Annotated[int, typer.Option(min=0, help="Chains of the learning coefficient; 0 leaves it out.")] = 4,
     draws: Annotated[int, typer.Option(min=8, help="Steps of each chain that count, after 300 others.")] = 700,

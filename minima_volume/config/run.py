@@ -29,7 +29,7 @@ from minima_volume.config.sections import (
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import read_yaml
 
-ScalingName = Literal["filter", "none", "layer", "tensor_std"]
+ScalingName = Literal["filter", "none", "layer", "tensor_std", "sample_std"]
 
 
 class Imbalance(Section):
@@ -92,11 +92,11 @@ class Coefficients(Section):
 
 
 def _names(value: Any) -> Any:
-    """The two words or a list; which names a model has is known when it is built."""
+    """One of the words, or a list; which names a model has is known when it is built."""
     texts = isinstance(value, list) and value and all(isinstance(entry, str) for entry in value)
-    if not texts and value not in ("weight_bias", "all"):
+    if not texts and value not in ("weight_bias", "weights", "all"):
         raise ValueError(
-            "weight_bias, all, or a list of names of parameters or modules, or globs, such as [head, 'layers.*.weight']"
+            "weight_bias, weights, all, or a list of names of parameters or modules, or globs, such as [head, 'layers.*.weight']"
         )
     return value
 
@@ -110,7 +110,7 @@ class Perturbation(Section):
     num_directions: Count = 500
     coefficients: Coefficients = Coefficients()
     scaling: ScalingName = "filter"
-    names: Names = "weight_bias"  # or all, or a list of names of parameters or modules, or globs over either
+    names: Names = "weight_bias"  # or weights, or all, or a list of names of parameters or modules, or globs
     loss_ceiling: Positive | None = None  # None: five times the largest loss threshold
     max_coefficient: Positive = 16.0  # past the grid the radius search doubles up to here
     shard_size: Count = 50  # directions in one file of unfinished work

@@ -1,13 +1,13 @@
 """Sections of config.yaml that more than one kind of run has, and the types that their keys share.
 
-`Section`, the number types and `Execution` belong to every kind: a volume run, a robustness study, an experiment directory. `Experiment`,
-`Seeds`, `Model`, `Training`, `Sam` and `Checkpoint` are those of runs that train one of the package's models on seeds: a volume run and
-a robustness study. An experiment directory has its own sections of these names, with other keys (`model: {class, params}`).
+`Section`, the number types and `Execution` belong to every kind: a volume run, a robustness study, an experiment directory. `Experiment`
+and `Training` are those of runs that train the package's models: a volume run and a robustness study. `Seeds`, `Model`, `Sam` and
+`Checkpoint` are a volume run's. An experiment directory has its own sections of these names, with other keys (`model: {class, params}`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -146,3 +146,13 @@ class Execution(Section):
     @property
     def on_cluster(self) -> bool:
         return self.scheduler is not None or self.cluster is not None
+
+
+class Executable(Protocol):
+    """What a configuration of any kind says about where its work is done."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def execution(self) -> Execution: ...

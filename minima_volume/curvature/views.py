@@ -30,7 +30,7 @@ class ViewSettings:
 
     Attributes:
         scaling: of the coordinates z of trace, eigenvalues and learning coefficient: `filter`, in which the volumes are measured,
-            or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`).
+            or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`, `sample_std`).
         names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
         num_products: Hessian-vector products for the trace.

@@ -8,6 +8,8 @@ from minima_volume.data.pool import Pool
 
 TEST_SIZE = 497
 SPLIT_SEED = 0
+LEVELS = 16  # the largest value of a pixel
+MEAN, DEVIATION = 0.3053, 0.3760  # of all pixels, scaled to 0..1
 
 
 def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:
@@ -26,8 +28,8 @@ def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:
     from sklearn.datasets import load_digits  # here, because it takes seconds
 
     bunch = load_digits()
-    x = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
-    x = (x - 0.3053) / 0.3760  # mean and standard deviation of all pixels
+    x = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / LEVELS
+    x = (x - MEAN) / DEVIATION
     y = torch.tensor(bunch.target, dtype=torch.int64)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED))
     test, train = order[:test_size], order[test_size:]

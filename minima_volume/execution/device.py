@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import torch
 
-from minima_volume.config.run import Config
+from minima_volume.config.sections import Executable
 from minima_volume.errors import ConfigError
 
 
-def usable_device(config: Config) -> torch.device:
+def usable_device(config: Executable) -> torch.device:
     """The configured device, checked to be there."""
     name = config.experiment.device
     if name != "cpu" and not torch.cuda.is_available():

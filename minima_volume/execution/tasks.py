@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import joblib
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
-from minima_volume.config.run import Config
+from minima_volume.config.sections import Executable
 from minima_volume.execution.cluster import ClusterError, cluster_tasks, connect, num_slots, wanted_cluster
 from minima_volume.execution.cores import usable_cores
 from minima_volume.execution.device import threads
@@ -28,7 +28,7 @@ WATCH_SECONDS = 1.0
 STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
 
 
-def usable_workers(config: Config, seconds: float) -> int:
+def usable_workers(config: Executable, seconds: float) -> int:
     """One process per usable core; one alone for work of a few seconds (starting processes takes as long), and on a GPU."""
     if config.execution.workers is not None:
         return config.execution.workers
@@ -44,7 +44,7 @@ class Task(Protocol):
     """Anything with a configuration, which says how many threads the work is done with."""
 
     @property
-    def config(self) -> Config: ...
+    def config(self) -> Executable: ...
 
 
 def run_tasks(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vit": vit,
     "transformer": Transformer,
 }
+
+
+@contextlib.contextmanager
+def initial_seed(seed: int) -> Iterator[None]:
+    """Inside the block initial weights are those of a seed; afterwards the global generator is as it was."""
+    with torch.random.fork_rng(devices=[]):  # nn.Module constructors only know the global generator
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 @own_defaults()
@@ -52,8 +61,7 @@ def build_model(config: Config, input_shape: Sequence[int], num_outputs: int, fo
         raise ConfigError(
             f"model.name: {name!r} is not known; allowed: {', '.join(MODELS)}, or <module>:<class> of your own"
         )
-    with torch.random.fork_rng(devices=[]):  # nn.Module constructors only know the global generator
-        torch.default_generator.manual_seed(config.model_seed)
+    with initial_seed(config.model_seed):
         try:
             model = kind(input_shape, num_outputs, **options)
         except TypeError as error:

@@ -14,7 +14,8 @@ from minima_volume.errors import ConfigError
 from minima_volume.perturbation.names import perturbed_names, still_note
 from minima_volume.seeding import normals
 
-SCALINGS = ("filter", "none", "layer", "tensor_std")
+SCALINGS = ("filter", "none", "layer", "tensor_std", "sample_std")
+SMALLEST_DEVIATION = 1e-8
 
 
 def draw_gaussian(seed: int, shapes: Sequence[torch.Size], dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -49,7 +50,8 @@ def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
     Args:
         parameter: one parameter tensor.
         scaling: `filter` (see `filter_norm`); `none` (1); `layer`: the L2 norm of the whole tensor for dimension >= 2,
-            1 for one-dimensional ones; `tensor_std`: the tensor's standard deviation (population), as weight noise has it.
+            1 for one-dimensional ones; `tensor_std`: the tensor's standard deviation (population); `sample_std`: its sample standard
+            deviation, at least 1e-8, as the weight-noise study has it.
 
     Raises:
         ConfigError: no such scaling.
@@ -62,6 +64,9 @@ def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
         return parameter.norm() if parameter.ndim >= 2 else parameter.new_ones(())
     if scaling == "tensor_std":
         return parameter.std(correction=0)
+    if scaling == "sample_std":
+        deviation = parameter.std() if parameter.numel() > 1 else parameter.new_zeros(())
+        return deviation.clamp(min=SMALLEST_DEVIATION)
     raise ConfigError(f"scaling {scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
 
 

@@ -69,6 +69,7 @@ class LossEngine:
         memory_gib: budget for what the engine keeps beside the model and the samples: held directions, their first-layer
             products, and its own copy of the samples. One direction at a time is held whatever the budget.
         fast: use a fast path where the model allows; False always runs the general path.
+        directions: from the model as it is now, instead of those that `scaling` and `names` say.
 
     Attributes:
         notes: what a reader of a result must know about the model.
@@ -91,6 +92,7 @@ class LossEngine:
         class_axis: int | None = None,
         memory_gib: float = 2.0,
         fast: bool = True,
+        directions: Directions | None = None,
     ) -> None:
         samples = count(x)
         self.sizes = tuple(sorted(set(sizes or (samples,))))
@@ -103,11 +105,11 @@ class LossEngine:
         self.dtype = next(module.parameters()).dtype
         if wrong := {t.dtype for t in tensors(x) if t.is_floating_point()} - {self.dtype}:
             raise ConfigError(f"the samples are {wrong.pop()}, the model {self.dtype}; convert one of them")
-        chosen = perturbed_names(module, names)
+        chosen = perturbed_names(module, names) if directions is None else directions.names
         self.host = model if isinstance(model, Host) else host_of(model, x, chosen)
         self.memory = memory_gib * 2**30
         with self.host.borrowed():
-            self.directions = Directions.of(self.host.module, scaling, names)
+            self.directions = Directions.of(self.host.module, scaling, names) if directions is None else directions
             fitted = fit_to(self.host, x, y, get_loss(loss), class_axis)
             self.loss, self.y, self.apart = fitted.loss, fitted.targets, fitted.apart
             self.notes = tuple(filter(None, (*self.host.notes, fitted.note)))

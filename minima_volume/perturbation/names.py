@@ -10,6 +10,7 @@ from torch import nn
 from minima_volume.errors import ConfigError
 
 WEIGHTS = ("weight", "bias")
+NAMES = ("weight_bias", "weights", "all")
 SHOWN = 4  # names of parameters in a sentence
 
 
@@ -18,20 +19,22 @@ def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias"
 
     Args:
         model: the model.
-        names: `weight_bias` (see `is_weight_or_bias`); `all`; or a list, each entry of which is the name of a parameter
+        names: `weight_bias` (see `is_weight_or_bias`); `weights` (see `noise_weights`); `all`; or a list, each entry of which is the name of a parameter
             (`head.weight`), of a module (`head`, all that is below it), or a glob over either (`layers.*.weight`, `layers.[01]`).
 
     Raises:
         ConfigError: nothing is left to perturb, or an entry of the list matches nothing.
     """
     have = [name for name, _ in model.named_parameters()]
-    if isinstance(names, str) and names not in ("weight_bias", "all"):
+    if isinstance(names, str) and names not in NAMES:
         raise ConfigError(
-            f"names {names!r} is not known; allowed: weight_bias, all, or a list of names of parameters or modules, or globs, "
+            f"names {names!r} is not known; allowed: {', '.join(NAMES)}, or a list of names of parameters or modules, or globs, "
             f"such as [{names!r}]"
         )
     if names == "weight_bias":
         chosen = [name for name in have if is_weight_or_bias(name)]
+    elif names == "weights":
+        chosen = noise_weights(model, have)
     elif names == "all":
         chosen = have
     else:
@@ -56,6 +59,22 @@ def is_weight_or_bias(name: str) -> bool:
     *path, last = name.split(".")
     parametrized = path[-2:-1] == ["parametrizations"] and last.startswith("original")
     return parametrized or last.endswith(WEIGHTS) or last.startswith(tuple(f"{word}_" for word in WEIGHTS))
+
+
+def noise_weights(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """The parameters called `weight`, except those of normalisation layers: what the weight-noise study perturbs.
+
+    A layer normalises if its class has `norm` in its name. Biases, embeddings of positions and attention's `in_proj_weight` stay.
+
+    >>> noise_weights(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), ["0.weight", "0.bias", "1.weight", "1.bias"])
+    ['0.weight']
+    """
+    split = {name: name.rpartition(".") for name in names}
+    return [
+        name
+        for name, (path, _, last) in split.items()
+        if last == "weight" and "norm" not in type(model.get_submodule(path)).__name__.lower()
+    ]
 
 
 def _matching(model: nn.Module, have: Sequence[str], patterns: Sequence[str]) -> list[str]:

@@ -28,8 +28,18 @@ def batch_folder(condition: Path) -> Path:
 
 
 def is_condition(folder: Path) -> bool:
-    """Whether a folder has a config.yaml and is neither a template nor a run."""
-    return (folder / CONFIG_NAME).is_file() and not (folder.resolve().name == TEMPLATE or _is_run(folder))
+    """Whether a folder has a config.yaml and is neither a template, nor a run, nor a robustness study."""
+    if not (folder / CONFIG_NAME).is_file() or folder.resolve().name == TEMPLATE:
+        return False
+    return not (_is_run(folder) or _is_study(folder))
+
+
+def _is_study(folder: Path) -> bool:
+    """Whether its config.yaml is that of a robustness study, which trains architectures and has no runs."""
+    try:
+        return "architectures" in read_yaml(folder / CONFIG_NAME)
+    except MinimaVolumeError:  # whoever opens it learns what is wrong
+        return False
 
 
 def _is_run(folder: Path) -> bool:

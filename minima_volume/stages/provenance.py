@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from minima_volume.config.run import Config
+from minima_volume.config.sections import Executable
 
 
-def provenance(config: Config) -> dict[str, Any]:
+def provenance(config: Executable) -> dict[str, Any]:
     """Versions, device, threads and git revision, as stored beside every result."""
     device = config.experiment.device
     return {

@@ -17,9 +17,9 @@ class Perturbed:
 
     Attributes:
         seed: of everything that is drawn; of the first direction where directions have seeds of their own.
-        scaling: `filter`, `none`, `layer` or `tensor_std`.
-        names: `weight_bias` (names that end in weight or bias, or begin with weight_ or bias_), `all`, or a list of names of parameters
-            or modules, or globs; see `perturbation.names`. The verdict says what is left out.
+        scaling: `filter`, `none`, `layer`, `tensor_std` or `sample_std`.
+        names: `weight_bias` (names that end in weight or bias, or begin with weight_ or bias_), `weights` (those called weight, without those
+            of normalisation layers), `all`, or a list of names of parameters or modules, or globs; see `perturbation.names`. The verdict says what is left out.
         memory_gib: memory budget.
 
     Raises:

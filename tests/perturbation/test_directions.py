@@ -73,15 +73,18 @@ def test_filter_norms_of_linear_and_convolution():
 
 
 def test_scalings():
-    """The four words of the `scaling` setting, written out."""
+    """The words of the `scaling` setting, written out."""
     weight, bias = torch.tensor([[3.0, 4.0], [6.0, 8.0]]), torch.tensor([1.0, 3.0])
     assert scaling_factor(weight, "filter").tolist() == [[5.0], [10.0]]
     assert scaling_factor(weight, "none").item() == 1
     assert scaling_factor(weight, "layer").item() == pytest.approx(math.sqrt(125))
     assert scaling_factor(weight, "tensor_std").item() == pytest.approx(np.std([3, 4, 6, 8]))
-    assert [scaling_factor(bias, s).max().item() for s in SCALINGS] == [1, 1, 1, 1]  # the last: std of {1, 3} is 1
+    assert [scaling_factor(bias, s).max().item() for s in SCALINGS[:4]] == [1, 1, 1, 1]  # the last: std of {1, 3} is 1
     assert scaling_factor(3 * bias, "tensor_std").item() == 3
-    with pytest.raises(ConfigError, match="filter, none, layer, tensor_std"):
+    assert scaling_factor(weight, "sample_std").item() == pytest.approx(np.std([3, 4, 6, 8], ddof=1))
+    assert scaling_factor(torch.ones(5), "sample_std").item() == scaling_factor(torch.ones(1), "sample_std").item()
+    assert scaling_factor(torch.ones(5), "sample_std").item() == pytest.approx(1e-8)
+    with pytest.raises(ConfigError, match="filter, none, layer, tensor_std, sample_std"):
         scaling_factor(weight, "filters")
 
 
@@ -164,7 +167,7 @@ def test_names():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("weights", "weight_bias, all"),
+        ("biases", "weight_bias, weights, all"),
         (["0.weight", "1.weight"], r"'1.weight' matches no parameter.*0.weight, 0.bias"),
         ([], "no parameter"),
     ],

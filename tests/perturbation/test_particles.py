@@ -97,7 +97,7 @@ def samples(shape: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
     return x, torch.randint(0, 3, (len(x),), generator=generator)
 
 
-@pytest.mark.parametrize("scaling", ["filter", "none", "layer", "tensor_std"])
+@pytest.mark.parametrize("scaling", ["filter", "none", "layer", "tensor_std", "sample_std"])
 @pytest.mark.parametrize("case", CASES)
 def test_losses_equal_the_plain_loop(case: str, scaling: str) -> None:
     model, shape = CASES[case]

@@ -14,6 +14,8 @@ from helpers import tiny
 
 from minima_volume.config.run import Config
 from minima_volume.files.yaml import read_yaml
+from minima_volume.robustness.study import flat
+from minima_volume.robustness.tables import SUMMARY, SWEEP
 from minima_volume.stages.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +107,22 @@ def test_the_engine_page(capsys: pytest.CaptureFixture[str]):
     run_page("engine.md")
     printed = capsys.readouterr().out.splitlines()
     assert printed == re.findall(r"# ((?:mlp|\d+) .*?)(?::.*)?$", "\n".join(blocks("engine.md", "python")), re.M)
+
+
+def test_the_weight_noise_page():
+    """Its commands are scripts of the study's folder, which tests/robustness runs; its columns are those of the tables."""
+    commands = [line.split("#")[0].split() for line in blocks("weight_noise.md", "bash")[0].splitlines()]
+    assert commands[0] == ["cd", "experiments/weight_noise"]
+    folder = ROOT / commands[0][1]
+    assert all(command[0] == "python" and (folder / command[1]).is_file() for command in commands[1:])
+    assert f"`{','.join(SUMMARY)}`" in PAGES["weight_noise.md"] and f"`{','.join(SWEEP)}`" in PAGES["weight_noise.md"]
+    settings = {
+        key
+        for section in ("noise", "seeds", "volume")
+        for key in flat({section: read_yaml(folder / "config.yaml")[section]})
+    }
+    named = set(re.findall(r"`((?:noise|seeds|volume)\.\w+)", PAGES["weight_noise.md"]))
+    assert named - {"noise.py"} and named - {"noise.py"} <= settings
 
 
 def test_make_bench_runs_the_benchmark():

@@ -30,6 +30,15 @@ def experiment(tmp_path: Path) -> Path:
     return root
 
 
+def test_a_robustness_study_is_no_condition(tmp_path: Path):
+    """Its config.yaml has a schema of its own; no batch notebooks are written beside it."""
+    shutil.copytree(
+        EXPERIMENTS / "weight_noise", tmp_path / "weight_noise", ignore=shutil.ignore_patterns("checkpoints", "results")
+    )
+    assert not is_condition(tmp_path / "weight_noise")
+    assert conditions_of(tmp_path) == [] and sync_notebooks(tmp_path) == []
+
+
 def notebooks_in(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.ipynb")}
 

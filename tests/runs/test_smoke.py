@@ -10,14 +10,13 @@ import minima_volume as mv
 from minima_volume.config.run import load_config
 from minima_volume.data.mnist import FILES
 from minima_volume.data.root import data_root
+from minima_volume.runs.conditions import is_condition
 from minima_volume.runs.smoke import smoke, smoke_overrides
-from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
+from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES
 
 EXPERIMENTS = ROOT / "experiments"
 CONDITIONS = sorted(
-    str(path.parent.relative_to(EXPERIMENTS))
-    for path in EXPERIMENTS.rglob("config.yaml")
-    if path.parent.name != "template" and seeds_of(path.parent) is None
+    str(path.parent.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("config.yaml") if is_condition(path.parent)
 )
 SMALL_FILES = {"cifar10", "svhn"}
 # conditions differ only in config.yaml, so what their notebooks show depends on these kinds; test_notebooks.py has two

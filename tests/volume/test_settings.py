@@ -129,7 +129,7 @@ def test_none_stands_for_the_default() -> None:
         (Rays, {"preconditioner": "newton"}, "allowed: adam, diagonal, low_rank, full"),
         (Rays, {"estimator": "importance", "damping": math.nan}, "damping nan is not allowed"),
         (Rays, {"seed": -1}, "seed -1 is not allowed: it must be a whole number of at least 0"),
-        (Rays, {"scaling": "filters"}, "scaling 'filters' is not known; allowed: filter, none, layer, tensor_std"),
+        (Rays, {"scaling": "filters"}, "scaling 'filters' is not known; allowed: filter, none, layer, tensor_std, sample_std"),
         (Perturbed, {"memory_gib": "2"}, "memory_gib '2' is not allowed: it must be positive"),
     ],
 )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Write what a weight-noise study found into docs/weight_noise.md, and its figures into figs/.
+
+python benchmarks/weight_noise.py experiments/weight_noise/results/results.json
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pages import between
+
+from minima_volume.files.atomic import read_json, write_text
+from minima_volume.plots.robustness import accuracy_under_noise, drops, layer_profile, volume_beside_robustness
+from minima_volume.plots.style import save_figure
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/weight_noise.md"
+FIGURES = ROOT / "figs"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table of a page."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def mean_or_beyond(values: pd.Series, largest: float) -> str:
+    """The mean over seeds; if a seed has none, the largest alpha that was measured."""
+    return f"> {largest:g}" if values.isna().any() else f"{values.mean():.2f}"
+
+
+def group_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A line per architecture and regime."""
+    summary, rows = pd.DataFrame(results["summary"]), []
+    for mean in results["mean_drops"]:
+        some = summary[(summary["architecture"] == mean["architecture"]) & (summary["regime"] == mean["regime"])]
+        drop, largest = mean["drop"], float(some["largest_alpha"].min())
+        rows.append(
+            [
+                mean["architecture"],
+                mean["regime"],
+                str(len(some)),
+                f"{some['acc_0'].mean():.4f}",
+                f"{some['acc_01'].mean():.4f}",
+                f"{drop['mean']:+.4f} ({drop['low']:+.4f} to {drop['high']:+.4f})",
+                mean_or_beyond(some["alpha_lost_1_percent"], largest),
+                mean_or_beyond(some["alpha_50"], largest),
+            ]
+        )
+    return rows
+
+
+def alpha_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Noisy minus clean accuracy of each architecture, a line per alpha."""
+    rows = []
+    for verdict in results["verdicts"]:
+        for one in verdict["alphas"]:
+            cells = [f"{e['mean']:+.4f} ({e['low']:+.4f} to {e['high']:+.4f})" for e in (one["drop"], one["accuracy"])]
+            rows.append([verdict["architecture"], f"{one['alpha']:g}", *cells])
+    return rows
+
+
+def volume_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A line per volume."""
+    return [
+        [
+            row["architecture"],
+            row["regime"],
+            f"{row['alpha']:g}",
+            f"{row['accuracy']:g}",
+            row["words"],
+            str(row["method"]),
+        ]
+        for row in results["volumes"]
+    ]
+
+
+def content(results: Mapping[str, Any], found: list[Path]) -> str:
+    """What stands between the marks of the page."""
+    first = results["summary"][0]
+    parts = [
+        f"Measured on {first['dataset']}, {first['test_images']:,} test images, {first['draws']} draws, "
+        f"{results['settings']['training.epochs']} epochs, alpha_train {results['settings']['noise.alpha_train']:g}. Means over seeds; "
+        "95 % intervals over seeds, draws and images.",
+        table(
+            ["architecture", "regime", "seeds", "acc(0)", "acc(0.1)", "drop at 0.1", "α that loses 0.01", "α₅₀"],
+            group_rows(results),
+        ),
+        "\n".join(f"* {verdict['words']}" for verdict in results["verdicts"]),
+        table(["architecture", "α", "drop, noisy − clean", "accuracy, noisy − clean"], alpha_rows(results)),
+    ]
+    if results["volumes"]:
+        subset = results["volumes"][0]["subset"]
+        title = f"log P[accuracy ≥ a \\| α] on {subset:,} test images"
+        parts.append(table(["architecture", "regime", "α", "a", title, "method"], volume_rows(results)))
+    parts += [f"![{path.stem.replace('_', ' ')}](../{path.relative_to(ROOT)})" for path in found]
+    return "\n\n".join(parts)
+
+
+def save_figures(results: Mapping[str, Any]) -> list[Path]:
+    """Every figure of the study."""
+    figures = {"accuracy": accuracy_under_noise(results), "drops": drops(results)}
+    for name in dict.fromkeys(row["architecture"] for row in results["volumes"]):
+        figures[f"volume_{name}"] = volume_beside_robustness(results, name)
+    for name in dict.fromkeys(row["architecture"] for row in results["layers"]):
+        figures[f"layers_{name}"] = layer_profile(results, name)
+    return [save_figure(figure, FIGURES / f"weight_noise_{name}.png") for name, figure in figures.items()]
+
+
+def main() -> None:
+    """Rewrite the page from a results.json."""
+    results = read_json(Path(sys.argv[1]))
+    text = between(PAGE.read_text(encoding="utf-8"), "results", content(results, save_figures(results)))
+    print(write_text(PAGE, text))
+
+
+if __name__ == "__main__":
+    main()

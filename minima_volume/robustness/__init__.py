@@ -1,0 +1,1 @@
+"""Accuracy of networks whose weights are noisy, and whether training under noise helps."""
