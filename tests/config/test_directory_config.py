@@ -28,7 +28,11 @@ SAE = {"class": "SAE", "params": {"hidden_dim": 4, "input_dim": 2}}
 
 def changed(overrides: dict[str, Any]) -> dict[str, Any]:
     content = copy.deepcopy(BASE)
-    set_dotted(content, overrides)
+    for key, value in overrides.items():
+        if "." in key:
+            set_dotted(content, {key: value})
+        else:
+            content[key] = value
     return content
 
 
