@@ -31,9 +31,7 @@ class VAEParams(Section):
     likelihood: Literal["gaussian", "bernoulli", "columns"] | None = (
         None  # None: bernoulli for images, columns for tables, else gaussian
     )
-    scale: Positive | None = (
-        1.0  # standard deviation of Gaussian outputs, in units of standardised columns; None: learned
-    )
+    scale: Positive = 1.0  # standard deviation of Gaussian outputs, in units of standardised columns
 
 
 class SAEParams(Section):

@@ -74,6 +74,7 @@ class Data(Section):
     columns: Columns | None = None  # of CSV tables; images and .npy files have none
     cardinalities_path: str | None = None  # JSON or YAML: column -> number of categories (codes from 0), or their list
     categories: dict[str, list[Any]] | None = None  # found in the training data, and written here
+    scales: dict[str, list[float]] | None = None  # of numerical columns: mean and deviation in the training data
 
 
 class LoaderParams(Section):
@@ -246,9 +247,12 @@ class PredictConfig(Section):
     test: PredictSource
 
 
-def load_train_config(path: Path) -> TrainConfig:
-    """Read and check the config of a training."""
-    return parse(TrainConfig, read_yaml(path), str(path))
+def load_train_config(path: Path, on_exists: str | None = None) -> TrainConfig:
+    """Read and check the config of a training; `on_exists`, if given, instead of what it says."""
+    content = read_yaml(path)
+    if on_exists is not None and isinstance(content.get("experiment"), dict):
+        content["experiment"]["on_exists"] = on_exists
+    return parse(TrainConfig, content, str(path))
 
 
 def load_embed_config(path: Path) -> EmbedConfig:

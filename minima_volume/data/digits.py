@@ -8,6 +8,7 @@ from minima_volume.data.pool import Pool
 
 TEST_SIZE = 497
 SPLIT_SEED = 0
+MEAN, DEVIATION = 0.3053, 0.3760  # of all pixels
 
 
 def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:
@@ -27,7 +28,7 @@ def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:
 
     bunch = load_digits()
     x = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
-    x = (x - 0.3053) / 0.3760  # mean and standard deviation of all pixels
+    x = (x - MEAN) / DEVIATION
     y = torch.tensor(bunch.target, dtype=torch.int64)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(SPLIT_SEED))
     test, train = order[:test_size], order[test_size:]
