@@ -67,7 +67,7 @@ class Directory:
     @property
     def saved(self) -> list[Path]:
         """Every checkpoint there is."""
-        return sorted(self.checkpoints.glob("*.pt")) if self.checkpoints.is_dir() else []
+        return sorted(self.checkpoints.glob("[!.]*.pt")) if self.checkpoints.is_dir() else []
 
     @property
     def marked(self) -> bool:

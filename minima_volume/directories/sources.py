@@ -52,7 +52,7 @@ class Samples:
         """Some samples, float32."""
         where = rows if isinstance(rows, slice) else rows.numpy()
         stored = self.values[where if self.chosen is None else self.chosen[where]]
-        return torch.from_numpy(np.ascontiguousarray(self.finish(stored), dtype=np.float32))
+        return torch.from_numpy(np.array(self.finish(stored), dtype=np.float32, order="C"))
 
     def chunks(self) -> Iterator[Tensor]:
         """All samples in order, CHUNK at a time."""

@@ -45,7 +45,7 @@ def read_table(path: Path, columns: Columns, categories: Categories | None) -> t
                 else _known(chunk[name], categories[name], path, first)
             )
         parts.append(np.column_stack(made))
-    if not parts:
+    if not any(map(len, parts)):
         raise DataError(f"{path} has no rows")
     values = np.concatenate(parts)
     if categories is not None:
