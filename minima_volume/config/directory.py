@@ -126,13 +126,6 @@ class Checkpoint(Section):
     save_strategy: Literal["best", "last", "all"] = "best"
 
 
-class Mlflow(Section):
-    """Where metrics are sent; credentials come from the environment."""
-
-    tracking_uri: str | None = None
-    experiment_name: str = Field("minima_volume", min_length=1)
-
-
 class TrainConfig(Section):
     """A training into one directory."""
 
@@ -142,7 +135,14 @@ class TrainConfig(Section):
     train: TrainSection
     val: ValSection | None = None
     checkpoint: Checkpoint = Checkpoint()
-    mlflow: Mlflow | None = None
+    mlflow: None = None  # metrics are not sent anywhere yet
+
+    @field_validator("mlflow", mode="before")
+    @classmethod
+    def _untracked(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("tracking with MLflow is not part of this version; leave the section out")
+        return value
 
     @model_validator(mode="after")
     def _together(self) -> TrainConfig:
