@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from minima_volume import __version__
-from minima_volume.cli import figures, files, noise, results, runs
+from minima_volume.cli import directories, figures, files, noise, results, runs
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cores import end_children
 
@@ -47,7 +47,7 @@ def options(
     """What holds for every command."""
 
 
-for commands in (runs, results, figures, files):
+for commands in (runs, results, figures, directories, files):
     app.add_typer(commands.group)
 app.add_typer(noise.group, name="noise")
 

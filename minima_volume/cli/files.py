@@ -16,12 +16,16 @@ group = typer.Typer()
 @group.command()
 def clean(
     folder: Annotated[
-        Path, typer.Argument(help="A run folder, or a condition or experiment folder: every run below it.")
+        Path,
+        typer.Argument(
+            help="A run folder, or a condition or experiment folder: every run below it. Or an experiment directory, or a folder of such."
+        ),
     ],
     what: Annotated[
         str,
         typer.Option(
-            help="results; sweeps (and results); models (and everything made from them); datasets; outputs; plots."
+            help="results; sweeps (and results); models (and everything made from them); datasets; outputs; plots. Of experiment "
+            "directories: epochs (their checkpoints), logs, embeddings, predictions, figures."
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it the files are only listed.")] = False,
@@ -30,10 +34,16 @@ def clean(
 
     Never outside run folders, never through a link. --what outputs empties executed notebooks.
     """
+    from minima_volume.directories.keep import KINDS as DIRECTORY_KINDS
     from minima_volume.runs.clean import KINDS, clean_all, describe_cleaning
 
+    if what in DIRECTORY_KINDS:
+        _clean_directories(folder, what, yes)
+        return
     if what not in KINDS:
-        raise ConfigError(f"--what {what!r} is not known; allowed: {', '.join(KINDS)}")
+        raise ConfigError(
+            f"--what {what!r} is not known; allowed: {', '.join(KINDS)}; of experiment directories {', '.join(DIRECTORY_KINDS)}"
+        )
     found = clean_all(folder, what)
     files = [file for run in found.values() for file in run]
     if yes:
@@ -46,6 +56,27 @@ def clean(
         *lines,
         f"{len(files)} files, {size / 1e6:.1f} MB would be {'emptied' if what == 'outputs' else 'removed'}; add --yes to "
         f"{'empty' if what == 'outputs' else 'remove'} them ({KINDS[what]})",
+        sep="\n",
+    )
+
+
+def _clean_directories(folder: Path, what: str, yes: bool) -> None:
+    from minima_volume.directories.keep import KINDS, files_of, find_directories
+    from minima_volume.directories.keep import clean as clean_directory
+
+    directories = find_directories(folder)
+    if not directories:
+        raise ConfigError(f"{folder} is no experiment directory and holds none, so it has no {what}")
+    files = [file for directory in directories for file in files_of(directory, what)]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    if yes:
+        removed = [file for directory in directories for file in clean_directory(directory, what)]
+        print(f"{len(removed)} files removed, {size:.1f} MB")
+        return
+    lines = [f"{file}  {file.stat().st_size / 1e6:.2f} MB" for file in files]
+    print(
+        *lines,
+        f"{len(files)} files, {size:.1f} MB would be removed; add --yes to remove them ({KINDS[what]})",
         sep="\n",
     )
 

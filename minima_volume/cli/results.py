@@ -98,7 +98,9 @@ def suggest(
 
 @group.command()
 def status(
-    folder: Annotated[Path, typer.Argument(help="A condition folder or a run folder.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A condition or run folder; or an experiment directory, or a folder of such.")
+    ],
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file through and compare it with its checksums and hash.")
     ] = False,
@@ -111,12 +113,17 @@ def status(
 
     Settings in which runs differ from their condition are named, with both values.
     """
+    from minima_volume.directories.keep import describe, find_directories, state_of
     from minima_volume.runs.status import BAD, describe_status
     from minima_volume.runs.status import status as read_status
     from minima_volume.runs.update import describe_differences, differences
     from minima_volume.runs.verify import verify_run
     from minima_volume.stages.run import find_runs, seeds_of
 
+    if directories := find_directories(folder):
+        states = [state_of(directory) for directory in directories]
+        print(describe(states))
+        raise typer.Exit(int(any(state.state == "damaged" for state in states)))
     rows = read_status(folder, run_code=trust)
     print(describe_status(rows))
     is_run = seeds_of(folder.resolve()) is not None

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 
 from minima_volume.errors import ConfigError
@@ -41,10 +41,10 @@ MAX_SHOWN = 160  # characters of a value
 def explain(problem: Any, schema: type[BaseModel]) -> str:
     """One of pydantic's problems in words: the key, its value and what is allowed."""
     keys = [str(part) for part in problem["loc"]]
-    key = ".".join(keys)
-    kind, value = problem["type"], problem["input"]
+    key, kind, value = ".".join(_walk(schema, keys)[0]), problem["type"], problem["input"]
     if kind == "extra_forbidden":
-        allowed = _allowed_keys(schema, keys[:-1])
+        sections = _walk(schema, keys[:-1])[1]
+        allowed = list(dict.fromkeys(name for section in sections for name in _fields(section)))
         guess = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f" (did you mean {guess[0]}?)" if guess else ""
         return f"{key}: unknown key{hint}; allowed: {', '.join(allowed)}"
@@ -63,13 +63,19 @@ def _short(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."
 
 
-def _allowed_keys(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
-    sections: list[type[BaseModel]] = [schema]
+def _walk(schema: type[BaseModel], path: Sequence[str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """The keys of a path as a user writes them, without the tags of unions, and the sections that may stand there."""
+    keys: list[str] = []
+    sections: list[tuple[str | None, type[BaseModel]]] = [(None, schema)]
     for part in path:
-        fields = [field for section in sections for name, field in _fields(section).items() if name == part]
-        # what is no key is the index of a list or the tag of a union, and leads nowhere else
+        fields = [field for _, section in sections for name, field in _fields(section).items() if name == part]
+        if not fields and (chosen := [(None, section) for tag, section in sections if tag == part]):
+            sections = chosen  # type: ignore[assignment]
+            continue
+        keys.append(part)
+        # what is no key is the index of a list, and leads nowhere else
         sections = [inner for field in fields for inner in _sections(field.annotation)] if fields else sections
-    return list(dict.fromkeys(name for section in sections for name in _fields(section)))
+    return keys, [section for _, section in sections]
 
 
 def _fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -77,8 +83,10 @@ def _fields(section: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in section.model_fields.items()}
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections in an annotation such as `Sam | None` or `list[Column]`."""
+def _sections(annotation: Any, tag: str | None = None) -> list[tuple[str | None, type[BaseModel]]]:
+    """The sections in an annotation such as `Sam | None` or `list[Column]`, with their tags in a union that has tags."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in _sections(part)]
+        return [(tag, annotation)]
+    parts = get_args(annotation)
+    tag = next((part.tag for part in parts if isinstance(part, Tag)), tag)
+    return [section for part in parts for section in _sections(part, tag)]

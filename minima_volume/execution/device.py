@@ -13,7 +13,15 @@ from minima_volume.errors import ConfigError
 
 def usable_device(config: Executable) -> torch.device:
     """The configured device, checked to be there."""
-    name = config.experiment.device
+    return checked_device(config.experiment.device)
+
+
+def checked_device(name: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        ConfigError: it is not there.
+    """
     if name != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"experiment.device: {name!r}: this machine has no usable CUDA device; set it to cpu")
     return torch.device(name)

@@ -76,9 +76,14 @@ def _built(text: str, where: str, yaml: YAML) -> Any:
 
 def write_yaml(path: Path, content: Any) -> Path:
     """Write YAML 1.2 atomically, with the comments that `read_commented_yaml` found."""
+    return write_text(path, dumped(content))
+
+
+def dumped(content: Any) -> str:
+    """Content as the text of a YAML 1.2 file."""
     buffer = io.StringIO()
     _round_trip().dump(content, buffer)
-    return write_text(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def plain(content: Any) -> Any:

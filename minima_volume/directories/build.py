@@ -1,0 +1,177 @@
+"""Model, loss and optimiser of an experiment directory, as its config says."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minima_volume.config.autoencoders import OwnLoss, OwnModel, SAELossSection, SAEModel, VAELossSection, VAEModel
+from minima_volume.config.directory import Data, OptimizerConfig, TrainConfig
+from minima_volume.errors import ConfigError
+from minima_volume.files.user_code import load_object
+from minima_volume.losses.generative import Bernoulli, Columns, Gaussian, Likelihood, SAELoss, VAELoss
+from minima_volume.models.sae import SAE
+from minima_volume.models.vae import VAE
+
+Criterion = Callable[[Any, Tensor], Tensor]
+Likelihoods = {"ImageDataLoader": "bernoulli", "TabularDataLoader": "columns", "EmbeddingDataLoader": "gaussian"}
+
+
+def with_shape(config: TrainConfig, shape: Sequence[int]) -> TrainConfig:
+    """The config with what its model takes from the data: a VAE's likelihood, an SAE's input_dim.
+
+    Raises:
+        ConfigError: the model is for other data.
+    """
+    model, loader = config.model, config.train.loader_class
+    if isinstance(model, VAEModel):
+        kind = model.params.likelihood or Likelihoods[loader]
+        if kind == "columns" and loader != "TabularDataLoader":
+            raise ConfigError(f"model.params.likelihood 'columns' needs a table, not {loader}")
+        if (
+            kind != "columns"
+            and config.data.columns is not None
+            and config.data.columns.categorical
+            and loader == "TabularDataLoader"
+        ):
+            raise ConfigError(
+                f"model.params.likelihood {kind!r} cannot describe categorical columns; set it to columns or null"
+            )
+        params: Any = model.params.model_copy(update={"likelihood": kind})
+    elif isinstance(model, SAEModel):
+        if loader == "TabularDataLoader" and config.data.columns is not None and config.data.columns.categorical:
+            raise ConfigError("model SAE takes numbers; leave data.columns.categorical empty")
+        size = math.prod(shape)
+        if model.params.input_dim not in (None, size):
+            raise ConfigError(
+                f"model.params.input_dim is {model.params.input_dim}, but samples of {config.train.data_path} have {size} features "
+                f"(shape {tuple(shape)})"
+            )
+        params = model.params.model_copy(update={"input_dim": size})
+    else:
+        return config
+    return config.model_copy(update={"model": model.model_copy(update={"params": params})})
+
+
+def build_network(config: TrainConfig, shape: Sequence[int], places: Sequence[Path]) -> nn.Module:
+    """The model with initial weights from the seed; torch's global generator is left as it was.
+
+    Args:
+        config: from `with_shape`.
+        shape: of one sample.
+        places: folders in which a model of the user's is looked for.
+
+    Raises:
+        ConfigError: no such model, or its parameters are wrong.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.experiment.seed)
+        model = config.model
+        if isinstance(model, VAEModel):
+            kind = model.params
+            likelihood = _likelihood(str(kind.likelihood), kind.scale, shape, config.data)
+            return VAE(likelihood, kind.latent_dim, kind.hidden_dims, kind.channels, shape)
+        if isinstance(model, SAEModel):
+            return SAE(math.prod(shape), model.params.hidden_dim, model.params.activation, model.params.k)
+        return _own_model(model, shape, places)
+
+
+def criterion_of(
+    section: VAELossSection | SAELossSection | OwnLoss, model: nn.Module, config: TrainConfig, places: Sequence[Path]
+) -> Criterion:
+    """A loss (outputs, samples) -> one value per sample.
+
+    Raises:
+        ConfigError: it does not fit the model.
+    """
+    if isinstance(section, VAELossSection):
+        assert isinstance(model, VAE)
+        return VAELoss(model.likelihood, section.params.beta, section.params.reconstruction_weight)
+    if isinstance(section, SAELossSection):
+        assert isinstance(config.model, SAEModel)
+        weights = {config.model.params.sparsity_weight, section.params.sparsity_weight} - {None}
+        if len(weights) > 1:
+            raise ConfigError(
+                f"sparsity_weight is {config.model.params.sparsity_weight} in model.params and {section.params.sparsity_weight} in "
+                "loss.params; give it once"
+            )
+        return SAELoss(weights.pop() if weights else 0.0, section.params.reconstruction_weight)  # type: ignore[arg-type]
+    found = _find(section.kind, places, "loss.class")
+    if not callable(found) or isinstance(found, type):
+        raise ConfigError(f"loss.class: {section.kind!r} must be a function (outputs, samples) -> one loss per sample")
+    return partial(found, **section.params)
+
+
+def optimizer_of(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
+    """Any optimiser of torch.optim, by its name in any case.
+
+    Raises:
+        ConfigError: no such optimiser, or it has no such argument.
+    """
+    kinds = {
+        name.lower(): kind
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+    }
+    name = settings.optimizer
+    kind = kinds.get(name.lower())
+    if kind is None:
+        near = difflib.get_close_matches(name.lower(), kinds, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ConfigError(
+            f"optimizer_config.optimizer: {name!r} is not known{hint}; allowed: {', '.join(sorted(kinds))}"
+        )
+    given = dict(settings.model_extra or {})
+    allowed = [key for key in inspect.signature(kind).parameters if key not in ("params", "lr")]
+    for key in given:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, ["learning_rate", *allowed], 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(
+                f"optimizer_config.{key}: {name} has no such argument{hint}; allowed: learning_rate, {', '.join(allowed)}"
+            )
+    try:
+        return kind(model.parameters(), lr=settings.learning_rate, **given)  # type: ignore[call-arg]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer_config {given} does not fit {name}: {error}") from error
+
+
+def _likelihood(name: str, scale: float, shape: Sequence[int], data: Data) -> Likelihood:
+    if name == "bernoulli":
+        return Bernoulli(tuple(shape))
+    if name == "gaussian":
+        return Gaussian(tuple(shape), scale)
+    assert data.columns is not None and data.categories is not None
+    sizes = tuple(len(data.categories[column]) for column in data.columns.categorical)
+    return Columns(len(data.columns.numerical) + len(data.columns.embeddings), sizes, scale)
+
+
+def _own_model(section: OwnModel, shape: Sequence[int], places: Sequence[Path]) -> nn.Module:
+    found = _find(section.kind, places, "model.class")
+    try:
+        model = found(tuple(shape), **section.params)
+    except TypeError as error:
+        raise ConfigError(f"model.params {section.params} do not fit model {section.kind!r}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"model.class: {section.kind!r} must build a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _find(path: str, places: Sequence[Path], what: str) -> Any:
+    """From the first of these folders that has the module, else from what is installed."""
+    module = path.partition(":")[0]
+    folder = next((place for place in places if (place / f"{module}.py").is_file()), places[0] if places else None)
+    return load_object(path, folder, what)
+
+
+def places_of(config_file: Path) -> list[Path]:
+    """Where a user's own code is looked for: beside the config file, in the working directory, in its configs/."""
+    return [config_file.resolve().parent, Path.cwd(), Path.cwd() / "configs"]

@@ -1,0 +1,135 @@
+"""CSV tables as numbers: categories become codes, and whatever does not fit is named with its row."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from minima_volume.config.directory import Columns
+from minima_volume.errors import ConfigError, DataError, MissingStageError
+from minima_volume.files.yaml import read_yaml
+
+CHUNK = 50_000  # rows that are parsed at a time
+Categories = Mapping[str, list[str]]
+
+
+def read_table(path: Path, columns: Columns, categories: Categories | None) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """The named columns of a CSV file with a header.
+
+    Args:
+        path: the file; .csv.gz, too.
+        columns: which ones.
+        categories: of each categorical column, whose codes are their positions; None: those in the file, sorted.
+
+    Returns:
+        (rows, columns) float64 in the order of `columns.names`, and the categories.
+
+    Raises:
+        MissingStageError: no such file.
+        DataError: a column is not there; a number is missing or none; a category is missing or not among `categories`.
+    """
+    kinds: dict[str, type] = {name: str for name in columns.categorical}  # noqa: C420
+    seen: dict[str, dict[str, int]] = {name: {} for name in columns.categorical}
+    numbers = [*columns.numerical, *columns.embeddings]
+    parts = []
+    for first, chunk in _chunks(path, columns, kinds):
+        made = [_numbers(chunk[name], path, first) for name in numbers]
+        for name in columns.categorical:
+            made.append(
+                _found(chunk[name], seen[name], path, first)
+                if categories is None
+                else _known(chunk[name], categories[name], path, first)
+            )
+        parts.append(np.column_stack(made))
+    if not any(map(len, parts)):
+        raise DataError(f"{path} has no rows")
+    values = np.concatenate(parts)
+    if categories is not None:
+        return values, {name: list(found) for name, found in categories.items()}
+    result = {}
+    for column, name in enumerate(columns.categorical, len(numbers)):
+        result[name] = sorted(seen[name])
+        position = {category: code for code, category in enumerate(result[name])}
+        new = np.array([position[category] for category in seen[name]], dtype=np.float64)
+        values[:, column] = new[values[:, column].astype(np.int64)]
+    return values, result
+
+
+def read_cardinalities(path: Path, columns: Columns) -> dict[str, list[str]]:
+    """The categories of each categorical column from a file: column -> their number (codes 0, 1, ...) or their list.
+
+    Raises:
+        ConfigError: a column is missing in it, or says something else.
+    """
+    content, result = read_yaml(path), {}
+    for name in columns.categorical:
+        said = content.get(name)
+        if isinstance(said, int) and not isinstance(said, bool) and said >= 1:
+            result[name] = [str(code) for code in range(said)]
+        elif isinstance(said, list) and said:
+            result[name] = [str(category) for category in said]
+        else:
+            raise ConfigError(
+                f"{path}: {name}: {said!r} is not allowed: give the number of its categories, or their list"
+            )
+    return result
+
+
+def _chunks(path: Path, columns: Columns, kinds: dict[str, type]) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Number of the first row (from 1) and the rows."""
+    try:
+        header = list(pd.read_csv(path, nrows=0).columns)
+        for name in columns.names:
+            if name not in header:
+                near = difflib.get_close_matches(name, header, 1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise DataError(f"{path} has no column {name!r}{hint}; it has {', '.join(header)}")
+        first = 1
+        reader = pd.read_csv(path, usecols=columns.names, dtype=kinds, keep_default_na=False, chunksize=CHUNK)
+        for chunk in reader:
+            yield first, chunk
+            first += len(chunk)
+    except FileNotFoundError as error:
+        raise MissingStageError(f"{path} does not exist; data paths are relative to {Path.cwd()}") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
+
+
+def _numbers(column: pd.Series, path: Path, first: int) -> np.ndarray:
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
+    if len(bad := np.flatnonzero(~np.isfinite(values))):
+        row = int(bad[0])
+        raise DataError(
+            f"{path}, row {first + row}: {column.name} is {column.iloc[row]!r}, which is no number ({len(bad)} such rows among the "
+            f"{len(values)} read together); fill or remove them, or name the column categorical"
+        )
+    return values
+
+
+def _found(column: pd.Series, seen: dict[str, int], path: Path, first: int) -> np.ndarray:
+    _filled(column, path, first)
+    codes, names = pd.factorize(column)
+    return np.array([seen.setdefault(str(name), len(seen)) for name in names], dtype=np.float64)[codes]
+
+
+def _known(column: pd.Series, categories: list[str], path: Path, first: int) -> np.ndarray:
+    _filled(column, path, first)
+    codes = pd.Index([str(category) for category in categories]).get_indexer(pd.Index(column))
+    if len(bad := np.flatnonzero(codes < 0)):
+        row = int(bad[0])
+        value = str(column.iloc[row])
+        near = difflib.get_close_matches(value, categories, 3) or categories[:3]
+        raise DataError(
+            f"{path}, row {first + row}: {column.name} is {value!r}, a category that training has not seen; it knows {len(categories)}, "
+            f"such as {', '.join(map(repr, near))}"
+        )
+    return codes.astype(np.float64)
+
+
+def _filled(column: pd.Series, path: Path, first: int) -> None:
+    if len(bad := np.flatnonzero((column == "").to_numpy())):
+        raise DataError(f"{path}, row {first + int(bad[0])}: {column.name} is empty; give missing values a name")
