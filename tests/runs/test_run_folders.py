@@ -215,14 +215,15 @@ def test_an_invalid_config_is_a_state_and_not_a_crash(copied):
 
 
 def test_own_code_that_is_gone_is_a_state_and_not_a_crash(tmp_path):
-    """A run was trained with my_model.py, which was removed since: invalid, with the message."""
+    """A run was trained with my_model.py, which was removed since: its files are what they were; where its code is run, a message."""
     folder = tmp_path / "model_0_data_10"
     folder.mkdir()
     (folder / "my_model.py").write_text("from minima_volume.models.mlp import MLP\n", encoding="utf-8")
     make_run(folder, {"model.name": "my_model:MLP", "training.epochs": 1}, ("train",))
     (folder / "my_model.py").unlink()
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    states = stage_states(folder)
+    assert stage_states(folder)["train"].complete
+    states = stage_states(folder, run_code=True)
     assert states["train"].name == "invalid" and "'my_model:MLP'" in states["train"].reason
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from minima_volume.analysis import verdicts
 from minima_volume.config.run import parse_config
 from minima_volume.config.sections import Sam, Training
 from minima_volume.errors import ConfigError, StaleError
+from minima_volume.files.atomic import read_json
 from minima_volume.files.yaml import write_yaml
 from minima_volume.reports.terminal import describe
 from minima_volume.runs.clean import clean
@@ -206,7 +205,7 @@ def test_a_series_over_epochs_has_one_landscape(epochs_run):
     assert all(state.complete for state in stage_states(epochs_run.folder).values())
     accuracies = mv.read_npz(epochs_run.accuracies_file)
     assert accuracies["variation_values"].tolist() == [5, 12, 30] and accuracies["dataset_size"].tolist() == [40] * 3
-    assert set(json.loads(epochs_run.cutoffs_file.read_text())) == {"Model_5", "Model_12", "Model_30"}
+    assert set(read_json(epochs_run.cutoffs_file)) == {"Model_5", "Model_12", "Model_30"}
 
 
 def test_each_batch_size_is_a_training_of_its_own(batches_run, tmp_path):
