@@ -113,7 +113,7 @@ def test_every_committed_config_is_complete_and_allowed():
     paths = sorted(EXPERIMENTS.rglob("config.yaml"))
     assert {path.relative_to(EXPERIMENTS).parts[0] for path in paths} >= {"digits", "swiss_roll", "MNIST"}
     for path in paths:
-        if path.parent.name.startswith("model_") or path.parent.name == "weight_noise":  # a study with its own schema
+        if path.parent.name.startswith("model_") or path.parent.name == "weight_noise":  # a schema of its own
             continue
         config = load_config(path)
         fixed = 10 if path.parent.name == "fixed_data" else None  # one data seed for many model seeds

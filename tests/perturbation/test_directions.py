@@ -125,13 +125,14 @@ def test_dead_filters_are_left_out_everywhere():
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_all_zero_parameters(scaling: str):
-    """A zero matrix moves under `none` alone; n and log_det stay finite."""
+    """A zero matrix moves under `none`, and by the floor of `sample_std`; n and log_det stay finite."""
     model = nn.Linear(4, 3, bias=False)
     nn.init.zeros_(model.weight)
     directions = Directions.of(model, scaling)
-    assert directions.num_params == (12 if scaling == "none" else 0)
-    assert directions.log_det == 0
-    assert (directions.draw(1)[1] > 0) == (scaling == "none")
+    moves = scaling in ("none", "sample_std")
+    assert directions.num_params == (12 if moves else 0)
+    assert directions.log_det == pytest.approx(12 * math.log(1e-8) if scaling == "sample_std" else 0)
+    assert (directions.draw(1)[1] > 0) == moves
 
 
 class Tied(nn.Module):
