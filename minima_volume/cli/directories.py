@@ -1,4 +1,4 @@
-"""The commands of experiment directories: `minima-volume train`, `embed`, `predict`, `volume`, `archive`."""
+"""The commands of experiment directories: `minima-volume train`, `embed`, `predict`, `volume`, `draw`, `archive`."""
 
 from __future__ import annotations
 
@@ -101,6 +101,15 @@ def volume(
     print(f"loss at the minimum {found.loss:.6g}, threshold {found.threshold:.6g}")
     for size, mass in zip(sigma, getattr(found.volume, "volumes", (found.volume,)), strict=True):
         print(f"sigma {size:g}: log mass {mass.verdict}")
+
+
+@group.command()
+def draw(directory: DirectoryFolder) -> None:
+    """Draw loss curves, reconstructions and the latent plane of an experiment directory, into its figures/."""
+    from minima_volume.directories.build import places_of
+    from minima_volume.plots.directories import draw_directory
+
+    print(*draw_directory(directory, places_of(directory / "config.yaml")), sep="\n")
 
 
 @group.command()

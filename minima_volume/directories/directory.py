@@ -277,4 +277,4 @@ def _deciding(config: TrainConfig) -> dict[str, Any]:
 
     walk(resolved(config), "")
     free = ("experiment.name", "experiment.output_dir", "experiment.on_exists", "train.epochs")
-    return {key: value for key, value in flat.items() if key not in free and not key.startswith("mlflow")}
+    return {key: value for key, value in flat.items() if key not in free}

@@ -60,6 +60,23 @@ def test_the_typical_workflow(tmp_path):
     assert vae.history() == history and files(vae.folder) == training
 
 
+def test_the_example_of_a_model_of_your_own(tmp_path, cli, monkeypatch):
+    """As it lies in configs/; and again from the resolved config in its directory."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    directory = Directory(Path("experiments/custom_model/experiment_001"))
+    assert cli("train", "configs/train_custom_model.yaml", "--quiet")[:2] == (0, f"{directory.folder}\n")
+    history = directory.history()
+    assert history["val_loss"][10] < history["val_loss"][1] / 2
+    assert cli("train", directory.config_file, "--quiet")[0] == 0 and directory.history() == history
+
+
+def test_the_commands_in_the_readme_are_those_tested_here():
+    """The typical workflow, and training again in place."""
+    text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
+    assert all(command in text for command in WORKFLOW)
+
+
 def test_every_config_in_the_repository_is_read():
     """By the schema of its kind."""
     kinds = {"train": load_train_config, "extract": load_embed_config, "predict": load_predict_config}
