@@ -84,7 +84,7 @@ def content(results: Mapping[str, Any], found: list[Path]) -> str:
     parts = [
         f"Measured on {first['dataset']}, {first['test_images']:,} test images, {first['draws']} draws, "
         f"{results['settings']['training.epochs']} epochs, alpha_train {results['settings']['noise.alpha_train']:g}. Means over seeds; "
-        "95 % intervals over seeds, draws and images.",
+        "95 % intervals over draws and images, and over seeds if there are several.",
         table(
             ["architecture", "regime", "seeds", "acc(0)", "acc(0.1)", "drop at 0.1", "α that loses 0.01", "α₅₀"],
             group_rows(results),

@@ -108,7 +108,7 @@ def drops(results: Mapping[str, Any]) -> Figure:
         axis.set_xticks(range(len(names)), names)
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.grid(False, axis="x")
-    left.set(ylabel="accuracy lost at alpha 0.1", title="drop; bar: 95 % interval over seeds, draws and images")
+    left.set(ylabel="accuracy lost at alpha 0.1", title="drop; bar: 95 % interval")
     right.set(title="drop, noisy minus clean, paired")
     left.legend()
     figure.suptitle(_data(pd.DataFrame(results["summary"])), fontsize=10.5)
