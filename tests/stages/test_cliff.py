@@ -26,7 +26,8 @@ def test_a_minimum_leaves_as_data_is_added(digits_run):
     for _, row in table.iterrows():
         size = int(row["size"])
         with torch.no_grad():
-            loss = nn.functional.cross_entropy(trained.models[0](trained.dataset.x_train[:size]), y[:size]).item()
+            outputs = trained.models[0](trained.dataset.x_train[:size]).double()
+            loss = nn.functional.cross_entropy(outputs, y[:size]).item()
         assert row["start_loss"] == pytest.approx(loss, rel=1e-4) and row["inside"] == (loss <= 0.5)
     assert table["inside"].tolist() == [True, False]
     assert table["log_mass"].iloc[0] <= 0 and table["lower"].iloc[0] <= table["log_mass"].iloc[0]

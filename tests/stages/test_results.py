@@ -382,7 +382,7 @@ def test_cutoffs_have_the_documented_keys_and_are_the_plain_means(digits_run):
         with torch.no_grad():
             for m, value in zip(entry["indices"], entry["loss_curve"], strict=True):
                 assert value == pytest.approx(
-                    F.cross_entropy(model(data.x_train[:m]), data.y_train[:m]).item(), rel=1e-4
+                    F.cross_entropy(model(data.x_train[:m]).double(), data.y_train[:m]).item(), rel=1e-4
                 )
         for threshold in (0.5, 0.2):
             above = [m for m, value in zip(entry["indices"], entry["loss_curve"], strict=True) if value > threshold]

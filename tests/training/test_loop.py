@@ -243,7 +243,8 @@ def test_save_strategy_best_keeps_the_lowest_test_loss(tmp_path):
         best = int(np.argmin(record["test_loss"]))
         assert record["epoch"] == best + 1
         with torch.no_grad():
-            loss = F.cross_entropy(trained.models[level](trained.dataset.x_test), trained.dataset.y_test).item()
+            outputs = trained.models[level](trained.dataset.x_test).double()
+            loss = F.cross_entropy(outputs, trained.dataset.y_test).item()
         assert loss == pytest.approx(record["test_loss"][best], rel=1e-5)
         assert mv.read_sweep(run.sweep_file(0, level)).metadata["test_loss"] == record["test_loss"][best]
         epochs.append(best + 1)
@@ -310,12 +311,12 @@ def test_a_missing_level_is_named(copied):
 
 def test_cnn_trains_on_images(tmp_path):
     """The convolutional network has the stated layers and learns."""
-    options = {"model.name": "cnn", "model.options": {"channels": [2, 3], "fc": [7]}, "training.epochs": 15}
+    options = {"model.name": "cnn", "model.options": {"channels": [6, 7], "fc": [20]}}
     run = make_run(tmp_path / "model_0_data_10", options, ("train",))
     trained = mv.load_models_and_data(run)
     kinds = [type(layer).__name__ for layer in trained.models[0].layers]
     assert kinds == ["Conv2d", "ReLU", "MaxPool2d"] * 2 + ["Flatten", "Linear", "ReLU", "Linear"]
     shapes = [tuple(p.shape) for p in trained.models[0].parameters() if p.ndim > 1]
-    assert shapes == [(2, 1, 3, 3), (3, 2, 3, 3), (7, 3 * 2 * 2), (10, 7)]
+    assert shapes == [(6, 1, 3, 3), (7, 6, 3, 3), (20, 7 * 2 * 2), (10, 20)]
     losses = trained.records[40]["train_loss"]
     assert math.isfinite(losses[-1]) and losses[-1] < 0.8 * losses[0]
