@@ -114,7 +114,7 @@ def mean_losses(trained: Trained, minimum: int, loss: Loss) -> np.ndarray:
 
 def _steps(losses: np.ndarray, base: int, threshold: float, own: Sequence[int]) -> list[int]:
     above = np.flatnonzero(losses[base - 1 :] > threshold)
-    leaves = base + int(above[0]) if len(above) else len(losses)
-    inside = np.geomspace(base, max(leaves - 1, base), 10).round().astype(int)
-    outside = [leaves, min(len(losses), round(leaves * 1.3))] if len(above) else []
-    return sorted({*inside.tolist(), *outside, *(size for size in own if size < leaves)})
+    last = base + int(above[0]) - 1 if len(above) else len(losses)  # the largest landscape that it is still inside of
+    inside = np.geomspace(base, max(last, base), 10).round().astype(int)
+    outside = [last + 1, min(len(losses), round((last + 1) * 1.3))] if len(above) else []
+    return sorted({*inside.tolist(), *outside, *(size for size in own if size <= last)})
