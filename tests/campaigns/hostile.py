@@ -8,8 +8,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from campaigns.common import Tally, call, restore, small_run
 from helpers import tree
+
+from campaigns.common import Tally, call, restore, small_run
 
 PLACES = [
     ".lock", ".sweep_shards", ".sweep_shards/level_0", ".train.executing.ipynb", "config.yaml", "models_and_data",

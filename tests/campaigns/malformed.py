@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from campaigns.common import MAX_SECONDS, Tally, call, restore, small_run
 from campaigns.same import same
-
 from minima_volume.analysis.collect import collect
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_json, read_npz, read_pt, write_json, write_npz, write_pt
