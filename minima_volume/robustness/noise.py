@@ -26,7 +26,7 @@ class WeightNoise:
     alpha: float
 
     def __call__(self, model: nn.Module, generator: torch.Generator) -> list[Tensor | None]:
-        """One tensor per parameter, None where it stays, see `training.weight_noise`."""
+        """One tensor per parameter, None if it stays, see `training.weight_noise`."""
         chosen = set(perturbed_names(model, NAMES))
         return [self._of(p, generator) if name in chosen else None for name, p in model.named_parameters()]
 
@@ -46,7 +46,7 @@ def noise_directions(model: nn.Module) -> Directions:
 def steps(
     model: nn.Module, directions: Directions, seed: int, only: Sequence[str] | None = None
 ) -> list[Tensor | None]:
-    """std(W) * z of a seed, one tensor per parameter of the model, None where it stays.
+    """std(W) * z of a seed, one tensor per parameter of the model, None if it stays.
 
     Args:
         model: whose parameters are meant.

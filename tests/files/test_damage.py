@@ -164,7 +164,7 @@ def test_pipes_and_folders_are_not_waited_for(read, tmp_path):
 
 
 def test_damaged_figures_radii_and_missing_notebooks_are_not_complete(copied, cli):
-    """Each is said; `run` measures the radii again."""
+    """Each has a message; `run` measures the radii again."""
     for name in ("log_volume.png", "growth.png"):
         figure = copied.results_file(0, 0.5).with_name(name)
         whole = figure.read_bytes()

@@ -62,7 +62,7 @@ def test_digits_are_sixteenths_in_three_equal_channels(tmp_path):
 
 
 def test_too_few_images(tmp_path):
-    """Both sizes are said."""
+    """The message names both sizes."""
     with pytest.raises(DataError, match="data.train_size: 2000 is not allowed: digits has 1300"):
         load_images(tiny_study(tmp_path, {"data.train_size": 2000}).config.data)
 

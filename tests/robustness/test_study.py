@@ -100,7 +100,7 @@ def test_noise_of_0_is_clean_training(tmp_path: Path):
     ids=["architectures", "seeds"],
 )
 def test_two_batches_are_one(done: Study, tmp_path: Path, batches):
-    """In any order, by architecture or by seed: the same tables and verdicts, and it is said that rows were merged."""
+    """In any order, by architecture or by seed: the same tables and verdicts, and a line reports that rows were merged."""
     said: list[str] = []
     for architectures, seeds in batches:
         study = tiny_study(tmp_path, {"seeds.training": seeds})
