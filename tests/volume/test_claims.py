@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import scipy.stats
-from ellipsoids import ellipsoid_logs, ellipsoids_logs, volume_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up_radii import ellipsoid_logs, ellipsoids_logs, volume_of
 
 from minima_volume.analysis.aggregates import paired_differences
 from minima_volume.confidence import CLEAR

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from ellipsoids import ellipsoid_logs, ellipsoids_logs, volume_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from made_up_radii import ellipsoid_logs, ellipsoids_logs, volume_of
 
 from minima_volume.analysis import comparison_table, verdicts, volume_table
 from minima_volume.errors import ConfigError
