@@ -51,7 +51,7 @@ def always_killed(piece: Piece) -> int:
 @contextlib.contextmanager
 def cluster(folder: Path, workers: int = 2):
     """Address of a scheduler, and its process."""
-    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT / "tests/execution"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
     file = folder / "scheduler.json"
 

@@ -88,10 +88,10 @@ def test_a_run_that_is_removed_during_a_stage_stays_removed(copied, monkeypatch)
 
     def removed(*arguments):
         shutil.rmtree(copied.folder, ignore_errors=True)
-        return per_sample(*arguments)
+        return prefix_losses(*arguments)
 
-    per_sample = stage.per_sample
-    monkeypatch.setattr(stage, "per_sample", removed)
+    prefix_losses = stage.prefix_losses
+    monkeypatch.setattr(stage, "prefix_losses", removed)
     with pytest.raises(BoundaryError, match="removed or replaced"):
         mv.cutoffs(copied)
     assert not copied.folder.exists()

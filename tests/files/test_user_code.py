@@ -115,7 +115,7 @@ def test_own_model_must_be_a_module(tmp_path):
         ("x.flatten(1)[:, :10]", "bce_with_logits", ["one label for each output", "10)"]),
         ("x.flatten(1)[:, :10]", "mse", ["mse needs targets of the outputs' shape", "10)"]),
         ("(x, x)", "cross_entropy", ["returns a tuple", "one tensor"]),
-        ("x.sum()", "cross_entropy", ["one row a sample", "of shape ()"]),
+        ("x.sum()", "cross_entropy", ["one row per sample", "of shape ()"]),
     ],
 )
 def test_own_model_whose_output_does_not_fit_the_loss(forward, loss, words, tmp_path):
