@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tracemalloc
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from minima_volume.directories.embed import embed_directory, predict_directory
 from minima_volume.directories.load import load
 from minima_volume.directories.metrics import NAMES
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.files.atomic import read_json
 
 SOURCE = {"data_path": "x.npy", "loader_class": "EmbeddingDataLoader"}
 OWN = """
@@ -107,7 +107,7 @@ def test_metrics_of_a_prediction_are_those_of_its_validation():
     test = {**SOURCE, "data_path": "x.npy:val", "metrics": {"compute": True, "importance_samples": 50}}
     path = predict_directory(prediction(checkpoint={"load_strategy": "last"}, test=test), say=silent)
     assert files(directory.folder)[-2:] == ["predictions/test_metrics.json", "predictions/test_predictions.npy"]
-    found, history = json.loads(path.with_name("test_metrics.json").read_text()), directory.history()
+    found, history = read_json(path.with_name("test_metrics.json")), directory.history()
     assert set(found) == {f"test_{name}" for name in (*NAMES["VAE"], "kl_per_dimension", "nll")}
     for name in ("loss", "elbo", "kl"):
         assert found[f"test_{name}"] == pytest.approx(history[f"val_{name}"][3], rel=1e-5)
@@ -115,7 +115,7 @@ def test_metrics_of_a_prediction_are_those_of_its_validation():
     np.save("x.npy", samples(4000))  # so that a draw per sample decides the bound to 0.03 nats
     test = {**SOURCE, "metrics": {"compute": True, "importance_samples": 50}}
     predict_directory(prediction(test=test), say=silent)
-    found = json.loads(path.with_name("test_metrics.json").read_text())
+    found = read_json(path.with_name("test_metrics.json"))
     assert found["test_nll"] < -found["test_elbo"] - 0.2
 
 
