@@ -21,6 +21,7 @@ from minima_volume.models.cnn import CNN
 from minima_volume.models.mlp import MLP
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
 
 kind, directions, coefficients, samples, budget = sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5])
 torch.manual_seed(0)
