@@ -305,7 +305,7 @@ def test_the_scripts_by_their_own_command_lines(script):
 
 
 def test_sanity_networks_never_meet_those_of_a_run(script, folder: Path):
-    """A run of more epochs after the sanity check trains its own, in two processes."""
+    """A run of more epochs after the sanity check trains its own."""
     sets = [
         "--set",
         "data.source=digits",
@@ -314,7 +314,7 @@ def test_sanity_networks_never_meet_those_of_a_run(script, folder: Path):
         "--set",
         "seeds.training=[0]",
         "--set",
-        "execution.workers=2",
+        "execution.workers=1",
     ]
     script("sanity_check.py", "--set", "data.source=digits")
     code, text, _ = script("run_experiments.py", "mlp", *sets)
