@@ -13,9 +13,11 @@ from typing import Any
 
 from minima_volume.config.directory import Experiment, TrainConfig, resolved
 from minima_volume.config.errors import parse
-from minima_volume.errors import ConfigError, MissingStageError
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import LOCK_NAME, locked
+from minima_volume.files.plain import open_plain, read_text
 from minima_volume.files.yaml import dumped, read_yaml
 
 MARKER = "# The resolved config of an experiment directory of minima_volume."
@@ -24,6 +26,7 @@ NEW, OLD = (
     ".new",
     ".old",
 )  # a run that has no checkpoint yet, beside the one that it will replace; and that one on its way out
+MAX_LOG = 2**28  # bytes
 EPOCH_LINE = re.compile(r"^\S+ \S+ epoch (\d+): (.*)$")
 
 
@@ -73,8 +76,9 @@ class Directory:
     def marked(self) -> bool:
         """Whether its config.yaml was written by a training of this package."""
         try:
-            return self.config_file.read_text(encoding="utf-8").startswith(MARKER)
-        except (OSError, UnicodeDecodeError):
+            with open_plain(self.config_file) as file:
+                return file.read(len(MARKER.encode())) == MARKER.encode()
+        except (FileNotFoundError, DamagedFileError):
             return False
 
     @property
@@ -103,6 +107,7 @@ class Directory:
             MissingStageError: it cannot be written.
         """
         try:
+            check_way(self.log_file)
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
@@ -113,7 +118,7 @@ class Directory:
         """Metric -> epoch -> value, read from the log; of an epoch that was trained again after an interruption the last value."""
         found: dict[str, dict[int, float]] = {}
         if self.log_file.is_file():
-            for line in self.log_file.read_text(encoding="utf-8").splitlines():
+            for line in read_text(self.log_file, MAX_LOG).splitlines():
                 if match := EPOCH_LINE.match(line):
                     for name, value in (pair.split("=") for pair in match[2].split()):
                         found.setdefault(name, {})[int(match[1])] = float(value)

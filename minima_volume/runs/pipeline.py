@@ -27,9 +27,7 @@ from minima_volume.runs.progress import Progress
 from minima_volume.runs.update import describe_differences, differences
 from minima_volume.stages.run import CONFIG_NAME, STAGES, find_runs, refuse_twins, seeds_of
 
-PERTURB_STAGES = ("train", "perturb")
 Execute = Callable[[Path, str, dict[str, str]], Outcome]
-VOLUME_STAGES = ("volume", "cutoff", "accuracy")
 STOP_SECONDS = 2.0  # for notebooks to end once their kernels were killed; then they are left to end by themselves
 
 

@@ -6,8 +6,8 @@ from campaigns import configs, failing_writes, hostile, kills, malformed
 
 
 def test_malformed_files():
-    tally = malformed.campaign(25, seed=1)
-    assert tally.tried == 25 and not tally.wrong, tally
+    tally = malformed.campaign(10, seed=1)
+    assert tally.tried == 10 and not tally.wrong, tally
 
 
 def test_configs():
@@ -16,15 +16,15 @@ def test_configs():
 
 
 def test_hostile_folders():
-    tally = hostile.campaign(8, seed=1)
-    assert tally.tried == 8 and not tally.wrong, tally
+    tally = hostile.campaign(5, seed=1)
+    assert tally.tried == 5 and not tally.wrong, tally
 
 
 def test_failing_writes():
-    tally = failing_writes.campaign(6, seed=1)
-    assert tally.tried == 6 and not tally.wrong, tally
+    tally = failing_writes.campaign(3, seed=1)
+    assert tally.tried == 3 and not tally.wrong, tally
 
 
 def test_kills():
-    tally = kills.campaign(2, seed=1)
-    assert tally.tried == 2 and not tally.wrong, tally
+    tally = kills.campaign(1, seed=1)
+    assert tally.tried == 1 and not tally.wrong, tally

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from minima_volume.directories import train as training
 from minima_volume.directories.directory import Directory
 from minima_volume.directories.embed import embed_directory, predict_directory
 from minima_volume.directories.train import train_directory
+from minima_volume.errors import MinimaVolumeError
 
 SOURCE = {"data_path": "x.npy", "loader_class": "EmbeddingDataLoader"}
 
@@ -121,3 +123,28 @@ def test_an_archive_holds_the_directory(cli, directory):
     assert cli("archive", "runs/a")[2].startswith("error: runs/a.tar.gz exists")
     Path("other").mkdir()
     assert "other is no experiment directory" in cli("archive", "other")[2]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
+def test_what_is_no_config_is_not_waited_for(kind: str, tmp_path: Path):
+    """A named pipe, a folder or bytes in the place of config.yaml: no experiment directory, at once."""
+    path = tmp_path / "odd" / "config.yaml"
+    path.parent.mkdir()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(bytes(range(128, 256)))
+    assert not Directory(path.parent).marked
+
+
+def test_a_log_is_not_written_through_a_link(directory: Directory, tmp_path: Path):
+    """The line is refused, and what the link leads to stays as it was."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("precious", encoding="utf-8")
+    directory.log_file.unlink()
+    directory.log_file.symlink_to(outside)
+    with pytest.raises(MinimaVolumeError):
+        directory.log("a line")
+    assert outside.read_text(encoding="utf-8") == "precious"
