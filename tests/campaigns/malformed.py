@@ -167,7 +167,7 @@ def _wrong_pt(path: Path, chance: random.Random, trap: Path) -> str:
 
 def campaign(count: int, seed: int = 0) -> Tally:
     """Attack a run `count` times; each file that is read, each way, is as likely."""
-    tally, chance = Tally("malformed files"), random.Random(seed)
+    tally, chance, start = Tally("malformed files"), random.Random(seed), _peak_gib()
     with tempfile.TemporaryDirectory() as folder:
         pristine = small_run(Path(folder) / "pristine")
         call("views", pristine.folder, "--chains", 0, "--quiet")
@@ -184,14 +184,15 @@ def campaign(count: int, seed: int = 0) -> Tally:
             if trap.exists():
                 problems.append("code was executed")
                 shutil.rmtree(trap)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            if peak > MAX_GIB + START_GIB:
-                problems.append(f"{peak:.1f} GiB")
+            if _peak_gib() > MAX_GIB + start:
+                problems.append(f"{_peak_gib():.1f} GiB")
+                start = _peak_gib()
             tally.add(case, problems, seconds)
     return tally
 
 
-START_GIB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _problems(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from directories.test_sources import table_config
+from directories.test_directory_sources import table_config
 from directory_cases import embedding, files, prediction, samples, trained
 
 from minima_volume.directories.arrays import read_npy, write_npy
