@@ -111,7 +111,7 @@ class OtherViews(Result):
             "spectrum": spectrum
             and f"largest eigenvalues {', '.join(number(v, 4) for v in spectrum.eigenvalues.tolist())}",
             "density": self.density
-            and f"{self.density.share_below(0):.1%} of {self.density.num_entries:,} eigenvalues at or below 0",
+            and f"{self.density.share_below(-self.density.width):.1%} of {self.density.num_entries:,} eigenvalues clearly below 0",
             "sam": self.sam and f"{number(self.sam.value)} within rho {self.sam.rho:g}",
             "asam": self.asam and f"{number(self.asam.value)} within rho {self.asam.rho:g}",
             "learning_coefficient": coefficient

@@ -19,11 +19,12 @@ from minima_volume.plots.masses import mass_mark
 from minima_volume.plots.slices import lines, planes
 from minima_volume.plots.style import (
     BLUE,
+    GREEN,
     GREY,
     MARKERS,
+    PURPLE,
     RED,
     count_axis,
-    level_colors,
     new_figure,
     plain_log,
     styled,
@@ -37,6 +38,8 @@ from minima_volume.volume.star.growth import growth
 
 Own = LocalVolume | VolumeProfile | VolumeEstimate
 NAME = "this minimum"
+MOST_TICKS = 6  # sigmas that have a label each
+COLORS = (BLUE, RED, GREEN, PURPLE, "#555555")  # models have no order
 
 
 def draw(result: Any) -> Figure:
@@ -121,6 +124,10 @@ def profiles(estimates: Mapping[str, VolumeProfile]) -> Figure:
         title=f"{_where(next(iter(estimates.values())))}; band: 95 % interval",
     )
     plain_log(axis.xaxis)
+    ticks = sorted({sigma for profile in estimates.values() for sigma in profile.sigmas})
+    if len(ticks) <= MOST_TICKS:
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_xticks([], minor=True)
     if len(estimates) > 1:
         axis.legend(title="model", loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
@@ -191,7 +198,10 @@ def star_region(one: VolumeEstimate) -> Figure:
     right.plot(found.num_directions, found.largest, "--", color=RED, label="its largest direction alone")
     count_axis(right, found.num_directions, "directions")
     right.yaxis.set_major_formatter("{x:,g}")
-    right.set(ylabel=r"log mean $r^n$ (nats)", title=one.verdict.split(";")[0])
+    right.set(
+        ylabel=r"log mean $r^n$ (nats)",
+        title=f"effective sample size {one.effective_sample_size:.1f} of {len(one.radii):,}",
+    )
     right.legend(loc="best")
     return figure
 
@@ -219,8 +229,8 @@ def comparison(found: VolumeComparison) -> Figure:
 
 def _styles(count: int) -> list[dict[str, Any]]:
     return [
-        {"color": color, "marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "markersize": 8}
-        for i, color in enumerate(level_colors(count))
+        {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "markersize": 8}
+        for i in range(count)
     ]
 
 

@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.plane import Plane
 from minima_volume.perturbation.slices import LineSlice, PlaneSlice
-from minima_volume.plots.style import GREY, RED, level_colors, new_figure, styled
+from minima_volume.plots.style import BLUE, GREEN, GREY, PURPLE, RED, new_figure, styled
 
 MARKERS, CMAP = "o^s", "cividis"
-STYLES = ("-", "--", "-.", ":")
-DECADES = 1e-4  # of the largest loss, down to which a line is drawn
+STYLES, LINE_COLORS = ("-", "--", "-.", ":"), (BLUE, GREEN, PURPLE, GREY)
+DECADES = 1e-6  # of the largest loss, down to which a line is drawn
 
 
 @styled
@@ -115,13 +115,25 @@ def lines(found: LineSlice) -> Figure:
     axis = figure.subplots()
     finite = found.losses[np.isfinite(found.losses)]
     floor = max(float(finite[finite > 0].min(initial=np.inf)), DECADES * float(finite.max(initial=1.0)))
-    colors = level_colors(len(found.seeds))
+    axis.set_yscale("log")
     for i, (seed, losses) in enumerate(zip(found.seeds, found.losses, strict=True)):
         style = STYLES[i % len(STYLES)]
-        axis.plot(found.coefficients, np.maximum(losses, floor), style, color=colors[i], label=f"direction {seed}")
+        axis.plot(
+            found.coefficients,
+            np.maximum(losses, floor),
+            style,
+            color=LINE_COLORS[i % len(LINE_COLORS)],
+            label=f"direction {seed}",
+        )
         crossed = found.crossings[i][np.isfinite(found.crossings[i])]
         if found.threshold is not None:
-            axis.plot(crossed, np.full(len(crossed), found.threshold), "o", color=colors[i], markersize=6)
+            axis.plot(
+                crossed,
+                np.full(len(crossed), found.threshold),
+                "o",
+                color=LINE_COLORS[i % len(LINE_COLORS)],
+                markersize=6,
+            )
     if found.threshold is not None:
         axis.axhline(
             found.threshold, color=RED, linewidth=1.2, linestyle=(0, (4, 3)), label=f"loss {found.threshold:g}"
@@ -130,7 +142,6 @@ def lines(found: LineSlice) -> Figure:
     axis.set(
         xlabel=f"coefficient c, in units of {found.scaling} norms" if found.scaling != "none" else "coefficient c",
         ylabel=f"mean loss of {found.num_samples:,} samples",
-        yscale="log",
     )
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
     if found.note:

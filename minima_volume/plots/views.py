@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from minima_volume.curvature.density import Density
 from minima_volume.curvature.learning_coefficient import LearningCoefficient
 from minima_volume.curvature.views import OtherViews
-from minima_volume.plots.style import BLUE, GREY, ORANGE, RED, level_colors, new_figure, styled
+from minima_volume.plots.style import BLUE, GREEN, GREY, PURPLE, RED, new_figure, styled
 
 POINTS = 600
 SMALLEST_SHARE = 1e-7  # of the highest density that is drawn
@@ -67,10 +67,10 @@ def _density(axis: Axes, density: Density, largest: np.ndarray | None, scaling: 
 
 def _chains(axis: Axes, found: LearningCoefficient) -> None:
     steps = np.arange(1, found.losses.shape[1] + 1)
-    for color, losses in zip(level_colors(len(found.losses)), found.losses, strict=True):
-        axis.plot(steps, losses, color=color, linewidth=0.8)
+    for i, losses in enumerate(found.losses):
+        axis.plot(steps, losses, color=(BLUE, GREEN, PURPLE, GREY)[i % 4], linewidth=0.8)
     axis.axvspan(0, found.num_burn_in, color=GREY, alpha=0.15, linewidth=0, label="burn-in, left out")
-    axis.axhline(found.start_loss, color=ORANGE, linestyle="--", label="loss at the minimum")
+    axis.axhline(found.start_loss, color=RED, linestyle="--", label="loss at the minimum")
     value = "undefined" if found.value is None else f"{found.value:.4g}"
     axis.set(
         xlabel="step",
@@ -78,7 +78,7 @@ def _chains(axis: Axes, found: LearningCoefficient) -> None:
         title=f"learning coefficient {value}: {len(found.losses)} chains",
         xlim=(0, len(steps)),
     )
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def _say(axis: Axes, name: str, reason: str) -> None:

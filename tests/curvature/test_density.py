@@ -93,6 +93,6 @@ def test_other_views_have_it():
     quick = {"num_chains": 0, "scaling": "none"}
     views = mv.other_views(model, x, model(x).detach(), "mse", settings=mv.ViewSettings(**quick))
     assert views.density.nodes == pytest.approx(np.linalg.eigvalsh((2 * x.T @ x / 20).numpy()), rel=1e-9)
-    assert "eigenvalues at or below 0" in str(views)
+    assert "0.0% of 3 eigenvalues clearly below 0" in str(views)
     without = mv.other_views(model, x, model(x).detach(), "mse", settings=mv.ViewSettings(density_vectors=0, **quick))
     assert without.density is None and "density: left out" in str(without)
