@@ -104,7 +104,7 @@ def _number(kind: type, value: Any) -> Any:
     whole = kind is float or (isinstance(number, int | float) and int(number) == number)
     if isinstance(number, bool) or not isinstance(number, int | float) or not whole:
         raise TypeError(f"{value!r} is no {kind.__name__}")
-    return kind(number)
+    return int(number) if kind is int else number
 
 
 def _of(kind: type, value: Any) -> Any:

@@ -17,7 +17,7 @@ import minima_volume as mv
 ROOT = Path(__file__).parents[2]
 CELLS = nbformat.read(ROOT / "docs" / "tutorial.ipynb", as_version=4).cells
 CODE = [cell for cell in CELLS if cell.cell_type == "code"]
-QUICK: dict[str, Any] = {"draws": 20}
+QUICK: dict[str, Any] = {"small": 20, "large": 150, "steps": 100, "draws": 20, "factors": [0.5]}
 
 
 def runnable(cell: Any) -> str:
