@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minima_volume.config.directory import CheckpointOf
-from minima_volume.directories.build import Criterion
 from minima_volume.directories.load import find, load_file
 from minima_volume.directories.sources import Samples
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
-from minima_volume.hosts.host import BUILT_HERE
 from minima_volume.losses.loss import Loss
-from minima_volume.models.sae import SAE
 from minima_volume.models.vae import VAE
-from minima_volume.perturbation.together_path import TOGETHER
 from minima_volume.samples import run
 from minima_volume.seeding import generator, normals
 from minima_volume.volume.gaussian.estimate import LocalVolume, VolumeProfile
@@ -101,37 +97,10 @@ def measure_directory(
             threshold = loss + (RISE * abs(loss) if landscape.rise is None else landscape.rise)
         if threshold <= loss:
             raise ConfigError(f"threshold {threshold:g} is not above the loss at the minimum, {loss:g}")
-        if isinstance(model, VAE | SAE) and config.train.loss.kind in ("VAELoss", "SAELoss"):
-            own = Loss(config.train.loss.kind, _as_they_are)
-            measured: nn.Module = Losses(model, criterion).eval()
-        else:
-            own, measured = Loss(config.train.loss.kind, criterion, batched=False), model
-        volume = measure_volume(measured, inputs, x, own, threshold=threshold, how=how, progress=progress)
+        own = Loss(config.train.loss.kind, criterion, batched=False)
+        volume = measure_volume(model, inputs, x, own, threshold=threshold, how=how, progress=progress)
     assert isinstance(volume, LocalVolume | VolumeProfile)
     return Measured(loss, threshold, volume)
-
-
-class Losses(nn.Module):
-    """A built-in model and its loss as one module, whose outputs are the losses: many perturbed copies of it run in one pass.
-
-    Args:
-        model: a VAE or an SAE.
-        criterion: its loss.
-    """
-
-    def __init__(self, model: VAE | SAE, criterion: Criterion) -> None:
-        super().__init__()
-        self.model, self.criterion = model, criterion
-        setattr(self, BUILT_HERE, True)
-        setattr(self, TOGETHER, True)
-
-    def forward(self, x: Tensor, *noise: Tensor) -> Tensor:
-        """Losses (B,) of samples (B, ...)."""
-        return self.criterion(self.model(x, *noise), x)
-
-
-def _as_they_are(losses: Tensor, targets: Tensor) -> Tensor:
-    return losses
 
 
 def _first(samples: Samples, count: int) -> Tensor:

@@ -24,7 +24,6 @@ from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile, tiles_for
-from minima_volume.perturbation.together_path import TOGETHER, TogetherPath
 from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
 from minima_volume.samples import Samples, count, part, tensors
 
@@ -123,8 +122,6 @@ class LossEngine:
 
     def _choose(self, x: Samples) -> Path:
         host = self.host
-        if getattr(host.module, TOGETHER, False) is True:
-            return TogetherPath(host, self.directions, x, self.sizes)
         if host.own or self.apart or host.kept is not None or not isinstance(x, Tensor):
             return self.general
         # another copy: tracing runs the user's forward, which may change the model

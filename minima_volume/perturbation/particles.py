@@ -20,7 +20,6 @@ from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.mlp_particles import MLPParticles
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile
-from minima_volume.perturbation.together_path import TogetherPath
 from minima_volume.perturbation.values import Values
 
 
@@ -38,7 +37,7 @@ class Runner(Protocol):
 class WholeParticles:
     """Particles of all n numbers, for the paths that run one parameter vector after the other."""
 
-    def __init__(self, path: GeneralPath | CNNPath | TogetherPath) -> None:
+    def __init__(self, path: GeneralPath | CNNPath) -> None:
         self.path, self.base = path, path.base
         self.counts = [shape.numel() for shape in self.base.shapes]
         self.dim, self.chunk = sum(self.counts), path.chunk
@@ -83,7 +82,7 @@ class Particles:
         self.engine, self.sigma = engine, float(sigma)
         self.sizes = engine.sizes if sizes is None else tuple(sizes)
         path = engine.path
-        assert isinstance(path, MLPPath | CNNPath | TogetherPath | GeneralPath)
+        assert isinstance(path, MLPPath | CNNPath | GeneralPath)
         self.runner: Runner = MLPParticles(path, self.sizes[-1]) if isinstance(path, MLPPath) else WholeParticles(path)
         self.dim, self.chunk = self.runner.dim, self.runner.chunk
         self.device, self.dtype = engine.device, engine.dtype

@@ -25,7 +25,7 @@ from minima_volume.files.atomic import read_pt
 from minima_volume.tracking.journal import Journal
 from minima_volume.tracking.sync import find_journals, sync_all
 
-pytest.importorskip("mlflow", reason="the extra mlflow is not installed (650 MB; CI leaves it out)")
+pytest.importorskip("mlflow", reason="the extra mlflow is not installed (365 MB, which CI leaves out)")
 
 EXPERIMENT = "tests"
 MORE = 10.0  # seconds that a server that is down may cost a training
