@@ -84,6 +84,15 @@ def top_eigenvalues(
     return Spectrum(values, vectors, residuals, products, note)
 
 
+def lanczos_bytes(n: int, k: int) -> int:
+    """Memory that the k largest eigenvalues of an n x n Hessian take: the basis, the vectors, and a few more of ARPACK's."""
+    return 8 * n * (_basis(n, k) + 2 * k + 8)
+
+
+def _basis(n: int, k: int) -> int:
+    return min(n, max(2 * k + 1, 20))
+
+
 def _lanczos(
     multiply: object, n: int, k: int, seed: int, tolerance: float, max_products: int
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -93,7 +102,7 @@ def _lanczos(
     if not np.any(multiply(start)):  # type: ignore[operator]
         return np.zeros(k), np.eye(n, k), None
     operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
-    width = min(n, max(2 * k + 1, 20))
+    width = _basis(n, k)
     try:
         values, vectors = eigsh(
             operator, k, which="LA", v0=start, ncv=width, tol=tolerance, maxiter=max(1, max_products // width)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm.auto import tqdm
 
-from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.hessian import TILE_BYTES, MeanLoss
+from minima_volume.curvature.spectrum import lanczos_bytes
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
@@ -181,11 +182,23 @@ def _measure(
         for level in missing:
             bar.set_description(f"views of {minimum_name(level, run.config.variation)}")
             model = on(x.device, trained.models[level])
+            _check_memory(run, trained, level, settings)
             views = other_views(model, x, y, run.loss, settings=settings, on_part=bar.update)
             own = {"level": level, "weights_hash": trained.records[level]["weights_hash"]}
             stored[level] = own | views_record(views)
             _write(run, trained, landscape, settings, {level: stored[level] for level in levels if level in stored})
     return {level: stored[level] for level in levels}
+
+
+def _check_memory(run: Run, trained: Trained, level: int, settings: ViewSettings) -> None:
+    """Refuse a Hessian whose eigenvectors do not fit beside one tile of samples."""
+    n = sum(tensor.numel() for tensor in _directions(trained, level, settings).minimum)
+    needed, room = lanczos_bytes(n, settings.num_eigenvalues) + TILE_BYTES, run.config.execution.memory_gib * 2**30
+    if needed > max(room, 2 * TILE_BYTES):
+        raise ConfigError(
+            f"{settings.num_eigenvalues} eigenvalues of a Hessian of {n:,} entries take about {needed / 2**30:.2f} GiB, more than "
+            f"execution.memory_gib {room / 2**30:g}; raise it, or set fewer names of parameters"
+        )
 
 
 def _timed(mean_loss: MeanLoss) -> tuple[float, float]:
