@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fake_tracker import FakeServer
 from helpers import edit_config
-from test_send import FakeServer
 
 from minima_volume.analysis.results import Results
 from minima_volume.files.atomic import read_npz
