@@ -42,10 +42,8 @@ def _trade(axis: Axes, table: pd.DataFrame, x: tuple[str, str], y: tuple[str, st
     axis.plot(ordered[x[0]], ordered[y[0]], "o-", color=BLUE)
     for value, at, height in zip(ordered[key], ordered[x[0]], ordered[y[0]], strict=True):
         axis.annotate(f"{value:g}", (at, height), xytext=(5, 5), textcoords="offset points", fontsize=9)
-    axis.set(
-        xlabel=x[1], ylabel=y[1], title=f"{key} beside each point", ylim=(0, None) if ordered[y[0]].min() >= 0 else None
-    )
-    axis.margins(x=0.12)
+    axis.set(xlabel=x[1], ylabel=y[1], title=f"{key} beside each point")
+    axis.margins(0.12)
 
 
 def _masses(axis: Axes, table: pd.DataFrame, key: str) -> None:
