@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
+from minima_volume.files.records import UNSAVED
 
 DENSE_BELOW = 64  # as many products as Lanczos would take
 
@@ -20,14 +21,14 @@ class Spectrum:
 
     Attributes:
         eigenvalues: (k,) descending, loss / z^2.
-        vectors: (n, k) unit eigenvectors, in the coordinates of z.
+        vectors: (n, k) unit eigenvectors, in the coordinates of z; none of them, (0, 0), if loaded from a file.
         residuals: (k,) ||H v - lambda v|| / max |lambda|: each eigenvalue of H is within residual * max |lambda|.
         num_products: Hessian-vector products taken.
         note: what did not converge, or None.
     """
 
     eigenvalues: np.ndarray
-    vectors: np.ndarray = field(repr=False)
+    vectors: np.ndarray = field(repr=False, metadata={UNSAVED: np.empty((0, 0))})
     residuals: np.ndarray
     num_products: int
     note: str | None = None

@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def views_table(
     run = run if isinstance(run, Run) else read_run(run)
     trained = load_models_and_data(run) if trained is None else trained
     landscape, threshold = _chosen(run, landscape, threshold)
-    settings = default_settings(run) if settings is None else settings
+    settings = replace(default_settings(run) if settings is None else settings, density_vectors=0)
     records = _measure(run, trained, landscape, settings, progress)
     volumes = _volumes(run, trained, landscape, threshold)
     rows = []
@@ -123,7 +124,8 @@ def estimate_views(
 
 def default_settings(run: Run) -> ViewSettings:
     """The run's own scaling and parameters, so that the views belong to the volumes."""
-    return ViewSettings(scaling=run.config.perturbation.scaling, names=run.config.perturbation.names)
+    scaling, names = run.config.perturbation.scaling, run.config.perturbation.names
+    return ViewSettings(scaling=scaling, names=names, density_vectors=0)
 
 
 def describe_views(table: pd.DataFrame, settings: ViewSettings) -> str:
