@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from minima_volume import __version__
-from minima_volume.cli import directories, figures, files, noise, results, runs
+from minima_volume.cli import directories, figures, files, noise, results, runs, tracking
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cores import end_children
 
@@ -50,6 +50,7 @@ def options(
 for commands in (runs, results, figures, directories, files):
     app.add_typer(commands.group)
 app.add_typer(noise.group, name="noise")
+app.add_typer(tracking.group, name="track")
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: after Ctrl-C, and after SIGTERM
 LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process

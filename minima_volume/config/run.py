@@ -26,6 +26,7 @@ from minima_volume.config.sections import (
     Seeds,
     Training,
 )
+from minima_volume.config.tracking import MLflow
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import read_yaml
 
@@ -203,6 +204,7 @@ class Config(Section):
     perturbation: Perturbation = Perturbation()
     volume: Volume = Volume()
     execution: Execution = Execution()
+    mlflow: MLflow | None = None  # None: nothing is sent
 
     @model_validator(mode="before")
     @classmethod
