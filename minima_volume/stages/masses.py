@@ -23,7 +23,7 @@ from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.gaussian.plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
+from minima_volume.volume.gaussian.plan import Job, MassSettings, Plan, Result, Split, do_job, mass_plan
 
 TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
 
@@ -145,14 +145,12 @@ def estimate_masses(
 
 def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
     settings = mass_settings(run)
-    how, per_particle = settings.splitting, {}
+    per_particle: dict[int, float] = {}
     with threads(run.config.experiment.threads):
         for cell in cells:
             if cell.landscape not in per_particle:
                 per_particle[cell.landscape] = _seconds_per_particle(run, trained, cell)
-    moves = TYPICAL_STAGES * 1.5 * how.num_moves
-    particles = PILOT + settings.num_repeats * how.num_particles * (1 + moves)
-    return sum(per_particle[cell.landscape] * particles for cell in cells)
+    return sum(per_particle[cell.landscape] * settings.passes(TYPICAL_STAGES) for cell in cells)
 
 
 def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
