@@ -16,7 +16,6 @@ from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
-from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, make_engine
 from minima_volume.stages.results.results_json import write_results
@@ -46,7 +45,7 @@ class MassTask:
 def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
-    return do_job(Target(Particles(task.model.engine(), cell.sigma, [cell.size]), cell.condition), task.job)
+    return do_job(Target.of(task.model.engine(), cell.sigma, cell.size, cell.condition), task.job)
 
 
 @under_lock
@@ -156,7 +155,7 @@ def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
 def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
     """The quicker of two chunks: the first one finds caches cold."""
     engine = make_engine(run, trained, cell.minimum)
-    target = Target(Particles(engine, cell.sigma, [cell.size]), cell.condition)
+    target = Target.of(engine, cell.sigma, cell.size, cell.condition)
     z, generator = target.empty(target.chunk), target.generator(0)
     seconds = []
     for _ in range(2):

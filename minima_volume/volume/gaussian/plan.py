@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event
+from minima_volume.volume.gaussian.event import Event, scores_below
 from minima_volume.volume.gaussian.mass import (
     LARGEST_SPREAD,
     GaussianMass,
@@ -139,7 +139,8 @@ def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda t
     z = event.empty(min(event.chunk, job.count))
     for start in range(0, job.count, len(z)):
         part = z[: min(len(z), job.count - start)].normal_(generator=generator)
-        hits += int((event.scores(part) <= event.threshold).sum())
+        limits = np.full(len(part), event.threshold)
+        hits += int((scores_below(event, part, limits) <= event.threshold).sum())
     return hits
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event
+from minima_volume.volume.gaussian.event import Event, scores_below
 from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
 from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, Stage
 
@@ -268,7 +268,8 @@ def _move(event: Event, clouds: Sequence[_Cloud], scratch: Tensor) -> list[float
     for batch in _batches(clouds, len(scratch)):
         for cloud, part, place in batch:
             cloud.propose(part, scratch[place])
-        scores = event.scores(scratch[: batch[-1][2].stop])
+        limits = np.concatenate([np.full(place.stop - place.start, cloud.limit) for cloud, _, place in batch])
+        scores = scores_below(event, scratch[: len(limits)], limits)
         for cloud, part, place in batch:
             accepted[cloud] += cloud.accept(part, scratch[place], scores[place])
     return [accepted[cloud] / len(cloud.scores) for cloud in clouds]
