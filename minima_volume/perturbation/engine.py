@@ -38,10 +38,12 @@ class Path(Protocol):
     name: str
     chunk: int  # parameter vectors run together on the largest landscape
     block: int  # coefficients of one direction that are best run together
-    tiles: list[Tile]
     features_first: bool
     bytes_per_direction: int
     bytes_for_samples: int  # what the path keeps beside the samples themselves
+
+    @property
+    def tiles(self) -> list[Tile]: ...
 
     def chunk_for(self, size: int) -> int: ...
 

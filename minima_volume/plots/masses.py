@@ -38,7 +38,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure:
     sizes, stars, masses = np.array(read.positions), read.stars(), read.headline_masses
     volumes = np.array([star.log_volume for star in stars], dtype=float)
     for i, style in enumerate(minimum_styles(read)):
-        _mass(left, sizes[i], masses[i], style)
+        mass_mark(left, sizes[i], masses[i], style)
         star_volume(right, sizes[i], float(volumes[i]), stars[i].limits, style | {"label": read.labels[i]})
     title = f"Gaussian local volume, sigma {read.sigma:g}; bar: 95 % interval"
     if outside := [name for name, mass in zip(read.names, masses, strict=True) if mass.outside]:
@@ -64,7 +64,8 @@ def _words(text: str) -> Figure:
     return figure
 
 
-def _mass(axis: Axes, x: float, mass: Mass, marker: dict[str, Any]) -> None:
+def mass_mark(axis: Axes, x: float, mass: Mass, marker: dict[str, Any]) -> None:
+    """A log mass with the bar of its 95 % interval, or an arrow at the only limit there is."""
     low, high = mass.limits
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color=marker["color"], linewidth=2)
