@@ -16,14 +16,13 @@ from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
-from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, make_engine
 from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.gaussian.plan import PILOT, Job, MassSettings, Plan, Result, Split, do_job, mass_plan
+from minima_volume.volume.gaussian.plan import Job, MassSettings, Plan, Result, Split, do_job, mass_plan
 
 TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
 
@@ -46,7 +45,7 @@ class MassTask:
 def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
-    return do_job(Target(Particles(task.model.engine(), cell.sigma, [cell.size]), cell.condition), task.job)
+    return do_job(Target.of(task.model.engine(), cell.sigma, cell.size, cell.condition), task.job)
 
 
 @under_lock
@@ -145,20 +144,18 @@ def estimate_masses(
 
 def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
     settings = mass_settings(run)
-    how, per_particle = settings.splitting, {}
+    per_particle: dict[int, float] = {}
     with threads(run.config.experiment.threads):
         for cell in cells:
             if cell.landscape not in per_particle:
                 per_particle[cell.landscape] = _seconds_per_particle(run, trained, cell)
-    moves = TYPICAL_STAGES * 1.5 * how.num_moves
-    particles = PILOT + settings.num_repeats * how.num_particles * (1 + moves)
-    return sum(per_particle[cell.landscape] * particles for cell in cells)
+    return sum(per_particle[cell.landscape] * settings.passes(TYPICAL_STAGES) for cell in cells)
 
 
 def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
     """The quicker of two chunks: the first one finds caches cold."""
     engine = make_engine(run, trained, cell.minimum)
-    target = Target(Particles(engine, cell.sigma, [cell.size]), cell.condition)
+    target = Target.of(engine, cell.sigma, cell.size, cell.condition)
     z, generator = target.empty(target.chunk), target.generator(0)
     seconds = []
     for _ in range(2):

@@ -146,7 +146,7 @@ def measure_local(
 def _one(
     engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, context: Context, progress: bool
 ) -> LocalVolume:
-    target = Target(Particles(engine, sigma), condition)
+    target = Target.of(engine, sigma, engine.sizes[-1], condition)
     with tqdm(unit=" stages", disable=not progress, desc=f"sigma {sigma:g}") as bar:
 
         def show(text: str) -> None:
