@@ -69,11 +69,15 @@ def figures(digits_run, tmp_path_factory):
     results = mv.load_results(digits_run.results_file(0, 0.5))
     radii = read_npz(digits_run.radii_file(0, 0.5))
     plane = run_plane(digits_run, trained=trained, resolution=7, progress=False)
+    own = trained.models[0], trained.dataset.x_train[:20], trained.dataset.y_train[:20], digits_run.loss
+    quick = mv.ViewSettings(num_chains=2, num_draws=20, num_burn_in=10, density_vectors=1, density_steps=5)
     across = masses_across(digits_run, 20, [20, 40, 60], sigma=0.05, trained=trained, num_repeats=2, progress=False)
     return over_seeds(tmp_path_factory.mktemp("fake") / "base") | {
         "log_masses": mv.plots.log_masses(with_masses(results)),
         "volume_profiles": mv.plots.volume_profiles(with_masses(results)),
         "planes": mv.plots.planes(plane, ["20 samples", "40 samples", "60 samples"], 0.5),
+        "lines": mv.plots.lines(mv.slice_line(*own, threshold=0.5, seeds=(1, 2), num_points=11)),
+        "views": mv.plots.views(mv.other_views(*own, threshold=0.5, settings=quick)),
         "cliff": mv.plots.cliff(across, "minimum trained on 40 samples", 0.05, 0.5),
         "samples": mv.plots.samples(trained.dataset),
         "predictions": mv.plots.predictions(trained, digits_run.config.training.loss),
