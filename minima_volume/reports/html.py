@@ -87,7 +87,7 @@ def render(condition: Path, collected: Collected) -> str:
 
 def _words(text: str) -> str:
     """The paragraph; a new one where the other volume begins, and for what follows."""
-    for start in ("Gaussian local volume", "Published-style number", "Scaling law of native minima by the Gaussian"):
+    for start in ("Gaussian local volume", "Published number", "Scaling law of native minima by the Gaussian"):
         text = text.replace(f" {start}", f"\n{start}", 1)
     return "".join(f"<p>{_escape(part)}</p>" for part in text.split("\n"))
 
@@ -120,7 +120,7 @@ def _verdicts(tables: Tables) -> str:
     columns = {"run": rows["run"], "minimum": rows["level"]}
     if rows["log_mass_verdict"].notna().any():
         columns["Gaussian local volume"] = rows["log_mass_verdict"].fillna("not measured")
-    columns["published-style number"] = rows["verdict"]
+    columns["published number"] = rows["verdict"]
     pairs = pd.concat([tables.pairs(quantity.column) for quantity in tables.quantities])
     shown = [
         "run",

@@ -13,7 +13,7 @@ from minima_volume.files.atomic import read_json, read_npz
 from minima_volume.files.content import interpreted
 from minima_volume.files.user_code import CodeNotRunError, without_code
 from minima_volume.files.verify import check_figure
-from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
+from minima_volume.plots.run_figures import expected, save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
@@ -23,8 +23,6 @@ from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.stages.train import missed_targets, train_models
 from minima_volume.stages.trained import Trained, load_models_and_data
-
-LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
 
 
 @dataclass(frozen=True)
@@ -156,9 +154,13 @@ def _volume_state(run: Run, trained: Trained) -> State:
         return State(
             "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
         )
-    figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
-    undrawn = sum(not figure.is_file() for figure in figures)
+    undrawn = sum(not _is_drawn(run, *pair) for pair in pairs)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
+
+
+def _is_drawn(run: Run, landscape: int, threshold: float) -> bool:
+    minima = sum(run.config.level_of(minimum) >= landscape for minimum in run.config.minima)
+    return all(run.results_file(landscape, threshold).with_name(name).is_file() for name in expected(minima))
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
@@ -181,6 +183,8 @@ def _cutoffs_state(run: Run, trained: Trained, stored: dict[str, Any], name: str
                 f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
             )
     figure = run.loss_curves_figure
+    if len(trained.dataset.sizes) < 2 and not figure.is_file():  # nothing to draw
+        return COMPLETE
     if not figure.is_file():
         return State("missing", f"{figure.name} is missing")
     check_figure(figure)

@@ -199,11 +199,11 @@ def _overlap(a, b):
 
 
 def test_both_volumes_are_drawn_and_the_trustworthy_first(figures):
-    """Left the Gaussian local volume with its name and sigma, right the published-style number with what it rests on."""
+    """Left the Gaussian local volume with its name and sigma, right the published number with what it rests on."""
     for name in ("mass_against_data", "loss_against_volume", "scaling", "minima_across_landscapes"):
         left, right = figures[name].axes[:2]
         assert "Gaussian local volume, sigma 0.1" in left.get_title()
-        assert "published-style number" in right.get_title()
+        assert "published number" in right.get_title()
     note = figures["mass_against_data"].get_supxlabel()
     assert "rests on 1.2 of 500 directions" in note and "none is an estimate" in note
 
@@ -230,10 +230,10 @@ def test_what_is_no_estimate_is_not_averaged_fitted_or_put_in_order(tmp_path):
     for function in (mv.plots.differences, mv.plots.loss_ranks_against_volume_ranks):
         figure = function(rows)
         assert len(figure.axes) == 1 and "Gaussian local volume" in figure.axes[0].get_title()
-        assert "published-style number: none of the values is an estimate" in figure.get_supxlabel()
+        assert "published number: none of the values is an estimate" in figure.get_supxlabel()
     assert legends(mv.plots.ranks_against_data(rows)) == ["more data, smaller volume", "Gaussian local volume"]
     estimators = mv.plots.estimators(rows)
-    assert "published style" not in estimators.get_suptitle() and "both agree" not in estimators.get_supxlabel()
+    assert "published number" not in estimators.get_suptitle() and "both agree" not in estimators.get_supxlabel()
     assert (
         "none of the values is an estimate" in mv.plots.conditions_against_data({"a": rows, "b": rows}).get_supxlabel()
     )

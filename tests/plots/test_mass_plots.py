@@ -69,7 +69,7 @@ def arrows(axis: Any) -> list[tuple[float, float, str]]:
 
 
 def test_log_masses() -> None:
-    """Left the masses with their intervals and limits, right the published-style number; minima outside are named."""
+    """Left the masses with their intervals and limits, right the published number; minima outside are named."""
     figure = mv.plots.log_masses(results([0.1]))
     left, right = figure.axes
     drawn = {tuple(map(float, line.get_xdata())): list(map(float, line.get_ydata())) for line in left.lines}
