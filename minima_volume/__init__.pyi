@@ -3,12 +3,16 @@ from .analysis import (
     aggregate,
     collect,
     comparison_table,
+    cutoff_table,
+    describe_order,
     mass_comparisons,
     mass_table,
     order_table,
     paired_differences,
+    readable,
     scaling_law,
     select,
+    training_table,
     verdicts,
     volume_table,
 )
@@ -16,7 +20,7 @@ from .config.run import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views
 from .errors import MinimaVolumeError
 from .files.atomic import read_json, read_npz
-from .reports import analyze, describe
+from .reports import analyze, describe, describe_run
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
 from .runs.conditions import find_condition
@@ -69,11 +73,14 @@ __all__ = [
     "clean_all",
     "collect",
     "comparison_table",
+    "cutoff_table",
     "cutoffs",
     "describe",
     "describe_cleaning",
     "describe_differences",
+    "describe_order",
     "describe_propagation",
+    "describe_run",
     "describe_thresholds",
     "describe_updates",
     "differences",
@@ -106,6 +113,7 @@ __all__ = [
     "read_json",
     "read_npz",
     "read_sweep",
+    "readable",
     "run_pipeline",
     "run_plane",
     "scaling_law",
@@ -118,6 +126,7 @@ __all__ = [
     "sweep",
     "three_of",
     "train_models",
+    "training_table",
     "trivial_loss",
     "update_runs",
     "verdicts",

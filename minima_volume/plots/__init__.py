@@ -5,6 +5,7 @@ from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.predictions import predictions
+from minima_volume.plots.radii import radius_details
 from minima_volume.plots.ranks import differences, loss_ranks_against_volume_ranks, ranks_against_data
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.plots.samples import samples
@@ -39,6 +40,7 @@ __all__ = [
     "minima_across_landscapes",
     "planes",
     "predictions",
+    "radius_details",
     "radius_histogram",
     "ranks_against_data",
     "samples",

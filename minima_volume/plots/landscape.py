@@ -50,7 +50,10 @@ def loss_curves(
         axis.set(title=_name(level, sweep), xlabel="coefficient c", yscale="log")
     axes[0].set_ylabel("mean loss")
     measured = subject(metadata.get("settings", {}))
-    figure.suptitle(f"{measured + ': ' if measured else ''}landscape of {size:,} samples; bold: median; dashed: thresholds", fontsize=10.5)
+    figure.suptitle(
+        f"{measured + ': ' if measured else ''}landscape of {size:,} samples; bold: median; dashed: thresholds",
+        fontsize=10.5,
+    )
     _span_thresholds(axes[0], sweeps, thresholds)
     plain_log(axes[0].yaxis)
     return figure
@@ -125,7 +128,12 @@ def radius_curve(axis: Axes, radii: np.ndarray, look: Look, label: str) -> None:
     share = np.arange(1, len(radii) + 1) / len(radii)
     steps = np.insert(radii, 0, radii[0]), np.insert(share, 0, 0.0)
     last: dict[str, Any] = {"markevery": [len(radii)], "markersize": 9, "markeredgecolor": "white", "clip_on": False}
-    style: dict[str, Any] = {"color": look.color, "linestyle": look.line, "marker": look.marker, "drawstyle": "steps-post"}
+    style: dict[str, Any] = {
+        "color": look.color,
+        "linestyle": look.line,
+        "marker": look.marker,
+        "drawstyle": "steps-post",
+    }
     axis.plot(*steps, **style, **last, label=label)
 
 

@@ -127,10 +127,9 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
             loss = part.groupby("size")["start_loss"].mean()
             axis.plot(loss.index, loss.to_numpy(), color=found[level].color, marker=found[level].marker, markersize=5)
         axis.axhline(threshold, color=RED, linestyle="--", linewidth=1.2)
-        axis.set(yscale="log")
+        axis.set(yscale="log", ylabel="mean loss of\nthe minimum itself")
         plain_log(axis.yaxis)
-        size_axis(axis, [*rows["size"], *(size for size in leaves.values() if size is not None)], LANDSCAPE_AXIS)
-    panels[1][0].set_ylabel("mean loss of\nthe minimum itself")
+        size_axis(axis, rows["size"], LANDSCAPE_AXIS)
     marker_legend(figure, panels[0][0], AXIS_LABELS[kind_of(rows)])
     figure.suptitle(
         f"{subject_of(rows)}minima across landscapes, loss threshold {threshold:g} (dashed), {seeds_of(rows)}",
@@ -154,14 +153,13 @@ def _leaves(cutoffs: pd.DataFrame, level: int, threshold: float) -> float | None
 
 def _drop(axis: Axes, part: pd.DataFrame, quantity: Quantity, look: Look, leaves: float | None) -> None:
     """From the last landscape that a minimum is in to the floor of the panel, where it leaves."""
-    shown = estimated(part, quantity.column).fillna(part[f"{quantity.column}_lower"].astype(float))
-    inside = shown[shown.notna()].groupby(part["size"]).mean()
-    if leaves is None or inside.empty:
+    if leaves is None:
         return
     floor = axis.get_ylim()[0]
-    size = max(leaves, float(inside.index[-1]))
-    axis.plot([inside.index[-1], size], [inside.iloc[-1], floor], ":", color=look.color, linewidth=1.6)
-    axis.plot(size, floor, "x", color=look.color, markersize=8, markeredgewidth=2, clip_on=False)
+    shown = estimated(part, quantity.column).groupby(part["size"]).mean()
+    if len(known := shown.dropna()):
+        axis.plot([known.index[-1], leaves], [known.iloc[-1], floor], ":", color=look.color, linewidth=1.6)
+    axis.plot(leaves, floor, "x", color=look.color, markersize=8, markeredgewidth=2, clip_on=False)
     axis.set_ylim(bottom=floor)
 
 

@@ -42,7 +42,7 @@ def describe_run(run: Run, landscape: int | None = None, threshold: float | None
         *_trust(read),
         describe_order(read.content),
         *([f"threshold {threshold:g}: {read.threshold_verdict}"] if read.threshold_verdict else []),
-        f"all of it: {path}, figures beside it; {others} more landscapes and thresholds (--landscape, --threshold)",
+        f"all of it: {path}, figures beside it" + (f"; {others} more: --landscape, --threshold" if others else ""),
     ]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from minima_volume.files.verify import check_figure
 from minima_volume.plots.run_figures import expected, save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
+from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
 from minima_volume.stages.results.results_json import is_current, is_whole
@@ -43,6 +45,9 @@ class State:
 
 
 COMPLETE = State("complete")
+MODELS_FIRST, SEE_TRAIN = "models first", "see train"
+MODELS_REMOVED = "the models were removed; the results made from them are kept (`minima-volume run RUN --stage train` trains them again)"
+POINTERS = (MODELS_FIRST, SEE_TRAIN)  # reasons that another stage gives
 
 
 def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
@@ -89,16 +94,19 @@ def _states(folder: str | Path) -> dict[str, State]:
             "partial" if have else "missing",
             f"{have} of {len(run.config.minima)} models" if have else str(error),
         )
-        return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+        kept = {} if have else _kept(run)
+        if "complete" in {one.name for one in kept.values()}:
+            state = State(state.name, MODELS_REMOVED)
+        return dict.fromkeys(STAGES, State("missing", MODELS_FIRST)) | kept | {"train": state}
     except CodeNotRunError as error:
         reason = f"{error}; `minima-volume status RUN --trust` does"
-        return dict.fromkeys(STAGES, State("unknown", "see train")) | {"train": State("unknown", reason)}
+        return dict.fromkeys(STAGES, State("unknown", SEE_TRAIN)) | {"train": State("unknown", reason)}
     except (StaleError, DamagedFileError) as error:
         state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
-        return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
+        return dict.fromkeys(STAGES, State(state.name, SEE_TRAIN)) | {"train": state}
     except Exception as error:  # data files that are gone, or a user's own model or source, which may raise anything
         reason = str(error) if isinstance(error, MinimaVolumeError) else f"{type(error).__name__}: {error}"
-        return dict.fromkeys(STAGES, State("invalid", "see train")) | {"train": State("invalid", reason)}
+        return dict.fromkeys(STAGES, State("invalid", SEE_TRAIN)) | {"train": State("invalid", reason)}
     checks = {
         "perturb": _sweep_state,
         "volume": _volume_state,
@@ -109,9 +117,33 @@ def _states(folder: str | Path) -> dict[str, State]:
     return {"train": train} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
 
 
-def _guarded(check: Any, run: Run, trained: Trained) -> State:
+def _kept(run: Run) -> dict[str, State]:
+    """The stages whose results are all there although the run's models were removed, to save space."""
+    config = run.config
+    pairs = [pair for minimum in config.minima for pair in run.pairs(minimum)]
+    results = [run.results_file(q, t) for q in config.data.levels for t in config.volume.loss_thresholds]
+    files = {
+        "perturb": [run.sweep_file(pair.landscape, pair.minimum) for pair in pairs],
+        "volume": results,
+        "cutoff": [run.cutoffs_file],
+        "accuracy": [run.accuracies_file],
+    }
+    found = {stage: COMPLETE for stage, needed in files.items() if all(file.is_file() for file in needed)}
+    if "volume" in found:
+        found["volume"] = _guarded(_kept_results, run, results)
+    return found
+
+
+def _kept_results(run: Run, results: Sequence[Path]) -> State:
+    """Whether results were made with the settings that the run has now."""
+    for path in results:
+        require_same(read_json(path)["settings"], results_settings(run.config), path, "Train the models again.")
+    return COMPLETE
+
+
+def _guarded(check: Any, run: Run, made: Any) -> State:
     try:
-        return check(run, trained)
+        return check(run, made)
     except MissingStageError as error:
         return State("missing", str(error))
     except StaleError as error:
