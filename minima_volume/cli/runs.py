@@ -105,9 +105,7 @@ def run(
     if "volume" in wanted:
         from minima_volume.reports.run import describe_run
 
-        print(describe_run(opened))
-        if line := undefined_volumes(opened):
-            print(line)
+        print(undefined_volumes(opened) or describe_run(opened))
     print(opened.output)
 
 

@@ -32,7 +32,7 @@ def radius_details(measured: Sequence[Measured]) -> Figure:
     first = reads[0]
     bins = _bins([radii["radius"] for _, radii in measured])
     count = len(first.minima)
-    figure = new_figure(1.2 + 3.4 * len(reads), 1.3 + 1.25 * count)
+    figure = new_figure(max(6.8, 1.2 + 3.4 * len(reads)), 1.5 + 1.25 * count)
     panels = figure.subplots(count, len(reads), squeeze=False, sharex=True, sharey="col")
     found = looks(first.all_minima)
     for column, (read, (_, radii)) in enumerate(zip(reads, measured, strict=True)):
@@ -52,8 +52,8 @@ def radius_details(measured: Sequence[Measured]) -> Figure:
         f"{first.title.rpartition(',')[0]}, {measured[0][1]['radius'].shape[1]:,} directions", fontsize=10.5
     )
     figure.supxlabel(
-        f"rows: minima by {AXIS_LABELS[first.kind]}; height: directions; ticks: the largest radii, as many as directions count "
-        "(effective sample size)",
+        f"rows: minima by {AXIS_LABELS[first.kind]}; height: directions\n"
+        "ticks: the largest radii, as many as directions count (effective sample size)",
         color=GREY,
         fontsize=8.5,
     )

@@ -37,7 +37,7 @@ def describe_run(run: Run, landscape: int | None = None, threshold: float | None
     read = Results(load_results(path))
     others = len(levels) * len(thresholds) - 1
     lines = [
-        f"{run.folder.name}: {read.title}",
+        f"{run.folder.name} · {read.title}",
         run_table(read).to_string(index=False),
         *_trust(read),
         describe_order(read.content),
