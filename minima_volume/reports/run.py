@@ -95,5 +95,10 @@ def _trust(read: Results) -> list[str]:
         lines.append(f"{MASS.name} at sigma {read.sigma:g}, with 95 % intervals{apart}")
     else:
         lines.append(f"{MASS.name}: not measured (`minima-volume suggest-sigma`, then volume.gaussian.sigma)")
-    lines.append(f"{STAR.name}: {read.overall_verdict()}")
+    stars = read.stars()
+    estimates = sum(star.is_estimate for star in stars)
+    limits = (
+        "" if estimates == len(stars) else "; the others are lower limits (97.5 %), which do not tell which is larger"
+    )
+    lines.append(f"{STAR.name}: {estimates} of {len(stars)} are estimates{limits}")
     return lines
