@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test campaign lint bench data notebooks clean
+.PHONY: help setup run test campaign matrix lint bench data notebooks clean
 
 help: ## show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ test: $(STAMP) data ## run all tests (doctests and notebooks too)
 
 campaign: $(STAMP) ## attack files, configs, folders, writes and processes (about an hour), and count
 	OMP_NUM_THREADS=1 PYTHONPATH=tests MINIMA_VOLUME_DATA=$(CURDIR)/data $(BIN)/python -m campaigns
+
+matrix: $(STAMP) ## quick tests on Python 3.10 to 3.13 with the oldest and the newest torch; says what is missing
+	$(BIN)/nox
 
 lint: $(STAMP) ## check style, notebooks, types and the order of imports
 	$(BIN)/ruff check .

@@ -30,6 +30,8 @@ from minima_volume.training.sam import ascended
 from minima_volume.training.supervised import batches, make_optimizer
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
+from minima_volume.volume.gaussian.plan import MassSettings
+from minima_volume.volume.gaussian.splitting import Splitting
 
 MOST = {"mlp": 4096, "cnn": 512, "transformer": 8}  # samples in a timed piece
 SHARE = 0.4  # of the coefficients of a direction, before it stops early
@@ -165,7 +167,8 @@ def seconds(config: Config, pieces: Pieces) -> dict[str, float]:
     )
     how, masses = volume.gaussian, 0.0
     if how.sigma is not None:
-        particles = 2000 + how.num_repeats * how.num_particles * (1 + STAGES * 1.5 * how.num_moves)
+        driven = Splitting(num_particles=how.num_particles, num_moves=how.num_moves)
+        particles = MassSettings(num_repeats=how.num_repeats, splitting=driven).passes(STAGES)
         masses = len(sizes) * particles * pieces.particle
     return {"train": train, "perturb": perturb, "radii": radii, "masses": masses, "notebooks": 5 * NOTEBOOK_SECONDS}
 

@@ -20,6 +20,7 @@ from .config.run import Config, load_config
 from .curvature import OtherViews, ViewSettings, other_views
 from .errors import MinimaVolumeError
 from .files.atomic import read_json, read_npz
+from .perturbation.slices import LineSlice, PlaneSlice, slice_line, slice_plane
 from .reports import analyze, describe, describe_run
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
@@ -49,10 +50,17 @@ from .volume import (
     Gaussian,
     LocalVolume,
     Rays,
+    VolumeComparison,
     VolumeEstimate,
     VolumeProfile,
+    Volumes,
+    compare,
+    compare_all,
+    load,
     measure_volume,
+    measure_volumes,
     suggest_sigma,
+    table,
     trivial_loss,
 )
 
@@ -61,17 +69,23 @@ __version__: str
 __all__ = [
     "Config",
     "Gaussian",
+    "LineSlice",
     "LocalVolume",
     "MinimaVolumeError",
     "OtherViews",
+    "PlaneSlice",
     "Rays",
     "ViewSettings",
+    "VolumeComparison",
     "VolumeEstimate",
     "VolumeProfile",
+    "Volumes",
     "aggregate",
     "analyze",
     "clean_all",
     "collect",
+    "compare",
+    "compare_all",
     "comparison_table",
     "cutoff_table",
     "cutoffs",
@@ -90,6 +104,7 @@ __all__ = [
     "find_condition",
     "find_runs",
     "held_out_curves",
+    "load",
     "load_config",
     "load_models_and_data",
     "load_results",
@@ -100,6 +115,7 @@ __all__ = [
     "measure_masses",
     "measure_test_accuracies",
     "measure_volume",
+    "measure_volumes",
     "new_runs",
     "open_run",
     "order_table",
@@ -119,11 +135,14 @@ __all__ = [
     "scaling_law",
     "seed_pairs",
     "select",
+    "slice_line",
+    "slice_plane",
     "stage_states",
     "status_table",
     "suggest_run_sigma",
     "suggest_sigma",
     "sweep",
+    "table",
     "three_of",
     "train_models",
     "training_table",

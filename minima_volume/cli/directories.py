@@ -1,4 +1,4 @@
-"""The commands of experiment directories: `minima-volume train`, `embed`, `predict`, `volume`, `draw`, `archive`."""
+"""The commands of experiment directories: `minima-volume train`, `embed`, `predict`, `volume`, `series`, `draw`, `archive`."""
 
 from __future__ import annotations
 
@@ -104,8 +104,55 @@ def volume(
 
 
 @group.command()
+def series(
+    config: ConfigFile,
+    key: Annotated[
+        str,
+        typer.Argument(help="A number of the config, such as model.params.k or train.loss.params.beta.", metavar="KEY"),
+    ],
+    values: Annotated[list[float], typer.Argument(help="Its values.", metavar="VALUE...")],
+    sigma: Annotated[
+        float | None, typer.Option(help="Measure the volumes of the minima, too, with perturbations of this size.")
+    ] = None,
+    rise: Annotated[
+        float | None, typer.Option(help="How far above a minimum's own loss it ends; a tenth of that loss by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Of the volumes: the first training samples.")] = 500,
+    on_exists: Annotated[
+        str,
+        typer.Option(help="Of each directory: resume (what is finished stays), overwrite or error.", metavar="WHAT"),
+    ] = "resume",
+    quiet: Quiet = False,
+) -> None:
+    """Train at several values of one setting; a table (CSV) and a figure of what comes out of each, beside the directories.
+
+    minima-volume series configs/train_sae.yaml model.params.sparsity_weight 0.03 0.1 0.3 1
+
+    minima-volume series configs/train_vae.yaml train.loss.params.beta 0.5 1 2 4 --sigma 0.02 --rise 1
+    """
+    from minima_volume.directories.build import places_of
+    from minima_volume.directories.series import series_of, tabulate_series, train_series
+    from minima_volume.directories.volume import Landscape
+    from minima_volume.files.yaml import read_yaml, set_dotted
+    from minima_volume.plots.series import series_figure
+    from minima_volume.plots.style import save_figure
+    from minima_volume.volume.gaussian.settings import Gaussian
+
+    if on_exists not in ("resume", "overwrite", "error"):
+        raise ConfigError(f"--on-exists {on_exists!r} is not allowed for a series; allowed: resume, overwrite, error")
+    content, places = read_yaml(_there(config)), places_of(config)
+    set_dotted(content, {"experiment.on_exists": on_exists})
+    made = series_of(content, key, values, str(config))
+    train_series(made, places, _say(quiet))
+    how = None if sigma is None else Gaussian(sigma=sigma)
+    table = tabulate_series(made, places, how, Landscape(samples, rise=rise), progress=not quiet)
+    save_figure(series_figure(table), made.figure_file)
+    print(table.to_string(index=False, float_format="%.6g"), made.table_file, made.figure_file, sep="\n")
+
+
+@group.command()
 def draw(directory: DirectoryFolder) -> None:
-    """Draw loss curves, reconstructions and the latent plane of an experiment directory, into its figures/."""
+    """Draw loss curves, reconstructions and the latent variables of an experiment directory, into its figures/."""
     from minima_volume.directories.build import places_of
     from minima_volume.plots.directories import draw_directory
 

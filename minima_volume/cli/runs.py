@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -102,6 +103,7 @@ def run(
             trust_code(opened)
         for name in wanted:
             run_stage(opened, name, progress=not quiet)
+    _track([opened.folder])
     if "volume" in wanted:
         from minima_volume.reports.run import describe_run
 
@@ -150,9 +152,17 @@ def pipeline(
         print(stop, file=sys.stderr)
         raise
     print(outcome_table(outcomes).to_string())
+    _track(runs)
     raise_failures(outcomes)
     if not stage:
         analyze_and_print(condition)
+
+
+def _track(runs: Sequence[Path]) -> None:
+    from minima_volume.runs.track import track_runs
+
+    for failure in track_runs(runs):
+        print(f"{failure}. Nothing is lost: `minima-volume track sync` sends it later", file=sys.stderr)
 
 
 @group.command()

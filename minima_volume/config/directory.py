@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from minima_volume.config.autoencoders import Loss, Model
 from minima_volume.config.errors import parse
 from minima_volume.config.sections import Count, Positive, Section, Seed
+from minima_volume.config.tracking import MLflow
 from minima_volume.files.yaml import read_yaml
 
 TRAIN_LOSS = "train_loss"
@@ -135,14 +136,7 @@ class TrainConfig(Section):
     train: TrainSection
     val: ValSection | None = None
     checkpoint: Checkpoint = Checkpoint()
-    mlflow: None = None  # metrics are not sent anywhere yet
-
-    @field_validator("mlflow", mode="before")
-    @classmethod
-    def _untracked(cls, value: Any) -> Any:
-        if value is not None:
-            raise ValueError("tracking with MLflow is not part of this version; leave the section out")
-        return value
+    mlflow: MLflow | None = None  # None: nothing is sent
 
     @model_validator(mode="after")
     def _together(self) -> TrainConfig:

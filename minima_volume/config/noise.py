@@ -65,7 +65,7 @@ class Volume(Section):
     accuracies: list[Fraction] = Field(default=[0.95, 0.9], min_length=1)
     num_particles: Annotated[int, Field(ge=20)] = 100
     num_repeats: Annotated[int, Field(ge=2)] = 4
-    num_moves: Count = 10
+    num_moves: Count | None = None  # as many as a pilot finds
     layers: Alpha = 0.0  # the alpha of the noise profile by layer; 0: not measured
     layer_draws: Annotated[int, Field(ge=2)] = 20
 

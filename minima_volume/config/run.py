@@ -26,6 +26,7 @@ from minima_volume.config.sections import (
     Seeds,
     Training,
 )
+from minima_volume.config.tracking import MLflow
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import read_yaml
 
@@ -132,8 +133,8 @@ class Gaussian(Section):
     landscapes: list[Annotated[int, Field(ge=0)]] | None = None  # None: the smallest
     estimator: Literal["auto", "monte_carlo", "splitting"] = "auto"  # auto: plain samples if the probability allows
     num_particles: Annotated[int, Field(ge=20)] = 250
-    num_repeats: Annotated[int, Field(ge=2)] = 8
-    num_moves: Count = 20
+    num_repeats: Annotated[int, Field(ge=2)] = 16
+    num_moves: Count | None = None  # between two stages; None: as many as a pilot finds
     precision: Positive = 0.3  # nats, half-width of the interval that more repeats are spent on
 
     @model_validator(mode="after")
@@ -203,6 +204,7 @@ class Config(Section):
     perturbation: Perturbation = Perturbation()
     volume: Volume = Volume()
     execution: Execution = Execution()
+    mlflow: MLflow | None = None  # None: nothing is sent
 
     @model_validator(mode="before")
     @classmethod

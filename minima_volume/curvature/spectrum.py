@@ -10,6 +10,7 @@ from torch import Tensor
 
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.errors import ConfigError
+from minima_volume.files.records import UNSAVED
 
 DENSE_BELOW = 64  # as many products as Lanczos would take
 
@@ -20,14 +21,14 @@ class Spectrum:
 
     Attributes:
         eigenvalues: (k,) descending, loss / z^2.
-        vectors: (n, k) unit eigenvectors, in the coordinates of z.
+        vectors: (n, k) unit eigenvectors, in the coordinates of z; none of them, (0, 0), if loaded from a file.
         residuals: (k,) ||H v - lambda v|| / max |lambda|: each eigenvalue of H is within residual * max |lambda|.
         num_products: Hessian-vector products taken.
         note: what did not converge, or None.
     """
 
     eigenvalues: np.ndarray
-    vectors: np.ndarray = field(repr=False)
+    vectors: np.ndarray = field(repr=False, metadata={UNSAVED: np.empty((0, 0))})
     residuals: np.ndarray
     num_products: int
     note: str | None = None
@@ -84,6 +85,15 @@ def top_eigenvalues(
     return Spectrum(values, vectors, residuals, products, note)
 
 
+def lanczos_bytes(n: int, k: int) -> int:
+    """Memory that the k largest eigenvalues of an n x n Hessian take: the basis, the vectors, and a few more of ARPACK's."""
+    return 8 * n * (_basis(n, k) + 2 * k + 8)
+
+
+def _basis(n: int, k: int) -> int:
+    return min(n, max(2 * k + 1, 20))
+
+
 def _lanczos(
     multiply: object, n: int, k: int, seed: int, tolerance: float, max_products: int
 ) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -93,7 +103,7 @@ def _lanczos(
     if not np.any(multiply(start)):  # type: ignore[operator]
         return np.zeros(k), np.eye(n, k), None
     operator = LinearOperator((n, n), matvec=multiply, dtype=np.float64)
-    width = min(n, max(2 * k + 1, 20))
+    width = _basis(n, k)
     try:
         values, vectors = eigsh(
             operator, k, which="LA", v0=start, ncv=width, tol=tolerance, maxiter=max(1, max_products // width)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from minima_volume.curvature.density import Density, eigenvalue_density
 from minima_volume.curvature.derivatives import is_symmetric, slope_fault
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.learning_coefficient import LearningCoefficient, learning_coefficient
@@ -21,6 +22,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
 from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.given import prepare
+from minima_volume.result import Result, limits, number
 from minima_volume.samples import Samples
 
 
@@ -34,6 +36,8 @@ class ViewSettings:
         names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
         num_products: Hessian-vector products for the trace.
+        density_vectors, density_steps: random vectors, and steps of Lanczos from each, for the density of all eigenvalues;
+            density_vectors = 0 leaves it out.
         sam_rho, asam_rho: radii of the balls of SAM and ASAM.
         ascent_steps: steps towards the largest loss in them; 1 is SAM's own.
         num_chains, num_draws, num_burn_in, localisation, step_size: of the learning coefficient; num_chains = 0 leaves it out.
@@ -44,6 +48,8 @@ class ViewSettings:
     names: str | Sequence[str] = "weight_bias"
     num_eigenvalues: int = 5
     num_products: int = 60
+    density_vectors: int = 4
+    density_steps: int = 40
     sam_rho: float = 0.05
     asam_rho: float = 0.5
     ascent_steps: int = 1
@@ -56,19 +62,21 @@ class ViewSettings:
 
     @property
     def num_parts(self) -> int:
-        """Parts that a progress bar counts: spectrum, trace, sharpness, and each chain."""
+        """Parts that a progress bar counts: spectrum, density and trace, sharpness, and each chain."""
         return 3 + self.num_chains
 
 
 @dataclass(frozen=True)
-class OtherViews:
+class OtherViews(Result):
     """Other views of one minimum; a view that is None has its reason in `notes`.
+
+    They can be tabled (`mv.table`), drawn (`plot`), saved (`save`; without the eigenvectors) and loaded (`mv.load`).
 
     Attributes:
         start_loss: L*, the mean loss at the minimum.
         num_params: n, the perturbed entries.
         left_out: parameters that do not move in any view; `notes` says so under the same name.
-        spectrum, trace: of the Hessian with respect to z.
+        spectrum, density, trace: of the Hessian with respect to z.
         sam, asam: sharpness in balls of theta and of theta / |theta*|.
         learning_coefficient: with its chains.
         sigma_at_threshold: the sigma at which noise sigma F z raises the mean loss to the threshold, to second order:
@@ -89,6 +97,53 @@ class OtherViews:
     sigma_at_threshold: float | None
     notes: dict[str, str]
     settings: ViewSettings
+    density: Density | None = None
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self.facts())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """As `Result.facts`; in the place of what is None stands the reason."""
+        trace, spectrum, coefficient = self.trace, self.spectrum, self.learning_coefficient
+        found = {
+            "trace": trace
+            and f"{number(trace.value)} (standard error {number(trace.standard_error, 2)}, {trace.method})",
+            "spectrum": spectrum
+            and f"largest eigenvalues {', '.join(number(v, 4) for v in spectrum.eigenvalues.tolist())}",
+            "density": self.density
+            and f"{self.density.share_below(-self.density.width):.1%} of {self.density.num_entries:,} eigenvalues clearly below 0",
+            "sam": self.sam and f"{number(self.sam.value)} within rho {self.sam.rho:g}",
+            "asam": self.asam and f"{number(self.asam.value)} within rho {self.asam.rho:g}",
+            "learning_coefficient": coefficient
+            and f"{number(coefficient.value)} ({limits(coefficient.interval)}); {coefficient.verdict}",
+        }
+        shown = [(name.replace("_", " "), value or self.notes.get(name, "left out")) for name, value in found.items()]
+        where = f"scaling {self.settings.scaling}, {self.num_params:,} parameters"
+        notes = [(name.replace("_", " "), self.notes[name]) for name in ("left_out", "model") if name in self.notes]
+        start = [("loss at the minimum", number(self.start_loss)), ("coordinates", where)]
+        return [*start, *shown, ("sigma at threshold", number(self.sigma_at_threshold)), *notes]
+
+
+def views_row(views: OtherViews) -> dict[str, Any]:
+    """A minimum as a row of a table; what is undefined is None."""
+    low, high = (views.learning_coefficient and views.learning_coefficient.interval) or (None, None)
+    spectrum = views.spectrum
+    return {
+        "start_loss": views.start_loss,
+        "trace": views.trace and views.trace.value,
+        "trace_standard_error": views.trace and views.trace.standard_error,
+        "top_eigenvalue": float(spectrum.eigenvalues[0])
+        if spectrum is not None and len(spectrum.eigenvalues)
+        else None,
+        "sam_sharpness": views.sam and views.sam.value,
+        "asam_sharpness": views.asam and views.asam.value,
+        "learning_coefficient": views.learning_coefficient and views.learning_coefficient.value,
+        "learning_coefficient_low": low,
+        "learning_coefficient_high": high,
+        "learning_coefficient_verdict": views.learning_coefficient and views.learning_coefficient.verdict,
+        "sigma_at_threshold": views.sigma_at_threshold,
+        "num_params": views.num_params,
+    }
 
 
 @isolated
@@ -165,13 +220,17 @@ def _views(
             on_part()
 
     seed, largest = settings.seed, min(settings.num_eigenvalues, mean_loss.num_entries)
-    spectrum = trace = None
+    spectrum = trace = density = None
     if attempt("trace", lambda: is_symmetric(mean_loss, seed)):
         spectrum = attempt("spectrum", lambda: top_eigenvalues(mean_loss, largest, seed=seed))
         done()
         trace = attempt("trace", lambda: hessian_trace(mean_loss, num_products=settings.num_products, seed=seed))
+        if settings.density_vectors:
+            density = attempt("density", lambda: _density(mean_loss, settings))
     else:
         notes["spectrum"] = notes["trace"]
+        if settings.density_vectors:
+            notes["density"] = notes["trace"]
         done()
     done()
     steps = settings.ascent_steps
@@ -211,7 +270,13 @@ def _views(
         sigma_at_threshold=sigma_at_threshold(start, None if trace is None else trace.value, threshold),
         notes=notes,
         settings=settings,
+        density=density,
     )
+
+
+def _density(mean_loss: MeanLoss, settings: ViewSettings) -> Density:
+    vectors, steps = settings.density_vectors, settings.density_steps
+    return eigenvalue_density(mean_loss, num_vectors=vectors, num_steps=steps, seed=settings.seed)
 
 
 def sigma_at_threshold(start_loss: float, trace: float | None, threshold: float | None) -> float | None:
@@ -226,6 +291,7 @@ def sigma_at_threshold(start_loss: float, trace: float | None, threshold: float 
 
 
 def settings_record(settings: ViewSettings) -> dict[str, Any]:
-    """The settings as JSON has them."""
+    """The settings of a run's views as JSON has them; a run has no density."""
     names = settings.names if isinstance(settings.names, str) else list(settings.names)
-    return asdict(settings) | {"names": names}
+    record = asdict(settings) | {"names": names}
+    return {key: value for key, value in record.items() if not key.startswith("density_")}

@@ -13,6 +13,7 @@ from typing import Any
 
 from minima_volume.config.directory import Experiment, TrainConfig, resolved
 from minima_volume.config.errors import parse
+from minima_volume.config.tracking import flattened
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.atomic import write_text
 from minima_volume.files.boundary import check_way
@@ -270,16 +271,7 @@ def _same_config(directory: Directory, config: TrainConfig) -> None:
 
 
 def _deciding(config: TrainConfig) -> dict[str, Any]:
-    """Dotted key -> value of what decides the numbers up to an epoch; paths and the number of epochs do not."""
-    flat: dict[str, Any] = {}
-
-    def walk(value: Any, key: str) -> None:
-        if isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                walk(inner, f"{key}.{name}" if key else str(name))
-        else:
-            flat[key] = value
-
-    walk(resolved(config), "")
+    """Dotted key -> value of what decides the numbers up to an epoch; paths, tracking and the number of epochs do not."""
     free = ("experiment.name", "experiment.output_dir", "experiment.on_exists", "train.epochs")
+    flat = flattened({name: section for name, section in resolved(config).items() if name != "mlflow"})
     return {key: value for key, value in flat.items() if key not in free}

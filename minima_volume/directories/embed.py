@@ -16,6 +16,7 @@ from minima_volume.directories.directory import Directory, held
 from minima_volume.directories.load import Checkpoint, device_of, load
 from minima_volume.directories.metrics import measure
 from minima_volume.directories.sources import Samples, standardise
+from minima_volume.directories.track import track_predictions
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
 from minima_volume.files.atomic import write_json, write_npz
@@ -80,7 +81,9 @@ def predict_directory(config: PredictConfig, places: Sequence[Path] = (), say: S
             count = wanted.metrics.importance_samples
             found = measure(model, criterion, samples, checkpoint.config.experiment.seed, count)
             say(", ".join(f"test_{name} {value:.6g}" for name, value in found.items() if isinstance(value, float)))
-            write_json(path.with_name("test_metrics.json"), {f"test_{name}": value for name, value in found.items()})
+            named = {f"test_{name}": value for name, value in found.items()}
+            write_json(path.with_name("test_metrics.json"), named)
+            track_predictions(directory, int(checkpoint.content["epoch"]), named, say)
     return path
 
 

@@ -16,7 +16,7 @@ from minima_volume.files.lock import lock_of
 # what is lost
 KINDS = {
     "epochs": "checkpoints of single epochs; best and last stay",
-    "logs": "the record of the training, and with it the loss curves",
+    "logs": "the record of the training, and with it the loss curves and what MLflow was not told yet",
     "embeddings": "embeddings: extracted again by `minima-volume embed`",
     "predictions": "predictions: made again by `minima-volume predict`",
     "figures": "figures: drawn again by `minima-volume draw`",

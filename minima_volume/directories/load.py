@@ -103,6 +103,16 @@ def load_file(path: Path) -> Checkpoint:
     return Checkpoint(path, content, parse(TrainConfig, content["config"], f"{path}, config"))
 
 
+def kept_checkpoint(directory: Directory) -> Checkpoint:
+    """The checkpoint that the training was to keep: the best, or with save_strategy last the last.
+
+    Raises:
+        MissingStageError: no experiment directory, or it has no such checkpoint.
+    """
+    strategy = "last" if directory.config().checkpoint.save_strategy == "last" else "best"
+    return load_file(find(CheckpointOf(path=str(directory.folder), load_strategy=strategy), directory.folder))
+
+
 def find(wanted: CheckpointOf, own: Path) -> Path:
     """Where a checkpoint lies.
 

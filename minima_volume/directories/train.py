@@ -23,6 +23,7 @@ from minima_volume.directories.build import (
 from minima_volume.directories.directory import Opened, epoch_line, opened
 from minima_volume.directories.metrics import measure, metric_names
 from minima_volume.directories.sources import Samples, batches, open_samples
+from minima_volume.directories.track import Untracked, check_tracking, tracked
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.execution.device import checked_device, threads
 from minima_volume.files.atomic import write_pt
@@ -78,6 +79,7 @@ def train_directory(config: TrainConfig, places: Sequence[Path] = (), say: Say =
 def prepare(config: TrainConfig, places: Sequence[Path]) -> Task:
     """Open the data and build model, loss and optimiser; all that can be wrong with a config is found here."""
     device = checked_device(config.experiment.device)
+    check_tracking(config)
     samples, data = open_samples(config.train, "train", config.data)
     config = with_shape(config.model_copy(update={"data": data}), samples.shape)
     held_out = None
@@ -148,8 +150,9 @@ def _train(task: Task, held: Opened, say: Say) -> Path:
     if held.directory.finished:
         say(f"{final.folder} is finished; nothing to do (experiment.on_exists: overwrite trains it again)")
         return final.folder
-    with own_randomness(config.experiment.seed, next(task.parts.model.parameters()).device):
-        progress = _begin(task, held, say)
+    device = next(task.parts.model.parameters()).device
+    with own_randomness(config.experiment.seed, device), tracked(held, say) as tracker:
+        progress = _begin(task, held, tracker, say)
         try:
             train(
                 task.parts,
@@ -157,7 +160,7 @@ def _train(task: Task, held: Opened, say: Say) -> Path:
                 progress=progress,
                 validation=task.validation,
                 watches=task.watches,
-                on_epoch=partial(_after_epoch, task, held, say),
+                on_epoch=partial(_after_epoch, task, held, tracker, say),
             )
         except MinimaVolumeError as error:
             held.directory.log(f"stopped: {error}")
@@ -174,7 +177,7 @@ def _train(task: Task, held: Opened, say: Say) -> Path:
     return final.folder
 
 
-def _begin(task: Task, held: Opened, say: Say) -> Progress:
+def _begin(task: Task, held: Opened, tracker: Untracked, say: Say) -> Progress:
     """From the start, or from the state that an interrupted training left; the files of its last epoch are written again."""
     directory, state = held.directory, held.directory.state_file
     if not state.is_file():
@@ -188,22 +191,22 @@ def _begin(task: Task, held: Opened, say: Say) -> Progress:
     line = f"resumed after epoch {progress.epoch}"
     directory.log(line)
     say(f"{directory.folder}: {line}")
-    _files_of_epoch(task, held, progress)
+    _files_of_epoch(task, held, tracker, progress)
     return progress
 
 
-def _after_epoch(task: Task, held: Opened, say: Say, progress: Progress) -> None:
+def _after_epoch(task: Task, held: Opened, tracker: Untracked, say: Say, progress: Progress) -> None:
     save_checkpoint(
         held.directory.state_file, task.parts, progress
     )  # first: whatever follows can be done again from it
-    _files_of_epoch(task, held, progress)
-    say(f"{held.directory.log_file.parents[1]}: {_line(progress)}")
+    _files_of_epoch(task, held, tracker, progress)
+    say(f"{held.directory.log_file.parents[1]}: {epoch_line(progress.epoch, _values(progress))}")
 
 
-def _files_of_epoch(task: Task, held: Opened, progress: Progress) -> None:
-    """The checkpoints of an epoch and its line in the log."""
+def _files_of_epoch(task: Task, held: Opened, tracker: Untracked, progress: Progress) -> None:
+    """The checkpoints of an epoch, its line in the log, and what MLflow is told."""
     directory, strategy = held.directory, task.config.checkpoint.save_strategy
-    content = _content(task, progress, resolved(held.config))
+    content = _content(task, progress, resolved(held.config)) | tracker.mark()
     names = []
     if strategy in ("best", "all") and task.watches[0].improved(progress):
         names.append("best")
@@ -213,9 +216,10 @@ def _files_of_epoch(task: Task, held: Opened, progress: Progress) -> None:
         names.append(f"epoch_{progress.epoch}")
     for name in names:
         write_pt(directory.checkpoint(name), content)
-    directory.log(_line(progress))
+    directory.log(epoch_line(progress.epoch, _values(progress)))
     if names:
         held.settle()
+    tracker.epoch(progress.epoch, _values(progress))
 
 
 def _content(task: Task, progress: Progress, config: dict[str, Any]) -> dict[str, Any]:
@@ -232,8 +236,9 @@ def _content(task: Task, progress: Progress, config: dict[str, Any]) -> dict[str
     }
 
 
-def _line(progress: Progress) -> str:
+def _values(progress: Progress) -> dict[str, float]:
+    """The metrics of the epoch just done."""
     values = {TRAIN_LOSS: progress.train_loss[-1]}
     if progress.validated and progress.validated[-1] == progress.epoch:
         values |= {name: metric[-1] for name, metric in progress.metrics.items()}
-    return epoch_line(progress.epoch, values)
+    return values

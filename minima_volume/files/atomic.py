@@ -19,7 +19,7 @@ import torch
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.archives import check_archive, check_tensors
 from minima_volume.files.boundary import check_way
-from minima_volume.files.content import HASH_KEY, checked, content_hash
+from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash
 from minima_volume.files.plain import open_plain, read_text
 
 MAX_JSON = 2**25  # bytes of a .json
@@ -83,9 +83,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: content holds a number that JSON cannot say.
     """
+    return write_text(path, json_text(content))
+
+
+def json_text(content: Mapping[str, Any]) -> str:
+    """What `write_json` writes.
+
+    Raises:
+        ValueError: content holds a number that JSON cannot say.
+    """
     plain = jsonable(content)
-    text = json.dumps(plain | {HASH_KEY: content_hash(plain)}, indent=2, allow_nan=False)
-    return write_text(path, text + "\n")
+    return json.dumps(plain | {HASH_KEY: content_hash(plain)}, indent=2, allow_nan=False) + "\n"
 
 
 def jsonable(value: Any) -> Any:
@@ -107,8 +115,13 @@ def jsonable(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, advice: str = ADVICE, hashed: bool = False) -> dict[str, Any]:
     """Read the object of a strict JSON file and compare it with its hash, which is left out; a file from before has none.
+
+    Args:
+        path: the file.
+        advice: what to do about a damaged one.
+        hashed: refuse a file that has no hash.
 
     Raises:
         MissingStageError: there is no such file.
@@ -123,8 +136,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path} is not valid JSON ({error}). Delete it and run its stage again.") from error
-    return checked(content, path)
+        raise DamagedFileError(f"{path} is not valid JSON ({error}). {advice}.") from error
+    return checked(content, path, advice, hashed)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:

@@ -38,23 +38,25 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
 
 
-def checked(content: Any, path: Path) -> dict[str, Any]:
-    """The object of a JSON file without its hash, if it has one, and compared with it.
+def checked(content: Any, path: Path, advice: str = ADVICE, hashed: bool = False) -> dict[str, Any]:
+    """The object of a JSON file without its hash, if it has one (with `hashed` it must), and compared with it.
 
     Raises:
         DamagedFileError: it is no object, or the values are not those that were written.
     """
     if not isinstance(content, dict):
-        raise DamagedFileError(f"{path} holds a {type(content).__name__}, not an object. {ADVICE}.")
+        raise DamagedFileError(f"{path} holds a {type(content).__name__}, not an object. {advice}.")
+    if hashed and HASH_KEY not in content:
+        raise DamagedFileError(f"{path} has no {HASH_KEY}: this package did not write it. {advice}.")
     if HASH_KEY in content and content.pop(HASH_KEY) != content_hash(content):
         raise DamagedFileError(
-            f"{path} was changed since it was written: its values do not match {HASH_KEY}. {ADVICE}."
+            f"{path} was changed since it was written: its values do not match {HASH_KEY}. {advice}."
         )
     return content
 
 
 @contextmanager
-def interpreted(path: Path) -> Iterator[None]:
+def interpreted(path: Path, advice: str = ADVICE) -> Iterator[None]:
     """Take in what a file holds: if that is readable but not what it should be, the error names the file.
 
     Raises:
@@ -67,5 +69,5 @@ def interpreted(path: Path) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DamagedFileError(
-            f"{path} does not hold what this package writes into it ({type(error).__name__}: {reason}). {ADVICE}."
+            f"{path} does not hold what this package writes into it ({type(error).__name__}: {reason}). {advice}."
         ) from error

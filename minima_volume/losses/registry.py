@@ -24,7 +24,8 @@ def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
     """A loss by name, or a callable (outputs, targets) -> per-sample losses of shape (samples,), or one loss of all samples.
 
     Args:
-        loss: a built-in name; `<module>:<function>`, the path of such a callable; the callable; or a `Loss`, which stays as it is.
+        loss: a built-in name; `<module>:<function>`, the path of such a callable; the callable; or a `Loss`, which stays as it is. A
+            callable with the attribute `nonnegative = True` says that it gives no value below 0.
         folder: the run folder that the module's .py file lies in or below, see `files.user_code`.
 
     Raises:
@@ -42,7 +43,8 @@ def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
             f"loss is the class {loss.__name__}; pass a function, or an instance that is called with (outputs, targets)"
         )
     if callable(loss):
-        return Loss(getattr(loss, "__name__", "custom"), loss, batched=False)
+        never_negative = bool(getattr(loss, "nonnegative", False))
+        return Loss(getattr(loss, "__name__", "custom"), loss, batched=False, non_negative=never_negative)
     if loss not in LOSSES:
         raise ConfigError(
             f"loss {loss!r} is not known; allowed: {', '.join(LOSSES)}, or a callable (outputs, targets) -> losses"

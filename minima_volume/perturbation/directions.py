@@ -120,6 +120,12 @@ class Directions:
         """n: the entries that directions move."""
         return sum(tensor.numel() for tensor in self.minimum) - self.num_zero
 
+    @cached_property
+    def moving(self) -> Tensor:
+        """(N,) which entries of a flat parameter vector have F != 0, on the CPU; n of them."""
+        parts = zip(self.minimum, self.factors, strict=True)
+        return torch.cat([(factor != 0).expand(tensor.shape).reshape(-1).cpu() for tensor, factor in parts])
+
     @property
     def note(self) -> str | None:
         """What directions leave as it is, in words."""

@@ -25,7 +25,7 @@ from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile, tiles_for
 from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
-from minima_volume.samples import Samples, count, part, tensors
+from minima_volume.samples import Samples, count, each, part, tensors
 
 MAX_GROUP = 512
 CHECKED_COEFFICIENTS = (0.01, 0.1, 1.0)
@@ -38,10 +38,12 @@ class Path(Protocol):
     name: str
     chunk: int  # parameter vectors run together on the largest landscape
     block: int  # coefficients of one direction that are best run together
-    tiles: list[Tile]
     features_first: bool
     bytes_per_direction: int
     bytes_for_samples: int  # what the path keeps beside the samples themselves
+
+    @property
+    def tiles(self) -> list[Tile]: ...
 
     def chunk_for(self, size: int) -> int: ...
 
@@ -74,6 +76,7 @@ class LossEngine:
     Attributes:
         notes: what a reader of a result must know about the model.
         apart: whether each landscape is run in one piece, not as a prefix of the longest.
+        reordered: size -> an engine of that landscape with its samples in another order, see `rejection`.
 
     Raises:
         ConfigError: sizes, targets or names do not fit, or the model is no function of its parameters and samples.
@@ -96,6 +99,7 @@ class LossEngine:
     ) -> None:
         samples = count(x)
         self.sizes = tuple(sorted(set(sizes or (samples,))))
+        self.reordered: dict[int, LossEngine] = {}
         if self.sizes[0] < 1 or self.sizes[-1] > samples or samples != count(y):
             raise ConfigError(
                 f"landscape sizes {self.sizes} need 1 to {samples} samples; x has {samples}, y has {count(y)}"
@@ -115,12 +119,12 @@ class LossEngine:
             self.notes = tuple(filter(None, (*self.host.notes, fitted.note)))
             general = GeneralPath(self.host, self.directions, x, self.sizes, self.loss)
             self.general = general
-            self.path: Path = self._choose(x) if fast and self.loss.batched else general
+            self.path: Path = self._choose(x, self.sizes) if fast and self.loss.batched else general
             self.answers = self.loss.answers(self.y)
         self.device = tensors(self.y)[0].device
-        self._y = _features_first(self.y) if self.path.features_first else self.y
+        self.path_targets = _features_first(self.y) if self.path.features_first else self.y
 
-    def _choose(self, x: Samples) -> Path:
+    def _choose(self, x: Samples, sizes: Sequence[int]) -> Path:
         host = self.host
         if host.own or self.apart or host.kept is not None or not isinstance(x, Tensor):
             return self.general
@@ -128,9 +132,9 @@ class LossEngine:
         model = copy.deepcopy(host.module)
         layers = trace_stack(model)
         if layers is not None and MLPPath.fits(layers, self.directions, x):
-            return MLPPath(model, self.directions, x, self.sizes, layers)
+            return MLPPath(model, self.directions, x, sizes, layers)
         if layers is not None and CNNPath.fits(layers, self.directions, x):
-            return CNNPath(model, self.directions, x, self.sizes, layers)
+            return CNNPath(model, self.directions, x, sizes, layers)
         return self.general
 
     def measure(
@@ -142,7 +146,7 @@ class LossEngine:
         accuracy: bool,
     ) -> Columns:
         """Losses, accuracies and scores (K, B) of the parameter vectors that `forward` runs."""
-        y = self._y if path is self.path else self.y
+        y = self.path_targets if path is self.path else self.y
         if self.apart:
             return measure_apart(self.loss, y, forward, sizes, wrong_allowed, accuracy)
         return measure(self.loss, y, tiles_for(path.tiles, sizes[-1]), forward, sizes, wrong_allowed, accuracy)
@@ -171,7 +175,19 @@ class LossEngine:
     def along(self, directions: Directions) -> LossEngine:
         """The same engine with other directions from the same minimum, preconditioned ones for example."""
         other = copy.copy(self)
-        other.directions = directions
+        other.directions, other.reordered = directions, {}
+        return other
+
+    def in_order(self, order: Tensor) -> LossEngine:
+        """The same model, loss and directions on these samples, in this order, as one landscape."""
+        other = copy.copy(self)
+        other.__dict__.pop("start", None)
+        x, other.y = (each(values, lambda tensor: tensor[order]) for values in (self.general.x, self.y))
+        other.sizes, other.reordered = (len(order),), {}
+        with self.host.borrowed():
+            other.general = GeneralPath(self.host, self.directions, x, other.sizes, self.loss)
+            other.path = other.general if self.path is self.general else self._choose(x, other.sizes)
+        other.path_targets = _features_first(other.y) if other.path.features_first else other.y
         return other
 
     def rays(self, seeds: Sequence[int]) -> Rays:
@@ -206,7 +222,7 @@ class LossEngine:
         )
         if not np.allclose(fast, plain, rtol=5e-3, atol=1e-6, equal_nan=True):
             self.notes += (f"the fast path ({self.path.name}) disagreed with the plain loop, which was used instead",)
-            self.path, self._y = self.general, self.y
+            self.path, self.path_targets = self.general, self.y
             self.__dict__.pop("start", None)
 
 

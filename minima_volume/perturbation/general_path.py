@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from minima_volume.hosts.footprint import PROBED, Footprint
 from minima_volume.hosts.host import Host
 from minima_volume.losses.loss import Loss
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.tiles import Tile, plan_tiles
-from minima_volume.samples import Samples, part
+from minima_volume.samples import Samples, count, part, tensors
 
 TILE = 512
+TILE_BYTES = 2**28  # of activations, if a tile of 512 samples would take more
 
 
 Held = list[list[Tensor]]  # (xi * F) of each direction, parameter by parameter
@@ -42,10 +45,22 @@ class GeneralPath:
     def __init__(self, host: Host, directions: Directions, x: Samples, sizes: Sequence[int], loss: Loss) -> None:
         self.host, self.base, self.x, self.loss = host, directions, x, loss
         self.parameters = host.parameters(directions.names)
-        self.tiles = plan_tiles(sizes, TILE)
+        self.sizes = tuple(sizes)
         self.bytes_per_direction = sum(tensor.nbytes for tensor in directions.minimum)
         self.bytes_for_samples = 0
         self.moved = False
+
+    @cached_property
+    def tiles(self) -> list[Tile]:
+        """How the samples are cut; the memory budget has no say, so that the last digits of a loss do not follow it."""
+        return plan_tiles(self.sizes, self._tile())
+
+    def _tile(self) -> int:
+        most = min(TILE, count(self.x))
+        if most < max(PROBED) or self.host.coupled:
+            return most
+        known = [*self.host.module.parameters(), *self.host.module.buffers(), *tensors(self.x)]
+        return min(most, Footprint.of(lambda n: self.host.run(part(self.x, 0, n)), known).samples(TILE_BYTES))
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are run together, whatever the landscape."""

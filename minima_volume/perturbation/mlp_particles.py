@@ -113,6 +113,15 @@ class MLPParticles:
             first.write(z, sigma, weights[0][:, : first.shape[0], inputs : inputs + 1])
         return weights, biases
 
+    def take(
+        self, stacked: tuple[list[Tensor], list[Tensor | None]], rows: Tensor
+    ) -> tuple[list[Tensor], list[Tensor | None]]:
+        """Some of the stacked networks, as copies."""
+        weights, biases = stacked
+        return [w.index_select(0, rows) for w in weights], [
+            None if b is None else b.index_select(0, rows) for b in biases
+        ]
+
     def forward(self, stacked: tuple[list[Tensor], list[Tensor | None]], tile: Tile) -> Tensor:
         """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
         weights, biases = stacked

@@ -31,6 +31,8 @@ class Runner(Protocol):
 
     def stack(self, z: Tensor, sigma: float) -> Any: ...
 
+    def take(self, stacked: Any, rows: Tensor) -> Any: ...
+
     def forward(self, stacked: Any, tile: Tile) -> Any: ...
 
 
@@ -50,6 +52,10 @@ class WholeParticles:
             for part, minimum, factor, out in parts:
                 torch.addcmul(minimum, part.view(minimum.shape), factor, value=sigma, out=out)
         return vectors
+
+    def take(self, stacked: list[list[Tensor]], rows: Tensor) -> list[list[Tensor]]:
+        """Some of the stacked parameter vectors."""
+        return [stacked[row] for row in rows.tolist()]
 
     def forward(self, stacked: list[list[Tensor]], tile: Tile) -> Any:
         """Outputs (B, samples, ...) of one tile."""

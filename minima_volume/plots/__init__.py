@@ -1,9 +1,9 @@
 """Every figure, a function each, taking results and returning a matplotlib Figure."""
 
 from minima_volume.plots.conditions import conditions_against_data, estimators
+from minima_volume.plots.either import log_masses, radius_histogram, volume_profiles, volumes
 from minima_volume.plots.growth import growth_with_directions
-from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves, radius_histogram, volumes
-from minima_volume.plots.masses import log_masses, volume_profiles
+from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves
 from minima_volume.plots.predictions import predictions
 from minima_volume.plots.radii import radius_details
 from minima_volume.plots.ranks import differences, loss_ranks_against_volume_ranks, ranks_against_data
@@ -17,9 +17,10 @@ from minima_volume.plots.seeds import (
     mass_against_data,
     volume_against_data,
 )
-from minima_volume.plots.slices import planes
+from minima_volume.plots.slices import lines, planes
 from minima_volume.plots.style import save_figure
 from minima_volume.plots.training import accuracies, training_curves
+from minima_volume.plots.views import views
 
 __all__ = [
     "accuracies",
@@ -32,6 +33,7 @@ __all__ = [
     "estimators",
     "growth_with_directions",
     "held_out_curves",
+    "lines",
     "log_masses",
     "loss_against_volume",
     "loss_curves",
@@ -49,6 +51,7 @@ __all__ = [
     "save_volume_figures",
     "scaling",
     "training_curves",
+    "views",
     "volume_against_data",
     "volume_profiles",
     "volumes",

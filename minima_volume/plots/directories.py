@@ -1,4 +1,4 @@
-"""Figures of an experiment directory: loss curves, reconstructions, the latent plane."""
+"""Figures of an experiment directory: loss curves, reconstructions, the latent variables."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from minima_volume.config.directory import CheckpointOf, TrainConfig
 from minima_volume.directories.directory import Directory, held
-from minima_volume.directories.load import Checkpoint, find, load_file
+from minima_volume.directories.load import Checkpoint, kept_checkpoint
 from minima_volume.directories.sources import Samples
 from minima_volume.losses.generative import kl_per_dimension
 from minima_volume.models.sae import SAE
@@ -21,6 +20,7 @@ from minima_volume.plots.style import BLUE, ORANGE, new_figure, save_figure, sty
 SHOWN = 10  # images
 POINTS = 2000  # of the latent plane
 COLUMNS = 4
+PAIRED = 4  # latent variables of a pair plot
 
 
 @styled
@@ -92,6 +92,38 @@ def latent_plane(mean: np.ndarray, kl: np.ndarray) -> Figure:
     return figure
 
 
+@styled
+def latent_pairs(mean: np.ndarray, kl: np.ndarray) -> Figure:
+    """Samples in every pair of the latent variables that carry most, and the distribution of each beside the standard normal prior.
+
+    Args:
+        mean: (samples, latent_dim) posterior means.
+        kl: (latent_dim,) nats per variable.
+    """
+    chosen = np.argsort(-kl)[:PAIRED]
+    figure = new_figure(2.0 * len(chosen), 2.0 * len(chosen))
+    axes = figure.subplots(len(chosen), len(chosen), squeeze=False)
+    grid = np.linspace(-3.5, 3.5, 200)
+    for row, below in enumerate(chosen):
+        for column, beside in enumerate(chosen):
+            axis = axes[row, column]
+            if column > row:
+                axis.remove()
+                continue
+            if column == row:
+                axis.hist(mean[:, below], bins=40, density=True, color=BLUE, alpha=0.6)
+                axis.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE)
+                axis.set_title(f"variable {below}: {kl[below]:.2f} nats", fontsize=9)
+            else:
+                axis.plot(mean[:, beside], mean[:, below], ".", color=BLUE, markersize=2, alpha=0.4)
+            axis.tick_params(labelsize=8)
+            if row == len(chosen) - 1:
+                axis.set_xlabel(f"variable {beside}")
+            if column == 0 and row:
+                axis.set_ylabel(f"variable {below}")
+    return figure
+
+
 def draw_directory(folder: Path, places: Sequence[Path] = ()) -> list[Path]:
     """Draw what there is to draw of a directory, into its figures/.
 
@@ -100,14 +132,15 @@ def draw_directory(folder: Path, places: Sequence[Path] = ()) -> list[Path]:
         places: folders in which a user's own class is looked for.
 
     Returns:
-        The files: loss_curves.png if there is a log, reconstructions.png of images, latent_plane.png of a VAE with two latent variables or more.
+        The files: loss_curves.png if there is a log, reconstructions.png of images, latent_plane.png of a VAE with two latent
+        variables, latent_pairs.png with more.
 
     Raises:
         MissingStageError: no experiment directory, or it has no checkpoint.
     """
     directory = Directory(folder)
-    config = directory.config()
-    checkpoint = _checkpoint(directory, config)
+    checkpoint = kept_checkpoint(directory)
+    config = checkpoint.config
     figures: dict[str, Figure] = {}
     if history := directory.history():
         best = int(checkpoint.content["epoch"]) if checkpoint.path.name.startswith("best") else None
@@ -117,11 +150,6 @@ def draw_directory(folder: Path, places: Sequence[Path] = ()) -> list[Path]:
     figures |= _of_model(checkpoint, samples, places)
     with held(directory):
         return [save_figure(figure, directory.figures / f"{name}.png") for name, figure in figures.items()]
-
-
-def _checkpoint(directory: Directory, config: TrainConfig) -> Checkpoint:
-    strategy = "last" if config.checkpoint.save_strategy == "last" else "best"
-    return load_file(find(CheckpointOf(path=str(directory.folder), load_strategy=strategy), directory.folder))
 
 
 @torch.no_grad()
@@ -134,5 +162,6 @@ def _of_model(checkpoint: Checkpoint, samples: Samples, places: Sequence[Path]) 
     if isinstance(model, VAE) and model.latent_dim > 1:
         outputs = model(samples.take(slice(0, POINTS)))
         kl = kl_per_dimension(outputs["mean"], outputs["log_variance"]).mean(0)
-        figures["latent_plane"] = latent_plane(outputs["mean"].numpy(), kl.numpy())
+        name, draw = ("latent_plane", latent_plane) if model.latent_dim == 2 else ("latent_pairs", latent_pairs)
+        figures[name] = draw(outputs["mean"].numpy(), kl.numpy())
     return figures

@@ -35,7 +35,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure | str:
     sizes, stars, masses, found = read.positions, read.stars(), read.headline_masses, looks(read.all_minima)
     volumes = np.array([star.log_volume for star in stars], dtype=float)
     for i, look in enumerate(found[minimum] for minimum in read.minima):
-        _mass(left, sizes[i], masses[i], look, i == read.native)
+        mass_mark(left, sizes[i], masses[i], look, i == read.native)
         star_volume(right, sizes[i], float(volumes[i]), stars[i].limits, look, i == read.native)
     title = f"Gaussian local volume, sigma {read.sigma:g}; bar: 95 % interval"
     if outside := [name for name, mass in zip(read.labels, masses, strict=True) if mass.outside]:
@@ -57,7 +57,8 @@ def log_masses(results: Mapping[str, Any]) -> Figure | str:
     return figure
 
 
-def _mass(axis: Axes, x: float, mass: Mass, look: Look, native: bool) -> None:
+def mass_mark(axis: Axes, x: float, mass: Mass, look: Look, native: bool = False) -> None:
+    """A log mass with the bar of its 95 % interval, or hollow, with an arrow, at the only limit there is."""
     low, high = mass.limits
     if low is not None and high is not None:
         axis.plot([x, x], [low, high], color=look.color, linewidth=2)

@@ -53,7 +53,7 @@ def landscape_frames(run: Run, frames: int = 40, *, resolution: int = 31, progre
         with style():
             figure = new_figure(6.4, 5.2)
             axis = figure.subplots()
-            draw_plane(axis, plane, plane.loss[plane.sizes.index(size)], norm, threshold)
+            draw_plane(axis, plane, plane.sizes.index(size), norm, threshold)
             axis.set(
                 xlabel=f"distance (radius); {AXIS_LABELS[config.variation]} {names}: circle, triangle, square",
                 ylabel="distance across (radius)",

@@ -139,6 +139,6 @@ def mass_row(mass: GaussianMass) -> dict[str, Any]:
     return {**numbers, "num_forward": mass.num_forward, "words": mass.verdict}
 
 
-def mass_settings(num_particles: int, num_repeats: int, num_moves: int) -> MassSettings:
+def mass_settings(num_particles: int, num_repeats: int, num_moves: int | None) -> MassSettings:
     """How masses are estimated in a study."""
     return MassSettings("auto", num_repeats, splitting=Splitting(num_particles=num_particles, num_moves=num_moves))

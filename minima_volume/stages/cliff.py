@@ -14,7 +14,6 @@ from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import Loss
-from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import current_masses, mass_settings
 from minima_volume.stages.measured import make_engine
 from minima_volume.stages.run import Run
@@ -101,7 +100,7 @@ def _measured(
     config = run.config
     with threads(config.experiment.threads):
         engine = make_engine(run, trained, minimum, sizes=[size])
-        event = Target(Particles(engine, sigma, [size]), Condition("loss", config.volume.headline))
+        event = Target.of(engine, sigma, size, Condition("loss", config.volume.headline))
         return gaussian_mass(event, config.seeds.perturbation, settings)
 
 

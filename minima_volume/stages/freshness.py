@@ -25,8 +25,9 @@ from minima_volume.volume.gaussian.plan import MassSettings
 
 # dotted setting -> what it was in files that were written before it existed
 ABSENT: dict[str, Any] = {}
-RADII, MASSES = 2, 2  # versions of the estimators
+RADII, MASSES = 2, 3  # versions of the estimators
 FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
+SECOND_MASSES = 2  # always a stated number of moves between two stages
 
 TRAIN_AGAIN = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
 SWEEP_AGAIN = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."

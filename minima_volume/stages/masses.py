@@ -17,7 +17,6 @@ from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import age, under_lock
 from minima_volume.isolation import own_defaults
-from minima_volume.perturbation.particles import Particles
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, make_engine
 from minima_volume.stages.results.results_json import write_results
@@ -60,7 +59,7 @@ class MassTask:
 def mass_task(task: MassTask) -> Result:
     """Do one task."""
     cell = task.cell
-    return do_job(Target(Particles(task.model.engine(), cell.sigma, [cell.size]), cell.condition), task.job)
+    return do_job(Target.of(task.model.engine(), cell.sigma, cell.size, cell.condition), task.job)
 
 
 @under_lock
@@ -160,7 +159,7 @@ def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
     settings, taken = mass_settings(run), 0.0
     with threads(run.config.experiment.threads):
         for cell in cells:
-            target = Target(Particles(make_engine(run, trained, cell.minimum), cell.sigma, [cell.size]), cell.condition)
+            target = Target.of(make_engine(run, trained, cell.minimum), cell.sigma, cell.size, cell.condition)
             if target.outside() is None:
                 taken += _seconds_per_particle(target) * expected_particles(target, settings)
     return taken
@@ -172,11 +171,10 @@ def expected_particles(event: Event, settings: MassSettings) -> float:
     More repeats, which a wide interval asks for, are not foreseen.
     """
     (quick,) = splitting(event, [0], QUICK)
-    how, share = settings.splitting, math.exp(quick.log_mass)
+    share = math.exp(quick.log_mass)
     if settings.method == "monte_carlo" or (settings.method == "auto" and share >= PILOT_HITS / PILOT):
         return PILOT + min(MAX_SAMPLES, max(PILOT, HITS / share))
-    moves = len(quick.stages) * 1.5 * how.num_moves  # half of the repeats make twice as many
-    return PILOT + settings.num_repeats * how.num_particles * (1 + moves)
+    return settings.passes(len(quick.stages))
 
 
 def _seconds_per_particle(target: Target) -> float:

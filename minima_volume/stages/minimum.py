@@ -86,7 +86,7 @@ def _train_minimum(task: TrainTask, dataset: Dataset | None, each_epoch: OnEpoch
     run, config, settings = task.run, task.config, task.settings
     dataset = load_dataset(run.dataset_file, config, run.folder) if dataset is None else dataset
     device = usable_device(config)
-    model, train, test = _on_device(task, dataset, device)
+    model, train, test = on_device(task, dataset, device)
     optimizer = make_optimizer(model, settings)
     strategy = config.checkpoint.save_strategy
     best: tuple[float, int, KeptWeights] | None = None
@@ -116,7 +116,7 @@ def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:
     one_step = largest.settings.model_copy(update={"epochs": 1, "checkpoints": None, "batch_size": None})
     device = usable_device(largest.config)
     with threads(largest.config.experiment.threads):
-        model, (x, y), test = _on_device(largest, dataset, device)
+        model, (x, y), test = on_device(largest, dataset, device)
         for _ in range(2):  # the first warms up
             start = time.perf_counter()
             with own_randomness(largest.config.model_seed, device):
@@ -134,7 +134,7 @@ def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:
     return sum(task.settings.epochs * (step * task.size / batch + evaluation) for task in tasks)
 
 
-def _on_device(
+def on_device(
     task: TrainTask, dataset: Dataset, device: torch.device
 ) -> tuple[nn.Module, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The untrained model, its training samples and the test set."""

@@ -25,6 +25,7 @@ from minima_volume.stages.freshness import TRAIN_AGAIN, data_settings, require_s
 from minima_volume.stages.minimum import TrainTask, num_outputs, train_minimum, training_seconds
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.stages.trained import Trained, check_trained_settings, load_models_and_data
+from minima_volume.stages.training_memory import trainings_at_once
 from minima_volume.training.evaluation import evaluating
 from minima_volume.training.supervised import History
 
@@ -92,13 +93,15 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
 
     Raises:
         StaleError: models or samples in the folder were made with other settings.
+        ConfigError: a step of the training does not fit `execution.memory_gib`.
     """
     dataset = prepare_data(run)
     usable_device(run.config)  # report an absent device here, not from a worker
     tasks = _trainings(run, dataset)
-    workers = usable_workers(run.config, math.inf) if len(tasks) > 1 else 1
+    workers = trainings_at_once(tasks, dataset) if tasks else 1
+    workers = min(workers, usable_workers(run.config, math.inf) if len(tasks) > 1 else 1)
     if workers > 1:
-        workers = min(len(tasks), usable_workers(run.config, training_seconds(tasks, dataset)))
+        workers = min(len(tasks), workers, usable_workers(run.config, training_seconds(tasks, dataset)))
     with tqdm(total=sum(task.settings.epochs for task in tasks), unit="epoch", disable=not progress) as bar:
         if workers == 1:
             _train_here(tasks, dataset, bar)

@@ -6,13 +6,15 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
 
-from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.curvature.hessian import TILE_BYTES, MeanLoss
+from minima_volume.curvature.spectrum import lanczos_bytes
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
@@ -71,7 +73,7 @@ def views_table(
     run = run if isinstance(run, Run) else read_run(run)
     trained = load_models_and_data(run) if trained is None else trained
     landscape, threshold = _chosen(run, landscape, threshold)
-    settings = default_settings(run) if settings is None else settings
+    settings = replace(default_settings(run) if settings is None else settings, density_vectors=0)
     records = _measure(run, trained, landscape, settings, progress)
     volumes = _volumes(run, trained, landscape, threshold)
     rows = []
@@ -121,7 +123,8 @@ def estimate_views(
 
 def default_settings(run: Run) -> ViewSettings:
     """The run's own scaling and parameters, so that the views belong to the volumes."""
-    return ViewSettings(scaling=run.config.perturbation.scaling, names=run.config.perturbation.names)
+    scaling, names = run.config.perturbation.scaling, run.config.perturbation.names
+    return ViewSettings(scaling=scaling, names=names, density_vectors=0)
 
 
 def describe_views(table: pd.DataFrame, settings: ViewSettings) -> str:
@@ -180,11 +183,23 @@ def _measure(
         for level in missing:
             bar.set_description(f"views of {minimum_name(level, run.config.variation)}")
             model = on(x.device, trained.models[level])
+            _check_memory(run, trained, level, settings)
             views = other_views(model, x, y, run.loss, settings=settings, on_part=bar.update)
             own = {"level": level, "weights_hash": trained.records[level]["weights_hash"]}
             stored[level] = own | views_record(views)
             _write(run, trained, landscape, settings, {level: stored[level] for level in levels if level in stored})
     return {level: stored[level] for level in levels}
+
+
+def _check_memory(run: Run, trained: Trained, level: int, settings: ViewSettings) -> None:
+    """Refuse a Hessian whose eigenvectors do not fit beside one tile of samples."""
+    n = sum(tensor.numel() for tensor in _directions(trained, level, settings).minimum)
+    needed, room = lanczos_bytes(n, settings.num_eigenvalues) + TILE_BYTES, run.config.execution.memory_gib * 2**30
+    if needed > max(room, 2 * TILE_BYTES):
+        raise ConfigError(
+            f"{settings.num_eigenvalues} eigenvalues of a Hessian of {n:,} entries take about {needed / 2**30:.2f} GiB, more than "
+            f"execution.memory_gib {room / 2**30:g}; raise it, or set fewer names of parameters"
+        )
 
 
 def _timed(mean_loss: MeanLoss) -> tuple[float, float]:

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.hosts.doors import evaluation_host, fit_to
+from minima_volume.hosts.footprint import Footprint
 from minima_volume.losses.loss import Loss
-from minima_volume.samples import Samples, count, part
+from minima_volume.samples import Samples, count, part, tensors
 
-EVALUATION_BATCH = 2048
+EVALUATION_BATCH, EVALUATION_BYTES = 2048, 2**30
+SMALL = 64  # samples that are run in one pass whatever they take
 Pairs = tuple[Samples, Any]
 
 
@@ -44,10 +46,30 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, samples: Pairs, loss: Loss) -> tuple[float, float]:
-    """Mean loss and accuracy over all samples in evaluation mode; sums in float64."""
-    losses, margins = per_sample(model, samples, loss)
+def evaluate(model: nn.Module, samples: Pairs, loss: Loss, batch: int | None = None) -> tuple[float, float]:
+    """Mean loss and accuracy over all samples in evaluation mode; sums in float64.
+
+    Args:
+        model: the model.
+        samples: inputs and targets.
+        loss: the loss.
+        batch: samples in one pass, from `evaluation_batch`; found out by default.
+    """
+    losses, margins, _ = _per_sample(model, samples, loss, batch)
     return losses.double().mean().item(), accuracy(margins)
+
+
+def evaluation_batch(model: nn.Module, x: Samples) -> int:
+    """Samples in one pass: 2,048, or those whose activations fit 1 GiB."""
+    return min(EVALUATION_BATCH, evaluation_footprint(model, x).samples(EVALUATION_BYTES))
+
+
+def evaluation_footprint(model: nn.Module, x: Samples) -> Footprint:
+    """Memory of one pass in evaluation mode."""
+    host = evaluation_host(model, x)
+    with evaluating(model):
+        known = [*model.parameters(), *model.buffers(), *tensors(x)]
+        return Footprint.of(lambda n: host.run(part(x, 0, n)), known)
 
 
 def per_sample(model: nn.Module, samples: Pairs, loss: Loss) -> tuple[Tensor, Tensor]:
@@ -67,13 +89,16 @@ def prefix_losses(model: nn.Module, samples: Pairs, loss: Loss, sizes: np.ndarra
     return (losses.double().cumsum(0).numpy() / np.arange(1, len(losses) + 1))[sizes - 1]
 
 
-def _per_sample(model: nn.Module, samples: Pairs, loss: Loss) -> tuple[Tensor, Tensor, bool]:
+def _per_sample(model: nn.Module, samples: Pairs, loss: Loss, batch: int | None = None) -> tuple[Tensor, Tensor, bool]:
     """Losses, margins, and whether all samples had to be run in one piece."""
     host, parts = evaluation_host(model, samples[0]), []
     with evaluating(model):
         fitted = fit_to(host, *samples, loss)
         total = count(samples[0])
-        size = total if fitted.apart else EVALUATION_BATCH
+        if fitted.apart or total < SMALL:
+            size = total
+        else:
+            size = evaluation_batch(model, samples[0]) if batch is None else batch
         for start in range(0, total, size):
             outputs, y = (
                 host.run(part(samples[0], start, start + size)),

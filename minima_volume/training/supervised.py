@@ -20,7 +20,7 @@ from minima_volume.losses.loss import LossLike
 from minima_volume.losses.registry import get_loss
 from minima_volume.samples import each
 from minima_volume.seeding import generator
-from minima_volume.training.evaluation import accuracy, evaluate, ready
+from minima_volume.training.evaluation import accuracy, evaluate, evaluation_batch, ready
 from minima_volume.training.gradient import AtTheWeights
 from minima_volume.training.loop import Parts, Progress, train
 from minima_volume.training.sam import AtTheAscent
@@ -70,7 +70,7 @@ def train_model(
     """
     x, given = samples
     kind, y = ready(model, (x, given), get_loss(settings.loss if loss is None else loss))
-    history = History()
+    history, batch = History(), evaluation_batch(model, test[0])
     # a full batch's loss before a step is the loss after the last epoch, unless layers behave differently in training
     full = settings.batch_size is None or settings.batch_size >= len(x)
     reuse = full and not depends_on_mode(model) and settings.target_loss is None
@@ -87,8 +87,8 @@ def train_model(
     def after(progress: Progress) -> bool:
         epoch = progress.epoch
         if not reuse or epoch in at_once:
-            _append(history.train_loss, history.train_accs, evaluate(model, (x, y), kind))
-        _append(history.test_loss, history.test_accs, evaluate(model, test, kind))
+            _append(history.train_loss, history.train_accs, evaluate(model, (x, y), kind, batch))
+        _append(history.test_loss, history.test_accs, evaluate(model, test, kind, batch))
         newest = history.train_loss[-1:] + history.test_loss[-1:]
         if not all(map(math.isfinite, newest)):
             raise DataError(

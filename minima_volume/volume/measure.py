@@ -20,6 +20,7 @@ from minima_volume.perturbation.given import prepare
 from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.condition import condition_of
+from minima_volume.volume.context import Context
 from minima_volume.volume.gaussian.estimate import LocalVolume, VolumeProfile, measure_local
 from minima_volume.volume.gaussian.settings import Gaussian
 from minima_volume.volume.keywords import Keywords, settings_of, with_keywords
@@ -77,7 +78,7 @@ def measure_volume(
 
     Returns:
         The estimate with its diagnostics: of `Gaussian` a LocalVolume, or a VolumeProfile if there are several sigmas; of `Rays` a
-        VolumeEstimate.
+        VolumeEstimate. Each knows what it was measured on (`context`), and can be compared, tabled, drawn, saved and loaded.
 
     The model is measured in evaluation mode (no dropout, running statistics of BatchNorm). What the caller has set makes
     no difference: gradients off, inference mode, autocast, torch's default type and device. Parameters with
@@ -121,8 +122,9 @@ def measure_volume(
             )
         engine.check(chosen.seed)
         notes = "; ".join(filter(None, (*engine.notes, read, plateau_note(engine.loss, engine.y, condition))))
+        context = Context.of(condition, engine.loss.name, x, y, chosen)
         if isinstance(chosen, Gaussian):
-            return measure_local(engine, condition, chosen, notes, progress)
+            return measure_local(engine, condition, chosen, context, notes, progress)
         preconditioner: Preconditioner | Damped | None = None
         if chosen.importance and measurable(engine, condition):
             moments = chosen.second_moments
@@ -130,7 +132,7 @@ def measure_volume(
                 moments = adam_second_moments(model, moments)
             mean_loss = MeanLoss.of(host, x, y, loss, scaling=chosen.scaling, names=chosen.names, class_axis=class_axis)
             preconditioner = _preconditioner(mean_loss, chosen, moments)
-        estimate = measure_rays(engine, condition, chosen, preconditioner, progress)
+        estimate = measure_rays(engine, condition, chosen, context, preconditioner, progress)
     return replace(estimate, verdict=f"{estimate.verdict}; {notes}") if notes else estimate
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from campaigns import configs, failing_writes, hostile, kills, malformed
+from campaigns import configs, failing_writes, hostile, kills, malformed, memory
 
 
 def test_malformed_files():
@@ -28,3 +28,8 @@ def test_failing_writes():
 def test_kills():
     tally = kills.campaign(1, seed=1)
     assert tally.tried == 1 and not tally.wrong, tally
+
+
+def test_memory():
+    tally = memory.campaign(1, seed=1)
+    assert tally.tried >= 4 and not tally.wrong, tally

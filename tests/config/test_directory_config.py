@@ -52,7 +52,11 @@ def test_a_resolved_config_says_everything_and_is_read_again_as_the_same():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"mlflow": {"tracking_uri": "x"}}, ["mlflow: ", "not part of this version; leave the section out"]),
+        ({"mlflow": {"tracking_uri": "file:./mlruns"}}, ["mlflow.tracking_uri: 'file:./mlruns'", "sqlite:///mlflow.db", "migrate-filestore"]),
+        ({"mlflow": {"tracking_uri": "./mlruns"}}, ["mlflow.tracking_uri: './mlruns'", "sqlite:///mlflow.db"]),
+        ({"mlflow": {"tracking_uri": "https://me:pw@mlflow.example.com"}}, ["credentials", "MLFLOW_TRACKING_USERNAME"]),
+        ({"mlflow": {"tracking_uri": "https://mlflow.example.com?api_token=pw"}}, ["credentials", "MLFLOW_TRACKING_TOKEN"]),
+        ({"mlflow": {"uri": "x"}}, ["mlflow.uri: unknown key"]),
         ({"epxeriment": {}}, ["epxeriment: unknown key (did you mean experiment?)"]),
         ({"model.params.latent_dims": 2}, ["model.params.latent_dims: unknown key (did you mean latent_dim?)", "channels, likelihood, scale"]),
         ({"train.loss.params.bta": 2}, ["train.loss.params.bta: unknown key (did you mean beta?); allowed: beta, reconstruction_weight"]),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from directory_cases import samples, trained
 
-from minima_volume.plots.directories import draw_directory, latent_plane, loss_curves
+from minima_volume.plots.directories import draw_directory, latent_pairs, latent_plane, loss_curves
 
 IMAGES = {
     "train.data_path": "i.npy",
@@ -42,6 +42,18 @@ def test_the_latent_plane_has_the_variables_that_carry_most():
     assert axis.lines[0].get_xdata().tolist() == mean[:, 1].tolist()
     assert axis.lines[0].get_ydata().tolist() == mean[:, 2].tolist()
     assert "variable 1 (3.00 nats)" in axis.get_xlabel()
+
+
+def test_pairs_of_the_latent_variables_that_carry_most():
+    """The four largest of five: a distribution of each, a panel per pair."""
+    mean = np.arange(30.0).reshape(6, 5)
+    figure = latent_pairs(mean, np.array([0.5, 4.0, 3.0, 0.1, 2.0]))
+    assert len(figure.axes) == 4 + 6
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert [title.split(":")[0] for title in titles] == [f"variable {i}" for i in (1, 2, 4, 0)]
+    pair = next(axis for axis in figure.axes if (axis.get_xlabel(), axis.get_ylabel()) == ("variable 1", "variable 0"))
+    assert pair.lines[0].get_xdata().tolist() == mean[:, 1].tolist()
+    assert pair.lines[0].get_ydata().tolist() == mean[:, 0].tolist()
 
 
 def test_what_there_is_is_drawn(cli):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from minima_volume.errors import ConfigError
 from minima_volume.execution.meter import Meter
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
+from minima_volume.result import limits, number
 from minima_volume.volume.condition import Condition
+from minima_volume.volume.context import Context, Estimate
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass, noted
 from minima_volume.volume.gaussian.plan import OnProgress, gaussian_mass
@@ -17,14 +20,17 @@ from minima_volume.volume.gaussian.settings import Gaussian
 
 
 @dataclass(frozen=True)
-class LocalVolume(GaussianMass):
+class LocalVolume(GaussianMass, Estimate):
     """A Gaussian local volume with what it was measured on; see `GaussianMass` for the estimate itself.
+
+    It can be compared (`mv.compare`), tabled (`mv.table`), drawn (`plot`), saved (`save`) and loaded (`mv.load`).
 
     Attributes:
         sigma: size of the perturbation, in units of `scaling`.
         start_loss: loss (or accuracy, with an accuracy threshold) at the minimum itself.
         num_params: n, the perturbed entries; `num_zero` more have scaling 0.
         left_out: parameters that were not perturbed.
+        context: threshold, loss, samples and settings.
     """
 
     sigma: float = 0.0
@@ -33,11 +39,25 @@ class LocalVolume(GaussianMass):
     num_params: int = 0
     num_zero: int = 0
     left_out: tuple[str, ...] = ()
+    context: Context = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return f"log mass {number(self.log_mass)} at sigma {self.sigma:g}, {self.context.where}; {self.verdict}"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """As `Result.facts`."""
+        return [
+            ("log mass", number(self.log_mass)),
+            ("95 % interval", limits(self.interval)),
+            ("sigma", f"{self.sigma:g} ({self.context.settings['scaling']})"),
+            *shared_facts(self),
+            ("verdict", self.verdict),
+        ]
 
 
 @dataclass(frozen=True)
-class VolumeProfile:
-    """Gaussian local volumes of one minimum at several sigmas.
+class VolumeProfile(Estimate):
+    """Gaussian local volumes of one minimum at several sigmas; saved, drawn and so on like each of them.
 
     Attributes:
         sigmas: (S,) as given.
@@ -46,6 +66,23 @@ class VolumeProfile:
 
     sigmas: tuple[float, ...]
     volumes: tuple[LocalVolume, ...]
+
+    def at(self, sigma: float) -> LocalVolume:
+        """The volume at one of the sigmas.
+
+        Raises:
+            ConfigError: it was not measured there.
+        """
+        if sigma not in self.sigmas:
+            raise ConfigError(
+                f"sigma {sigma:g} was not measured; the profile has {', '.join(map(number, self.sigmas))}"
+            )
+        return self.volumes[self.sigmas.index(sigma)]
+
+    @property
+    def context(self) -> Context:  # type: ignore[override]
+        """Threshold, loss, samples and settings, the same for all."""
+        return self.volumes[0].context
 
     @property
     def log_mass(self) -> np.ndarray:
@@ -62,9 +99,30 @@ class VolumeProfile:
         """One line per sigma."""
         return "\n".join(f"sigma {s:g}: {v.verdict}" for s, v in zip(self.sigmas, self.volumes, strict=True))
 
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.volumes))
+
+    def facts(self) -> list[tuple[str, str]]:
+        """As `Result.facts`."""
+        values = [
+            (f"log mass at sigma {volume.sigma:g}", f"{number(volume.log_mass)} ({limits(volume.interval)})")
+            for volume in self.volumes
+        ]
+        return [*values, *shared_facts(self.volumes[0]), ("verdict", self.verdict)]
+
+
+def shared_facts(volume: LocalVolume) -> list[tuple[str, str]]:
+    """What a volume was measured on, to read."""
+    context = volume.context
+    return [
+        ("threshold", f"{context.where}; {number(volume.start_loss)} at the minimum"),
+        ("landscape", f"{context.landscape}, {context.loss}"),
+        ("parameters", f"{volume.num_params:,}"),
+    ]
+
 
 def measure_local(
-    engine: LossEngine, condition: Condition, how: Gaussian, notes: str = "", progress: bool = True
+    engine: LossEngine, condition: Condition, how: Gaussian, context: Context, notes: str = "", progress: bool = True
 ) -> LocalVolume | VolumeProfile:
     """log P[still inside after theta* + sigma F z] at one sigma, or at each of several.
 
@@ -72,6 +130,7 @@ def measure_local(
         engine: the model and its one landscape.
         condition: the threshold.
         how: sigma and everything else that decides the number.
+        context: what the result says about all this.
         notes: what a reader must know about the model or the threshold.
         progress: show a progress bar.
 
@@ -82,7 +141,7 @@ def measure_local(
         Particles(engine, value)  # refuse a bad one before any is measured
     with Meter(len(how.sigmas), progress) as meter:
         volumes = tuple(
-            noted(_one(engine, condition, sigma, how, _part(meter, i, how)), notes)
+            noted(_one(engine, condition, sigma, how, context, _part(meter, i, how)), notes)
             for i, sigma in enumerate(how.sigmas)
         )
     return volumes[0] if isinstance(how.sigma, float) else VolumeProfile(how.sigmas, volumes)
@@ -95,8 +154,11 @@ def _part(meter: Meter, i: int, how: Gaussian) -> OnProgress:
     return lambda share, text: meter.at(i + share, f"{name}: {text}")
 
 
-def _one(engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, on_progress: OnProgress) -> LocalVolume:
-    mass = gaussian_mass(Target(Particles(engine, sigma), condition), how.seed, how.plan, on_progress)
+def _one(
+    engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, context: Context, on_progress: OnProgress
+) -> LocalVolume:
+    target = Target.of(engine, sigma, engine.sizes[-1], condition)
+    mass = gaussian_mass(target, how.seed, how.plan, on_progress)
     directions, start = engine.directions, engine.start
     mass = noted(mass, directions.note)
     return LocalVolume(
@@ -107,4 +169,5 @@ def _one(engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, 
         num_params=directions.num_params,
         num_zero=directions.num_zero,
         left_out=directions.left_out,
+        context=context,
     )

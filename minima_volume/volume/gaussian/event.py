@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minima_volume.perturbation.curves import finite_or_inf
+from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
+from minima_volume.perturbation.rejection import Rejection, can_stop, ordered
 from minima_volume.volume.condition import Condition
 
 
@@ -42,6 +44,19 @@ class Event(Protocol):
 
     def scores(self, z: Tensor) -> np.ndarray:
         """Scores (B,), float64 and never NaN, of particles z (B, dim)."""
+
+
+@runtime_checkable
+class Rejecting(Protocol):
+    """An event that need not finish a particle which is certainly above a limit."""
+
+    def scores_below(self, z: Tensor, limits: np.ndarray) -> np.ndarray:
+        """Scores (B,) of particles z (B, dim): as they are up to their limits (B,); above, any number above the limit."""
+
+
+def scores_below(event: Event, z: Tensor, limits: np.ndarray) -> np.ndarray:
+    """Scores that need to be right only where they are at most the limits (B,)."""
+    return event.scores_below(z, limits) if isinstance(event, Rejecting) else event.scores(z)
 
 
 @dataclass(frozen=True)
@@ -89,11 +104,34 @@ class Target:
     def generator(self, seed: int) -> torch.Generator:
         return self.particles.generator(seed)
 
-    def scores(self, z: Tensor) -> np.ndarray:
+    @classmethod
+    def of(cls, engine: LossEngine, sigma: float, size: int, condition: Condition) -> Target:
+        """The event in one landscape; where that can save evaluations, with the hardest samples first."""
+        return cls(Particles(ordered(engine, size), sigma, [size]), condition)
+
+    @property
+    def wrong_allowed(self) -> int | None:
+        """Answers that may be wrong; None for a loss threshold."""
         if self.condition.kind == "loss":
+            return None
+        return self.condition.wrong_allowed(self.particles.sizes[0] * self.particles.engine.answers)
+
+    def scores(self, z: Tensor) -> np.ndarray:
+        if (wrong := self.wrong_allowed) is None:
             return finite_or_inf(self.particles.evaluate(z, accuracy=False).loss[0])
-        answers = self.particles.sizes[0] * self.particles.engine.answers
-        score = self.particles.evaluate(z, [self.condition.wrong_allowed(answers)]).score
+        score = self.particles.evaluate(z, [wrong]).score
         assert score is not None
-        # a margin of 0 is wrong
-        return np.where(score[0] > 0, -score[0], np.maximum(-score[0], np.finfo(float).tiny))
+        return _positive_if_zero(-score[0])
+
+    def scores_below(self, z: Tensor, limits: np.ndarray) -> np.ndarray:
+        """As `scores`, but infinity for particles of several tiles that are certainly above their limits."""
+        loss, wrong = self.particles.engine.loss, self.wrong_allowed
+        if not can_stop(self.particles) or (wrong is None and not loss.non_negative):
+            return self.scores(z)
+        found = Rejection(self.particles, wrong).scores(z, limits)
+        return found if wrong is None else _positive_if_zero(found)
+
+
+def _positive_if_zero(scores: np.ndarray) -> np.ndarray:
+    """A margin of 0 is wrong."""
+    return np.where(scores == 0, np.finfo(float).tiny, scores)

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event
+from minima_volume.volume.gaussian.event import Event, scores_below
 from minima_volume.volume.gaussian.mass import (
     LARGEST_SPREAD,
     GaussianMass,
@@ -21,6 +21,7 @@ from minima_volume.volume.gaussian.mass import (
     splitting_estimate,
     spread,
 )
+from minima_volume.volume.gaussian.pace import Pace, pace_of
 from minima_volume.volume.gaussian.splitting import Repeat, Splitting, splitting
 
 METHODS = ("auto", "monte_carlo", "splitting")
@@ -29,7 +30,10 @@ PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits
 HITS, MAX_SAMPLES, BLOCK = 200, 100_000, 2000
 SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
 MAX_DOUBLINGS = 3
-MORE_REPEATS = 4
+MORE_REPEATS = 4  # times num_repeats at the most, or
+MANY_REPEATS = 32  # where that is less, and twice num_repeats at the least
+USUAL_MOVES = 3  # of a stage, where a pilot finds how many; its own and those of the check among them
+SCOUTS = 20  # particles of the pilot of splitting, half of num_particles where that is more
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class MassSettings:
     """
 
     method: str = "auto"
-    num_repeats: int = 8
+    num_repeats: int = 16
     precision: float = 0.3
     splitting: Splitting = field(default_factory=Splitting)
     num_samples: int | None = None
@@ -64,6 +68,12 @@ class MassSettings:
             raise ConfigError(f"precision {self.precision!r} is not allowed: it must be a positive number of nats")
         if self.num_samples is not None and self.num_samples < 1:
             raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
+
+    def passes(self, stages: int) -> float:
+        """About how many parameter vectors an estimate by splitting evaluates whose repeats take so many stages."""
+        how = self.splitting
+        moves = USUAL_MOVES if how.num_moves is None else 1.5 * how.num_moves
+        return PILOT + self.num_repeats * how.num_particles * (1 + stages * moves)
 
 
 @dataclass(frozen=True)
@@ -81,10 +91,11 @@ class Plain:
 
 @dataclass(frozen=True)
 class Split:
-    """Work: repeats of splitting."""
+    """Work: repeats of splitting, at a pace if one is known."""
 
     seeds: tuple[int, ...]
     how: Splitting
+    pace: Pace | None = None
 
 
 Job = Start | Plain | Split
@@ -144,12 +155,13 @@ def do_job(event: Event, job: Job, on_stage: Callable[[int, float], None] = lamb
     if isinstance(job, Start):
         return event.outside()
     if isinstance(job, Split):
-        return splitting(event, job.seeds, job.how, on_stage)
+        return splitting(event, job.seeds, job.how, on_stage, job.pace)
     generator, hits = event.generator(job.seed), 0
     z = event.empty(min(event.chunk, job.count))
     for start in range(0, job.count, len(z)):
         part = z[: min(len(z), job.count - start)].normal_(generator=generator)
-        hits += int((event.scores(part) <= event.threshold).sum())
+        limits = np.full(len(part), event.threshold)
+        hits += int((scores_below(event, part, limits) <= event.threshold).sum())
     return hits
 
 
@@ -178,42 +190,78 @@ def mass_plan(seed: int, settings: MassSettings) -> Plan:
     return replace(mass, num_forward=pilot[1] + mass.num_forward)
 
 
+@dataclass(frozen=True)
+class _Driven:
+    """How the repeats of one estimate are driven: by a stated number of moves, or at the pace that a pilot found."""
+
+    how: Splitting
+    pace: Pace | None
+
+    def job(self, seeds: Iterator[int], count: int, factor: int) -> Split:
+        """Repeats with so many times the moves."""
+        how, few = self.how, self.how.num_moves
+        if few is not None:
+            how = replace(how, num_moves=factor * few)
+        return Split(tuple(islice(seeds, count)), how, None if self.pace is None else self.pace.times(factor))
+
+    @property
+    def most(self) -> int:
+        """The most moves between two stages."""
+        return max(self.pace.moves) if self.pace is not None else self.how.num_moves or 0
+
+
 def _splitting_plan(seeds: Iterator[int], settings: MassSettings, pilot: tuple[int, int]) -> Plan:
-    """Half of the repeats with twice the moves; where that changes the answer, more moves; then as many repeats as it takes."""
-
-    def job(count: int, how: Splitting) -> Split:
-        return Split(tuple(islice(seeds, count)), how)
-
-    how = settings.splitting
-    more_moves = replace(how, num_moves=2 * how.num_moves)
-    few = settings.num_repeats // 2
-    short, long = _repeats((yield [job(few, how), job(settings.num_repeats - few, more_moves)]))
-    spent = [*short, *long]
+    """A part of the repeats with twice the moves; where that changes the answer, more moves; then as many repeats as it takes."""
+    how, spent, paced = settings.splitting, list[Repeat](), settings.splitting.num_moves is None
+    driven = _Driven(how, None)
+    if paced:
+        small = replace(how, num_particles=max(SCOUTS, how.num_particles // 2))
+        (spent,) = _repeats((yield [Split((next(seeds),), small)]))
+        driven = _Driven(how, pace_of(spent[0].stages, spent[0].reason is None))
+    check, factor = checked(settings), 2
+    most = settings.num_repeats - check
+    short, long = _repeats((yield [driven.job(seeds, most, 1), driven.job(seeds, check, factor)]))
+    spent += [*short, *long]
     effect = moves_effect(short, long)
     for _ in range(MAX_DOUBLINGS):
-        if effect is None or effect[1] > SUSPICIOUS:
+        if not suspicious(effect):
             break
-        more_moves = replace(more_moves, num_moves=2 * more_moves.num_moves)
-        short, (long,) = long, _repeats((yield [job(len(long), more_moves)]))
+        if paced:  # a few may differ by chance: as many with twice the moves tell
+            (more,) = _repeats((yield [driven.job(seeds, most, factor)]))
+            long, spent = [*long, *more], [*spent, *more]
+            effect = moves_effect(short, long)
+            if not suspicious(effect):
+                break
+        factor *= 2
+        short, (long,) = long, _repeats((yield [driven.job(seeds, check, factor)]))
         spent += long
         effect = moves_effect(short, long)
     added: list[Repeat] = []
-    if more := more_repeats([*short, *long], settings):
-        (added,) = _repeats((yield [job(more, more_moves)]))
+    if count := more_repeats([*short, *long], settings):
+        (added,) = _repeats((yield [driven.job(seeds, count, factor // 2 if paced else factor)]))
         spent += added
     mass = splitting_estimate([*short, *long], added, pilot)
-    notes = [mass.note]
-    if effect is not None and effect[1] <= SUSPICIOUS:
-        notes.append(
-            f"more moves still change it, by {effect[0]:+.2f} with {more_moves.num_moves} moves a stage: raise num_moves"
-        )
+    moves, notes = factor * driven.most, [mass.note]
+    if effect is not None and suspicious(effect):
+        notes.append(f"more moves still change it, by {effect[0]:+.2f} with {moves} moves a stage: raise num_moves")
     return replace(
         mass,
         num_forward=sum(repeat.num_forward for repeat in spent),
-        num_moves=more_moves.num_moves,
+        num_moves=moves,
         moves_effect=effect,
         note="; ".join(filter(None, notes)) or None,
     )
+
+
+def checked(settings: MassSettings) -> int:
+    """How many repeats make twice the moves: half of them where a number of moves was given, a fifth where a pilot found it."""
+    count = settings.num_repeats
+    return count - count // 2 if settings.splitting.num_moves is not None else min(count // 2, max(2, count // 5))
+
+
+def suspicious(effect: tuple[float, float] | None) -> bool:
+    """Whether more moves change the answer."""
+    return effect is not None and effect[1] <= SUSPICIOUS
 
 
 def seeds_from(seed: int) -> Iterator[int]:
@@ -235,7 +283,8 @@ def _repeats(results: Sequence[Result]) -> list[list[Repeat]]:
 
 def more_repeats(repeats: Sequence[Repeat], settings: MassSettings) -> int:
     """Repeats to add so that the interval has the half-width asked for (Stein 1945, two-stage sampling); the most where they disagree."""
-    estimate, first, most = splitting_estimate(repeats), len(repeats), MORE_REPEATS * settings.num_repeats
+    estimate, first = splitting_estimate(repeats), len(repeats)
+    most = max(2 * settings.num_repeats, min(MORE_REPEATS * settings.num_repeats, MANY_REPEATS))
     if estimate.log_mass is None:
         return 0
     if disagreeing(repeats):

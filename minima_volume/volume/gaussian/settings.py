@@ -21,7 +21,8 @@ class Gaussian(Perturbed):
     Attributes:
         sigma: size of the perturbation in units of the scaling: a number, or several for a profile.
         estimator: `auto`, `monte_carlo` (plain samples) or `splitting`; `auto` takes plain samples if the probability allows, else splitting.
-        num_particles, num_repeats, num_moves: of splitting: particles per repeat, independent repeats, moves between stages.
+        num_particles, num_repeats, num_moves: of splitting: particles per repeat, independent repeats, moves between stages (None: as many
+            as a pilot finds).
         precision: half-width of the interval, nats, that more repeats are spent on (3 % of log_mass if that is more).
 
     Raises:
@@ -34,8 +35,8 @@ class Gaussian(Perturbed):
     sigma: float | Sequence[float]
     estimator: str = "auto"
     num_particles: int = 250
-    num_repeats: int = 8
-    num_moves: int = 20
+    num_repeats: int = 16
+    num_moves: int | None = None
     precision: float = 0.3
 
     def __post_init__(self) -> None:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event
-from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below, tuned
-
-ENOUGH_JUMP = 0.05  # mean squared distance of a stage's moves, where independent particles have 1
-MORE_MOVES = 4  # a stage that jumps less is moved up to this many times as often
+from minima_volume.volume.gaussian.event import Event, scores_below
+from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
+from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, Stage
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Splitting:
     Attributes:
         num_particles: of one repeat.
         keep: p0, the fraction of particles that a stage keeps.
-        num_moves: pCN moves between two stages; up to four times as many while particles have hardly moved.
+        num_moves: pCN moves between two stages, up to four times as many while particles have hardly moved; None: as many as a
+            pilot finds, see `pace`.
         max_stages: where a repeat gives up.
         memory: bytes for the particles.
 
@@ -40,14 +40,14 @@ class Splitting:
 
     num_particles: int = 250
     keep: float = 0.25
-    num_moves: int = 20
+    num_moves: int | None = None
     max_stages: int = 200
     memory: float = 2.0 * 2**30
 
     def __post_init__(self) -> None:
         for name, value, smallest in (
             ("num_particles", self.num_particles, 20),
-            ("num_moves", self.num_moves, 1),
+            ("num_moves", 1 if self.num_moves is None else self.num_moves, 1),
             ("max_stages", self.max_stages, 1),
         ):
             if not isinstance(value, int | np.integer) or value < smallest:
@@ -55,27 +55,10 @@ class Splitting:
         if not 0.05 <= self.keep <= 0.9:
             raise ConfigError(f"keep {self.keep} is not allowed: it must be 0.05 to 0.9")
 
-
-@dataclass(frozen=True)
-class Stage:
-    """One intermediate score, and the moves after it.
-
-    Attributes:
-        score: particles at or above it were dropped; None if it is infinite.
-        fraction: of the particles below it.
-        num_moves, acceptance: moves, and the mean fraction accepted.
-        step: b of the last move.
-        jump: mean squared distance of all moves, in units in which independent particles have 1.
-        correlation: of the particles' scores before and after the moves; None if undefined.
-    """
-
-    score: float | None
-    fraction: float
-    num_moves: int
-    acceptance: float
-    step: float
-    jump: float
-    correlation: float | None
+    @property
+    def drive(self) -> Drive:
+        """How particles are moved where no pace is given."""
+        return Pilot() if self.num_moves is None else Counted(self.num_moves)
 
 
 @dataclass(frozen=True)
@@ -184,6 +167,7 @@ def splitting(
     seeds: Sequence[int],
     how: Splitting,
     on_stage: Callable[[int, float], None] = lambda done, log_mass: None,
+    drive: Drive | None = None,
 ) -> list[Repeat]:
     """Estimate log P[score(z) <= threshold], z standard normal, once for each seed.
 
@@ -194,10 +178,12 @@ def splitting(
         seeds: of the repeats.
         how: settings.
         on_stage: called after each stage with the repeats that are finished and the log mass that the deepest of the others has reached.
+        drive: how particles are moved; by default as `how` says.
 
     Raises:
         ConfigError: the particles of one repeat need more than the memory budget.
     """
+    drive = drive or how.drive
     count, each = how.num_particles, event.bytes_per_particle
     if count * each > how.memory:
         unit, name = (2**30, "GiB") if count * each >= 2**29 else (2**20, "MiB")
@@ -218,7 +204,7 @@ def splitting(
         for cloud in clouds:
             cloud.step, cloud.first_hits = FIRST_STEP, int((cloud.scores <= event.threshold).sum())
         while active := [cloud for cloud in clouds if not _finished(event, cloud, how)]:
-            _stage(event, active, how, scratch)
+            _stage(event, active, drive, scratch)
             finished = len(repeats) + len(clouds) - len(active)
             on_stage(finished, min(cloud.log_mass for cloud in active))
         repeats += [_diagnosed(event, cloud, cloud.result) for cloud in clouds if cloud.result is not None]
@@ -247,9 +233,11 @@ def _finished(event: Event, cloud: _Cloud, how: Splitting) -> bool:
     return cloud.result is not None
 
 
-def _stage(event: Event, clouds: Sequence[_Cloud], how: Splitting, scratch: Tensor) -> None:
-    """Move the particles of each cloud below its stage until they have moved enough."""
+def _stage(event: Event, clouds: Sequence[_Cloud], drive: Drive, scratch: Tensor) -> None:
+    """Move the particles of each cloud below its stage until that is enough."""
     before = {cloud: cloud.scores.copy() for cloud in clouds}
+    for cloud in clouds:
+        cloud.step = drive.first_step(len(cloud.stages) - 1, cloud.step)
     moving = list(clouds)
     while moving:
         rates = _move(event, moving, scratch)
@@ -262,12 +250,13 @@ def _stage(event: Event, clouds: Sequence[_Cloud], how: Splitting, scratch: Tens
                 step=cloud.step,
                 jump=stage.jump + rate * (1 - math.sqrt(1 - cloud.step**2)),
             )
-            cloud.step = tuned(cloud.step, rate)
+            cloud.step = drive.next_step(len(cloud.stages) - 1, cloud.step, rate)
         moving = [
             cloud
             for cloud in moving
-            if (stage := cloud.stages[-1]).num_moves < how.num_moves
-            or (stage.jump < ENOUGH_JUMP and stage.num_moves < MORE_MOVES * how.num_moves)
+            if not drive.enough(
+                len(cloud.stages) - 1, cloud.stages[-1], partial(_correlation, before[cloud], cloud.scores)
+            )
         ]
     for cloud in clouds:
         cloud.stages[-1] = replace(cloud.stages[-1], correlation=_correlation(before[cloud], cloud.scores))
@@ -279,7 +268,8 @@ def _move(event: Event, clouds: Sequence[_Cloud], scratch: Tensor) -> list[float
     for batch in _batches(clouds, len(scratch)):
         for cloud, part, place in batch:
             cloud.propose(part, scratch[place])
-        scores = event.scores(scratch[: batch[-1][2].stop])
+        limits = np.concatenate([np.full(place.stop - place.start, cloud.limit) for cloud, _, place in batch])
+        scores = scores_below(event, scratch[: len(limits)], limits)
         for cloud, part, place in batch:
             accepted[cloud] += cloud.accept(part, scratch[place], scores[place])
     return [accepted[cloud] / len(cloud.scores) for cloud in clouds]

@@ -13,17 +13,22 @@ from minima_volume.errors import UnboundedError
 from minima_volume.perturbation.curves import trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.result import limits, number
 from minima_volume.volume.condition import Condition
+from minima_volume.volume.context import Context, Estimate
 from minima_volume.volume.star.importance import DAMPINGS, NUM_PILOTS, Damped, choose_damping
 from minima_volume.volume.star.preconditioner import PreconditionedDirections, Preconditioner, lengths
 from minima_volume.volume.star.radii import Radii, find_radii
 from minima_volume.volume.star.settings import Rays
-from minima_volume.volume.star.volume import star_volume
+from minima_volume.volume.star.uncertainty import log_mean
+from minima_volume.volume.star.volume import StarVolume, star_volume
 
 
 @dataclass(frozen=True)
-class VolumeEstimate:
+class VolumeEstimate(Estimate):
     """The volume of one minimum, with everything needed to judge and to recompute it.
+
+    It can be compared (`mv.compare`), tabled (`mv.table`), drawn (`plot`), saved (`save`) and loaded (`mv.load`).
 
     Attributes:
         measure: `lebesgue`, or `ball` where radii are capped.
@@ -44,6 +49,7 @@ class VolumeEstimate:
         num_params: n, the perturbed entries; `num_zero` more have scaling 0 and are left out.
         left_out: parameters that were not perturbed.
         note: why values are None, or None.
+        context: threshold, loss, samples and settings.
     """
 
     measure: str
@@ -67,12 +73,41 @@ class VolumeEstimate:
     num_zero: int
     left_out: tuple[str, ...]
     note: str | None
+    context: Context
+
+    @property
+    def star(self) -> StarVolume:
+        """The same as comparisons take it."""
+        counts = len(self.radii), self.num_censored, int(self.reentered.sum())
+        if self.log_volume is None or self.log_exp_r_n is None:
+            return StarVolume(None, None, None, None, *counts, self.note)
+        logs = self.num_params * np.log(self.radii.astype(np.float64))
+        numbers = self.log_exp_r_n, self.log_volume, self.effective_sample_size, self.largest_share
+        found = log_mean(logs, num_censored=self.num_censored)
+        return StarVolume(*numbers, *counts, estimate=found, num_params=self.num_params, logs=logs, seeds=self.seeds)
+
+    def __str__(self) -> str:
+        return f"log volume {number(self.log_volume)} ({self.measure}), {self.context.where}; {self.verdict}"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """As `Result.facts`."""
+        context = self.context
+        return [
+            ("log volume", number(self.log_volume)),
+            ("95 % interval", limits(self.interval)),
+            ("measure", f"{self.measure}, {self.estimator}, {len(self.radii):,} directions"),
+            ("threshold", f"{context.where}; {number(self.start_loss)} at the minimum"),
+            ("landscape", f"{context.landscape}, {context.loss}"),
+            ("parameters", f"{self.num_params:,}"),
+            ("verdict", self.verdict),
+        ]
 
 
 def measure_rays(
     engine: LossEngine,
     condition: Condition,
     how: Rays,
+    context: Context,
     preconditioner: Preconditioner | Damped | None = None,
     progress: bool = True,
 ) -> VolumeEstimate:
@@ -82,6 +117,7 @@ def measure_rays(
         engine: the model and its one landscape.
         condition: the threshold.
         how: the measure and everything else that decides the number.
+        context: what the result says about all this.
         preconditioner: of the directions: ready, or still to be damped (see `importance`); None for plain directions.
         progress: show a progress bar.
 
@@ -111,7 +147,7 @@ def measure_rays(
             f"{how.max_coefficient:g}: the star region has no finite Lebesgue volume that rays could tell. Take measure='ball' (radii "
             "capped at max_coefficient * sqrt(n)), or a larger max_coefficient"
         )
-    return _estimate(directions, radii, how.measure, capped)
+    return _estimate(directions, radii, how.measure, capped, context)
 
 
 def _follow(
@@ -145,7 +181,7 @@ def measurable(engine: LossEngine, condition: Condition) -> bool:
     return engine.directions.num_params > 0 and bool(inside.all())
 
 
-def _estimate(directions: Directions, radii: Radii, measure: str, num_capped: int) -> VolumeEstimate:
+def _estimate(directions: Directions, radii: Radii, measure: str, num_capped: int, context: Context) -> VolumeEstimate:
     volume = replace(star_volume(radii, directions.num_params, directions.log_det), still=directions.note)
     preconditioner = directions.preconditioner if isinstance(directions, PreconditionedDirections) else None
     capped = f"; {num_capped} of {len(radii.radius)} directions end at the ball's radius" if num_capped else ""
@@ -171,4 +207,5 @@ def _estimate(directions: Directions, radii: Radii, measure: str, num_capped: in
         num_zero=directions.num_zero,
         left_out=directions.left_out,
         note=volume.note,
+        context=context,
     )

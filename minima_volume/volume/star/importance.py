@@ -26,7 +26,6 @@ from minima_volume.volume.star.preconditioner import (
     diagonal,
     full,
     low_rank,
-    moving,
 )
 
 PRECONDITIONERS = ("adam", "diagonal", "low_rank", "full")
@@ -77,7 +76,7 @@ def damped_preconditioner(
     Raises:
         ConfigError: no such preconditioner, too many parameters for it, second moments that do not fit, or no curvature.
     """
-    kept = moving(mean_loss.directions)
+    kept = mean_loss.directions.moving
     n = int(kept.sum())
     if name == "adam":
         h = _from_adam(mean_loss.directions, second_moments)[kept]

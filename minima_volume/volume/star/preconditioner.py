@@ -10,7 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from minima_volume.errors import ConfigError
+from minima_volume.files.records import UNSAVED
 from minima_volume.perturbation.directions import Directions, draw_gaussian
+
+
+def _lost(w: Tensor) -> Tensor:
+    raise ConfigError("a preconditioner that was loaded from a file has lost its factor; measure again to draw with it")
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class Preconditioner:
     """
 
     name: str
-    factor: Callable[[Tensor], Tensor] = field(repr=False)
+    factor: Callable[[Tensor], Tensor] = field(repr=False, metadata={UNSAVED: _lost})
     log_det: float
     damping: float | None = None
     num_pilots: int = 0
@@ -102,12 +108,6 @@ def _positive(values: Tensor) -> bool:
     return bool((values.isfinite() & (values > 0)).all())
 
 
-def moving(directions: Directions) -> Tensor:
-    """(N,) which entries of a flat parameter vector have F != 0, on the CPU; n of them."""
-    parts = zip(directions.minimum, directions.factors, strict=True)
-    return torch.cat([(factor != 0).expand(tensor.shape).reshape(-1).cpu() for tensor, factor in parts])
-
-
 @dataclass(frozen=True)
 class PreconditionedDirections(Directions):
     """Directions F L w instead of F w, and the Jacobian that goes with them; norms are ||w||, so radii are whitened.
@@ -131,20 +131,16 @@ class PreconditionedDirections(Directions):
         """sum_j log F_j + 1/2 log det P: the Jacobian of theta = theta* + F L w."""
         return super().log_det + self.preconditioner.log_det / 2
 
-    @cached_property
-    def _moving(self) -> Tensor:
-        return moving(self)
-
     def steps(self, seed: int) -> tuple[Tensor, Tensor]:
         """w and L w of a seed, (n,) float64: w holds the same normals as the plain direction of that seed."""
-        normals = torch.cat([xi.reshape(-1) for xi in draw_gaussian(seed, self.shapes, torch.float64)])[self._moving]
+        normals = torch.cat([xi.reshape(-1) for xi in draw_gaussian(seed, self.shapes, torch.float64)])[self.moving]
         return normals, self.preconditioner.factor(normals)
 
     def draw(self, seed: int) -> tuple[list[Tensor], float]:
         """The direction of a seed and ||w||, see `Directions.draw`."""
         normals, step = self.steps(seed)
-        flat = torch.zeros(len(self._moving), dtype=torch.float64, device="cpu")
-        flat[self._moving] = step
+        flat = torch.zeros(len(self.moving), dtype=torch.float64, device="cpu")
+        flat[self.moving] = step
         direction = []
         for part, tensor, factor in zip(
             flat.split([tensor.numel() for tensor in self.minimum]), self.minimum, self.factors, strict=True

@@ -96,7 +96,7 @@ def test_repeats_that_disagree_are_given_more() -> None:
     assert mass.log_mass is not None and mass.interval == (pytest.approx(mass.log_mass - math.log(40)), None)
     assert "repeats disagree: the standard deviation of their logs is" in mass.verdict
     mass, _ = drive(settings, lambda count: 0, lognormal(np.random.default_rng(1), 0.2))
-    assert len(mass.repeats) == 8 and mass.verdict.startswith("measured: ")
+    assert len(mass.repeats) == 16 and mass.verdict.startswith("measured: ")
 
 
 def test_a_repeat_of_one_lineage_is_given_company() -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import scipy
 import torch
+from chi_square import ChiSquare
 from helpers import agree, fewest
 from scipy.stats import chi2
 from torch import Tensor
@@ -23,44 +23,6 @@ from minima_volume.volume.gaussian.mass import splitting_estimate
 from minima_volume.volume.gaussian.moves import stays_below
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
 from minima_volume.volume.gaussian.splitting import Repeat, Splitting, next_stage, splitting
-
-
-def same(score: np.ndarray) -> np.ndarray:
-    return score
-
-
-@dataclass(frozen=True)
-class ChiSquare:
-    """|z_1 .. z_k|^2 <= threshold for z of `dim` numbers, possibly through a function that makes scores tie."""
-
-    threshold: float
-    k: int = 5
-    dim: int = 8
-    chunk: int = 2000
-    through: Callable[[np.ndarray], np.ndarray] = same
-
-    @classmethod
-    def of(cls, log_mass: float, **options: object) -> ChiSquare:
-        """The event whose probability has this log."""
-        event = cls(0.0, **options)  # type: ignore[arg-type]
-        return replace(event, threshold=float(chi2.ppf(math.exp(log_mass), event.k)))
-
-    @property
-    def bytes_per_particle(self) -> int:
-        return 8 * self.dim
-
-    def outside(self) -> float | None:
-        return None
-
-    def empty(self, count: int) -> Tensor:
-        return torch.empty(count, self.dim, dtype=torch.float64)
-
-    def generator(self, seed: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed)
-
-    def scores(self, z: Tensor) -> np.ndarray:
-        return self.through(z[:, : self.k].square().sum(1).numpy())
-
 
 SMALL = Splitting(num_particles=32, num_moves=6)
 
@@ -80,7 +42,7 @@ def test_the_estimate_is_unbiased() -> None:
 def test_stages_fall_to_the_threshold() -> None:
     """Each keeps a quarter, the acceptance is near 0.3 once tuned, and the last fraction is the rest of the mass."""
     event = ChiSquare.of(-12.0, k=20, dim=20)
-    (repeat,) = splitting(event, [3], Splitting(num_particles=200))
+    (repeat,) = splitting(event, [3], Splitting(num_particles=200, num_moves=20))
     scores = [stage.score for stage in repeat.stages]
     assert all(a is not None and b is not None and a > b > event.threshold for a, b in itertools.pairwise(scores))
     assert [stage.fraction for stage in repeat.stages] == [0.25] * len(scores)
@@ -137,18 +99,18 @@ def test_a_tiny_region_in_few_dimensions() -> None:
 
 
 def test_a_plateau_above_the_threshold_ends_with_a_reason() -> None:
-    """No particle can be below 4. What the particles came to bounds nothing; 8 x 200 of them were outside as plain samples."""
+    """No particle can be below 4. What the particles came to bounds nothing; 16 x 200 of them were outside as plain samples."""
     event = ChiSquare(1.0, k=5, through=lambda score: np.maximum(score, 4.0))
-    how = Splitting(num_particles=200)
+    how = Splitting(num_particles=200, num_moves=20)
     (repeat,) = splitting(event, [1], how)
     assert repeat.reason == "all particles have the score 4, so there is no next stage" and not repeat.lost
     kept = math.exp(repeat.log_mass) * 200
     assert fewest(200, chi2.cdf(4, 5)) <= kept <= 200 - fewest(200, chi2.sf(4, 5))
     mass = gaussian_mass(event, 1, MassSettings("splitting", splitting=how))
-    assert mass.log_mass is None and (mass.hits, mass.num_samples) == (0, 1600)
-    assert mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 1600))))
-    assert mass.note == "all particles have the score 4, so there is no next stage (8 of 8 repeats)"
-    assert mass.verdict == f"log mass < -6.1: {mass.note}"
+    assert mass.log_mass is None and (mass.hits, mass.num_samples) == (0, 3200)
+    assert mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 3200))))
+    assert mass.note == "all particles have the score 4, so there is no next stage (16 of 16 repeats)"
+    assert mass.verdict == f"log mass < -6.8: {mass.note}"
 
 
 def test_infinite_scores() -> None:
@@ -157,9 +119,9 @@ def test_infinite_scores() -> None:
     mass = gaussian_mass(nowhere, 1, MassSettings(splitting=Splitting(num_particles=100)))  # after 2,000 plain samples
     assert mass.log_mass is None and mass.moves_effect is None
     assert "all particles have the score inf" in str(mass.note)
-    # the pilot and 8 x 100 independent particles were all outside: the probability is below 3.69 / 2800 (97.5 %)
-    assert mass.interval[1] == pytest.approx(math.log(1 - 0.025 ** (1 / 2800)))
-    assert mass.verdict.startswith("log mass < -6.6")
+    # the pilot and 16 x 100 independent particles were all outside: the probability is below 3.69 / 3600 (97.5 %)
+    assert mass.interval[1] == pytest.approx(math.log(1 - 0.025 ** (1 / 3600)))
+    assert mass.verdict.startswith("log mass < -6.9")
     steep = ChiSquare.of(-8.0, through=lambda score: np.where(score > 1.5, np.inf, score))
     found = gaussian_mass(steep, 1)
     agree(found, -8.0)
@@ -172,9 +134,9 @@ def test_max_stages() -> None:
     """Particles that ran out of stages bound nothing: the upper limit is that of plain samples, and no more repeats are spent."""
     how = Splitting(num_particles=100, max_stages=3)
     mass = gaussian_mass(ChiSquare.of(-40.0), 1, MassSettings(splitting=how))
-    assert mass.log_mass is None and mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 2800))))
-    assert mass.verdict == "log mass < -6.6: not reached in 3 stages (8 of 8 repeats)"
-    assert len(mass.repeats) == 8 and not any(repeat.lost for repeat in mass.repeats)
+    assert mass.log_mass is None and mass.interval == (None, pytest.approx(math.log(1 - 0.025 ** (1 / 3600))))
+    assert mass.verdict == "log mass < -6.9: not reached in 3 stages (16 of 16 repeats)"
+    assert len(mass.repeats) == 16 and not any(repeat.lost for repeat in mass.repeats)
 
 
 @dataclass(frozen=True)
