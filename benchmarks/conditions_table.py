@@ -13,6 +13,7 @@ from typing import Any
 
 from pages import between
 
+from minima_volume.analysis.subjects import model_text
 from minima_volume.config.run import Config, load_config
 from minima_volume.runs.conditions import is_condition
 
@@ -33,7 +34,7 @@ def row(name: str, config: Config, time: dict[str, Any]) -> list[str]:
     sigma = "not set" if gaussian.sigma is None else f"{gaussian.sigma:g}"
     return [
         f"`{name}`",
-        model_text(config),
+        model_text(config.model.name, config.model.options),
         LOSSES[training.loss] + sam_text(config),
         data_text(config),
         epochs_text(config),
@@ -42,18 +43,6 @@ def row(name: str, config: Config, time: dict[str, Any]) -> list[str]:
         sigma if not data.levels[0] or gaussian.sigma is None else f"{sigma} (in +{data.levels[0]})",
         time_text(time),
     ]
-
-
-def model_text(config: Config) -> str:
-    """Name and layers."""
-    options = config.model.options
-    if config.model.name == "mlp":
-        widths = options["hidden"]
-        same = len(widths) > 2 and len(set(widths)) == 1
-        return "MLP " + (f"[{widths[0]}] x {len(widths)}" if same else f"[{', '.join(map(str, widths))}]")
-    if config.model.name == "cnn":
-        return f"CNN [{', '.join(map(str, options['channels']))}], fc [{', '.join(map(str, options['fc']))}]"
-    return f"{config.model.name}, {options['num_layers']} layers, width {options['width']}"
 
 
 def sam_text(config: Config) -> str:

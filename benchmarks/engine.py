@@ -1,6 +1,6 @@
 """The loss engine against the published loop: interleaved rounds on one thread, medians, ratios. Run by `make bench`.
 
-Prints a table and writes it to README.md, benchmarks/README.md and docs/engine.md. `python benchmarks/engine.py "swiss roll x5"`
+Prints a table and writes it to benchmarks/README.md and docs/engine.md. `python benchmarks/engine.py "swiss roll x5"`
 measures chosen workloads only and writes nothing.
 """
 
@@ -34,7 +34,7 @@ SHARED = "swiss roll x5"  # the workload that two processes share
 WORK = 48  # its directions
 PREPARED: list[Workload] = []
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md", ROOT / "docs" / "engine.md")  # that show the table
+PAGES = (ROOT / "benchmarks" / "README.md", ROOT / "docs" / "engine.md")  # that show the table
 
 
 def engine_of(work: Workload, level: int) -> LossEngine:

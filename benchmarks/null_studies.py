@@ -110,7 +110,7 @@ def main() -> None:
             for seeds in (3, 5, 10)
         ),
         ("nine pairs of one landscape, Gaussian local volumes", share_of_pairs(measured_pairs, studies)),
-        ("nine pairs of one landscape, published-style number in 4 dimensions", share_of_pairs(ray_pairs, studies)),
+        ("nine pairs of one landscape, published number in 4 dimensions", share_of_pairs(ray_pairs, studies)),
     ]
     lines = ["| compared | one by one at 95 % | after Holm |", "|---|---|---|"]
     lines += [f"| {name} | {alone:.1%} | {holm:.1%} |" for name, (alone, holm) in rows]

@@ -3,12 +3,16 @@ from .analysis import (
     aggregate,
     collect,
     comparison_table,
+    cutoff_table,
+    describe_order,
     mass_comparisons,
     mass_table,
     order_table,
     paired_differences,
+    readable,
     scaling_law,
     select,
+    training_table,
     verdicts,
     volume_table,
 )
@@ -17,7 +21,7 @@ from .curvature import OtherViews, ViewSettings, other_views
 from .errors import MinimaVolumeError
 from .files.atomic import read_json, read_npz
 from .perturbation.slices import LineSlice, PlaneSlice, slice_line, slice_plane
-from .reports import analyze, describe
+from .reports import analyze, describe, describe_run
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
 from .runs.conditions import find_condition
@@ -83,11 +87,14 @@ __all__ = [
     "compare",
     "compare_all",
     "comparison_table",
+    "cutoff_table",
     "cutoffs",
     "describe",
     "describe_cleaning",
     "describe_differences",
+    "describe_order",
     "describe_propagation",
+    "describe_run",
     "describe_thresholds",
     "describe_updates",
     "differences",
@@ -122,6 +129,7 @@ __all__ = [
     "read_json",
     "read_npz",
     "read_sweep",
+    "readable",
     "run_pipeline",
     "run_plane",
     "scaling_law",
@@ -137,6 +145,7 @@ __all__ = [
     "table",
     "three_of",
     "train_models",
+    "training_table",
     "trivial_loss",
     "update_runs",
     "verdicts",

@@ -9,7 +9,17 @@ from minima_volume.analysis.aggregates import (
     scaling_law,
 )
 from minima_volume.analysis.collect import Collected, collect, select, summary
-from minima_volume.analysis.run_tables import comparison_table, mass_comparisons, mass_table, verdicts, volume_table
+from minima_volume.analysis.readable import readable
+from minima_volume.analysis.run_tables import (
+    comparison_table,
+    cutoff_table,
+    mass_comparisons,
+    mass_table,
+    training_table,
+    verdicts,
+    volume_table,
+)
+from minima_volume.analysis.run_words import describe_order
 from minima_volume.analysis.words import paragraph
 
 __all__ = [
@@ -18,15 +28,19 @@ __all__ = [
     "aggregate",
     "collect",
     "comparison_table",
+    "cutoff_table",
+    "describe_order",
     "mass_comparisons",
     "mass_table",
     "order_table",
     "paired_differences",
     "paragraph",
     "rank_table",
+    "readable",
     "scaling_law",
     "select",
     "summary",
+    "training_table",
     "verdicts",
     "volume_table",
 ]

@@ -67,7 +67,7 @@ def collect(condition: str | Path) -> Collected:
 
     Returns:
         The table with columns `run`, `model_seed`, `data_seed`, `landscape`, `threshold`, `level`
-        (the value of the run's `variation`), `variation`, `variant`, `train_size`, `native`, `left_out` (what
+        (the value of the run's `variation`), `variation`, `variant`, `subject` (data set and model), `minima` (of all runs), `train_size`, `native`, `left_out` (what
         was not perturbed, in words) and the quantities of `COLUMNS`, `log_volume_lower` and `log_volume_upper` of its 95 % interval; undefined values and limits are NaN.
         Runs made with other settings than most of the others are left out and named in `missing`.
 
@@ -100,8 +100,9 @@ def collect(condition: str | Path) -> Collected:
     others = other_minima({name: run.config for name, run in kept.items()})
     partial = {name: "; ".join(filter(None, (run.partial, others.get(name)))) for name, run in kept.items()}
     cutoffs = pd.DataFrame([row for run in runs for row in run.cutoffs], columns=list(CUTOFF_COLUMNS))
+    table = pd.DataFrame([row for run in runs for row in run.rows]).astype(dict.fromkeys(NUMBERS, float))
     return Collected(
-        pd.DataFrame([row for run in runs for row in run.rows]).astype(dict.fromkeys(NUMBERS, float)),
+        table.assign(minima=" ".join(map(str, sorted(table["level"].unique())))),
         _judged(pd.DataFrame([pair for run in runs for pair in run.pairs], columns=list(PAIR_COLUMNS))),
         cutoffs.astype({"samples": float}),
         missing,

@@ -29,7 +29,7 @@ class Quantity:
 
 
 MASS = Quantity("log_mass", "Gaussian local volume", "log mass (nats)", "log mass")
-STAR = Quantity("log_volume", "published-style number", "log volume of the star region (nats)", "log volume")
+STAR = Quantity("log_volume", "published number", "log volume of the star region (nats)", "log volume")
 QUANTITIES = (MASS, STAR)
 
 
@@ -40,7 +40,7 @@ def possible(column: str) -> tuple[float, float]:
 
 
 def measured(rows: pd.DataFrame) -> list[Quantity]:
-    """The quantities of which a table has values or limits, the Gaussian local volume first; the published-style number always."""
+    """The quantities of which a table has values or limits, the Gaussian local volume first; the published number always."""
     columns = {q: [q.column, f"{q.column}_lower", f"{q.column}_upper"] for q in QUANTITIES}
     return [q for q in QUANTITIES if q is STAR or rows[columns[q]].notna().any(axis=None)]
 

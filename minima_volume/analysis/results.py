@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from minima_volume.analysis.subjects import subject
 from minima_volume.errors import ConfigError
 from minima_volume.stages.results.star_keys import still_of
 from minima_volume.stages.run import minimum_name
@@ -61,6 +62,10 @@ class Mass:
     verdict: str | None
 
     @property
+    def is_estimate(self) -> bool:
+        return is_estimate(self.value, self.limits)
+
+    @property
     def outside(self) -> bool:
         """Whether the minimum itself is outside: nothing was drawn, and nothing bounds the mass."""
         return self.verdict is not None and self.value is None and self.limits == (None, None) and self.method is None
@@ -108,8 +113,23 @@ class Results:
 
     @property
     def names(self) -> list[str]:
-        """What tables and figures call the minima."""
+        """What tables and verdicts call the minima."""
         return [minimum_name(minimum, self.variation) for minimum in self.minima]
+
+    @property
+    def all_minima(self) -> list[int]:
+        """Those of the run; a landscape has the minima that were trained on all of its samples."""
+        section, key = {"level": ("data", "levels"), "epoch": ("training", "checkpoints")}.get(
+            self.variation, ("training", "batch_sizes")
+        )
+        listed = self.content.get("settings", {}).get(section, {}).get(key) or []
+        return sorted({*listed, *self.minima})
+
+    @property
+    def kind(self) -> str:
+        """level, poison, noise, epoch or batch_size."""
+        variant = str(self.content.get("dataset_type", "data"))
+        return variant if self.variation == "level" and variant != "data" else self.variation
 
     @property
     def native(self) -> int | None:
@@ -119,13 +139,13 @@ class Results:
 
     @property
     def labels(self) -> list[str]:
-        """The names, the native minimum marked."""
-        return [name + (" (native)" if i == self.native else "") for i, name in enumerate(self.names)]
+        """What figures call the minima: their places on the axis."""
+        return [f"{position:,}" for position in self.positions]
 
     @property
     def positions(self) -> list[int]:
-        """Of the minima on an axis: training samples, or values of the series."""
-        base = self.content["base_dataset_size"] if self.variation == "level" else 0
+        """Of the minima on an axis: training samples, wrongly labelled or random ones among them, or values of the series."""
+        base = self.content["base_dataset_size"] if self.kind == "level" else 0
         return [base + minimum for minimum in self.minima]
 
     @property
@@ -138,7 +158,10 @@ class Results:
 
     @property
     def title(self) -> str:
-        return f"landscape +{self.landscape}, loss threshold {self.threshold:g}"
+        """Data set, model, landscape and threshold."""
+        size = self.content["base_dataset_size"] + self.landscape
+        measured = subject(self.content.get("settings", {}))
+        return f"{measured + ': ' if measured else ''}landscape of {size:,} samples, loss threshold {self.threshold:g}"
 
     @property
     def test_losses(self) -> list[float]:

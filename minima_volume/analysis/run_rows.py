@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from minima_volume.analysis.results import Comparison, Results, Star
+from minima_volume.analysis.subjects import subject
 from minima_volume.config.run import Config
 from minima_volume.errors import DamagedFileError, MinimaVolumeError, StaleError
 from minima_volume.files.atomic import read_json, read_pt
@@ -93,6 +94,7 @@ def _rows(run: Run, results: Results) -> list[dict[str, Any]]:
         "threshold": results.threshold,
         "variation": config.variation,
         "variant": config.data.variant,
+        "subject": subject(config.model_dump()),
     }
     return [
         shared

@@ -1,4 +1,4 @@
-"""The volumes of one landscape and their comparisons as tables to read, made from one results.json."""
+"""What a run says as tables to read: its models, the volumes of one landscape and their comparisons, where minima leave."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from minima_volume.analysis.quantities import AXIS_LABELS
+from minima_volume.analysis.readable import readable
 from minima_volume.analysis.results import Results
+from minima_volume.stages.run import variation_of
+from minima_volume.stages.trained import Trained
 
+HISTORIES = {"train loss": "train_loss", "test loss": "test_loss", "test accuracy": "test_accs"}
 INDEX_NAMES = {"level": "trained on +", "epoch": "epoch", "batch_size": "batch size"}
 NOT_MEASURED = (
     "Gaussian local volumes were not measured: set volume.gaussian.sigma (`minima-volume suggest-sigma` proposes one)"
@@ -88,9 +93,9 @@ def mass_table(results: Mapping[str, Any], by: str = "loss") -> pd.DataFrame:
     ]
     masses = [mass for _, mass in rows]
     columns = {
-        "log mass": [None if mass.value is None else f"{mass.value:.2f}" for mass in masses],
+        "log mass": [_number(mass.value) for mass in masses],
         "95 % interval": [interval_text(mass.limits) for mass in masses],
-        "method": [mass.method for mass in masses],
+        "method": [(mass.method or "not measured").replace("_", " ") for mass in masses],
         "stages": ["" if mass.num_stages is None else f"{mass.num_stages:.1f}" for mass in masses],
         "forward passes": ["" if mass.num_forward is None else f"{mass.num_forward:,}" for mass in masses],
         "note": [mass.note or "" for mass in masses],
@@ -103,6 +108,42 @@ def mass_comparisons(results: Mapping[str, Any], by: str = "loss") -> str:
     """Which minimum is larger, a line per compared pair, at the headline sigma."""
     read = Results.of(results)
     return "\n".join(pair.verdict for pair in read.mass_comparisons(by)) if read.has_masses(by) else NOT_MEASURED
+
+
+def training_table(trained: Trained) -> pd.DataFrame:
+    """One row per model: training samples, epochs, losses and test accuracy.
+
+    Args:
+        trained: models and samples of a run.
+    """
+    records = list(trained.records.values())
+    variation, last = variation_of(records[0]), [record["epoch"] - 1 for record in records]
+    columns = {
+        name: [record[key][at] for record, at in zip(records, last, strict=True)] for name, key in HISTORIES.items()
+    }
+    own = {} if variation == "level" else {variation: list(trained.records)}
+    sizes = {"training samples": [record["train_size"] for record in records], "epochs": [at + 1 for at in last]}
+    table = readable(pd.DataFrame(own | sizes | columns))
+    return table.set_index(table.columns[0])
+
+
+def cutoff_table(cutoffs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """One row per minimum: the number of samples at which it leaves, for each threshold.
+
+    Args:
+        cutoffs: of a cutoffs.json.
+    """
+    entries = list(cutoffs.values())
+    variation = variation_of(entries[0])
+    sizes = [entry["base_train_size"] + entry["additional_data"] for entry in entries]
+    values = sizes if variation == "level" else [entry["variation_value"] for entry in entries]
+    columns = {
+        f"leaves at, threshold {threshold}": [
+            "never" if (samples := entry["cutoffs"][threshold]) is None else f"{samples:,}" for entry in entries
+        ]
+        for threshold in entries[0]["cutoffs"]
+    }
+    return pd.DataFrame(columns, index=pd.Index([f"{value:,}" for value in values], name=AXIS_LABELS[variation]))
 
 
 def interval_text(interval: Sequence[float | None] | None) -> str:

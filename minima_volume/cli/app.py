@@ -13,6 +13,7 @@ import typer
 
 from minima_volume import __version__
 from minima_volume.cli import directories, figures, files, noise, results, runs, tracking
+from minima_volume.cli.commands import Commands
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.execution.cores import end_children
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    cls=Commands,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -49,8 +50,8 @@ def options(
 
 for commands in (runs, results, figures, directories, files):
     app.add_typer(commands.group)
-app.add_typer(noise.group, name="noise")
-app.add_typer(tracking.group, name="track")
+app.add_typer(noise.group, name="noise", cls=Commands)
+app.add_typer(tracking.group, name="track", cls=Commands)
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes: after Ctrl-C, and after SIGTERM
 LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import ConditionFolder, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet, RunFolder
 from minima_volume.errors import ConfigError
 
 group = typer.Typer()
@@ -38,7 +38,7 @@ def video(
             "in the plane as it is perturbed; ray: one random direction walked."
         ),
     ],
-    run_folder: Annotated[Path, typer.Argument(help="A run folder with trained models.")],
+    run_folder: RunFolder,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file, .gif or .mp4 (needs the extra `video`).")
     ] = Path("video.gif"),

@@ -10,6 +10,5 @@ import typer
 ConditionFolder = Annotated[
     Path, typer.Argument(help="A condition folder: config.yaml and run folders.", metavar="CONDITION")
 ]
-
-
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.", metavar="RUN")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]

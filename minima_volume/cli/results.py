@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import ConditionFolder, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet, RunFolder
 from minima_volume.errors import ConfigError, MissingStageError
 
 group = typer.Typer()
@@ -32,8 +32,26 @@ def analyze_and_print(condition: Path) -> None:
 
 
 @group.command()
+def show(
+    run_folder: RunFolder,
+    landscape: Annotated[
+        int | None, typer.Option(help="Level of the landscape; the smallest of data.levels by default.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Loss threshold; the headline by default.")] = None,
+) -> None:
+    """Print the numbers of a run: both volumes of every minimum, and what they say.
+
+    minima-volume show experiments/digits/low_data/base/model_0_data_10
+    """
+    from minima_volume.reports.run import describe_run
+    from minima_volume.stages.run import read_run
+
+    print(describe_run(read_run(run_folder), landscape, threshold))
+
+
+@group.command()
 def views(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.")],
+    run_folder: RunFolder,
     landscape: Annotated[
         int | None, typer.Option(help="Level of the landscape; the smallest of data.levels by default.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from minima_volume.cli.options import ConditionFolder, Quiet
+from minima_volume.cli.options import ConditionFolder, Quiet, RunFolder
 from minima_volume.cli.results import analyze_and_print
 from minima_volume.errors import ConfigError
 
@@ -72,7 +72,7 @@ def _pair(text: str) -> tuple[int, int]:
 
 @group.command()
 def run(
-    run_folder: Annotated[Path, typer.Argument(help="A run folder, model_<seed>_data_<seed>.")],
+    run_folder: RunFolder,
     stage: Annotated[
         list[str] | None,
         typer.Option(help="train, perturb, volume, cutoff or accuracy; may be repeated. All by default."),
@@ -104,8 +104,10 @@ def run(
         for name in wanted:
             run_stage(opened, name, progress=not quiet)
     _track([opened.folder])
-    if "volume" in wanted and (line := undefined_volumes(opened)):
-        print(line)
+    if "volume" in wanted:
+        from minima_volume.reports.run import describe_run
+
+        print(undefined_volumes(opened) or describe_run(opened))
     print(opened.output)
 
 

@@ -5,6 +5,7 @@ from minima_volume.plots.either import log_masses, radius_histogram, volume_prof
 from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, held_out_curves, loss_curves
 from minima_volume.plots.predictions import predictions
+from minima_volume.plots.radii import radius_details
 from minima_volume.plots.ranks import differences, loss_ranks_against_volume_ranks, ranks_against_data
 from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
 from minima_volume.plots.samples import samples
@@ -41,6 +42,7 @@ __all__ = [
     "minima_across_landscapes",
     "planes",
     "predictions",
+    "radius_details",
     "radius_histogram",
     "ranks_against_data",
     "samples",

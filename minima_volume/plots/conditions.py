@@ -21,12 +21,14 @@ from minima_volume.analysis.quantities import (
     with_estimates,
     x_of,
 )
+from minima_volume.plots.marks import Look, looks_of, ring
 from minima_volume.plots.panels import (
     data_axis,
     mean_of,
     mean_with_interval,
     one_sided,
     panel_title,
+    seeds_of,
     set_aside,
     shared_legend,
     single_seeds,
@@ -37,18 +39,16 @@ from minima_volume.plots.style import (
     BLUE,
     GREEN,
     GREY,
-    MARKERS,
     ORANGE,
     PURPLE,
     RED,
     SKY,
-    level_colors,
     new_figure,
     plain_log,
     styled,
 )
 
-COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
+SERIES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (RED, "v"), (SKY, "P"))
 
 
 @styled
@@ -69,16 +69,16 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
         absent = [name for name, rows in conditions.items() if rows[column].isna().all()]
         if absent:
             title += f"\nnot measured: {', '.join(absent)}"
-        for i, (color, (name, rows)) in enumerate(zip(COLORS, conditions.items(), strict=False)):
-            single_seeds(axis, rows, column, color)
-            seeds = rows["run"].nunique()
+        for i, ((color, marker), (name, rows)) in enumerate(zip(SERIES, conditions.items(), strict=False)):
+            single_seeds(axis, rows, column, color, Look(color, marker, "-"))
             mean_with_interval(
                 axis,
                 rows,
                 column,
                 color,
-                f"{name} ({seeds} seed{'s' * (seeds > 1)})",
+                f"{name} ({seeds_of(rows)})",
                 aside=set_aside(x_of(everything), i, len(conditions), 0.014),
+                marker=marker,
             )
         axis.set(ylabel=label, title=title)
         data_axis(axis, everything)
@@ -87,8 +87,10 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
     axes[-1].set_yscale("log")
     plain_log(axes[-1].yaxis)
     titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
-    shared_legend(figure, axes[:1], " | ".join(titles))
-    lines = ["means over seeds (of test loss: geometric) with their 95 % intervals; faint: single seeds"]
+    shared_legend(figure, axes[:1], "\n".join(titles))
+    lines = [
+        "means over seeds (of test loss: geometric), bars: 95 % interval, of two seeds their range; thin: single seeds"
+    ]
     sigmas = {
         name: f"{rows['sigma'].dropna().iloc[0]:g}" for name, rows in conditions.items() if rows["sigma"].notna().any()
     }
@@ -104,7 +106,7 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
 
 @styled
 def estimators(rows: pd.DataFrame) -> Figure:
-    """The published-style number of each minimum against its Gaussian local volume: do they agree on what is larger?
+    """The published number of each minimum against its Gaussian local volume: do they agree on what is larger?
 
     Args:
         rows: one landscape at one threshold, from `analysis.select`, with `log_mass`.
@@ -112,30 +114,24 @@ def estimators(rows: pd.DataFrame) -> Figure:
     figure = new_figure(6.8, 4.4)
     axis = figure.subplots()
     x = x_of(rows)
-    values = sorted(set(x))
     star = estimated(rows, STAR.column)
     shown = star.fillna(rows["log_volume_lower"].astype(float).where(bounded(rows, STAR.column)))
-    for i, (color, value) in enumerate(zip(level_colors(len(values)), values, strict=True)):
-        part = x == value
-        axis.plot(
-            rows.loc[part, MASS.column],
-            shown[part],
-            MARKERS[i % len(MARKERS)],
-            color=color,
-            markersize=8,
-            markeredgecolor="white",
-            label=f"{value:,.0f}",
-        )
-    one_sided(axis, rows, STAR.column, rows[MASS.column], GREY)
+    for value, look in looks_of(rows).items():
+        part = (x == value) & star.notna()
+        style = {**look.point, "markersize": 8, "markeredgecolor": "white"}
+        axis.plot(rows.loc[part, MASS.column], star[part], **style, label=f"{value:,.0f}")
+    one_sided(axis, rows, STAR.column, rows[MASS.column])
+    native = rows[rows["native"]]
+    ring(axis, native[MASS.column], shown[native.index], "native" if len(native) else None)
     ordered = rows.assign(**{STAR.column: star}).sort_values(["run", MASS.column])
     breaks = np.flatnonzero(np.diff(pd.factorize(ordered["run"])[0])) + 1
     joined = [np.insert(ordered[q.column].to_numpy(dtype=float), breaks, np.nan) for q in (MASS, STAR)]
-    axis.plot(*joined, color="#bbbbbb", linewidth=0.8, zorder=0)
-    names = {MASS: "Gaussian", STAR: "published style"}
+    axis.plot(*joined, color=GREY, linewidth=0.8, zorder=0)
+    names = {MASS: "Gaussian", STAR: "published number"}
     rho = [f"{order_table(rows, q.column)['spearman_data'].mean():.2f} ({names[q]})" for q in with_estimates(rows)]
     axis.set(
         xlabel=f"Gaussian local volume, {MASS.label}",
-        ylabel=f"published-style number,\n{STAR.label}",
+        ylabel=f"published number,\n{STAR.label}",
     )
     correlation = (
         f"\n{mean_of(rows)}Spearman correlation with {AXIS_LABELS[kind_of(rows)]}:\n{', '.join(rho)}" if rho else ""

@@ -12,7 +12,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.plots import landscape, masses, own
 
 
-def log_masses(results: Any) -> Figure:
+def log_masses(results: Any) -> Figure | str:
     """Gaussian local volumes side by side, with 95 % intervals.
 
     Args:
@@ -22,7 +22,7 @@ def log_masses(results: Any) -> Figure:
     return masses.log_masses(results) if found is None else own.volumes_of(found)
 
 
-def volume_profiles(results: Any) -> Figure:
+def volume_profiles(results: Any) -> Figure | str:
     """Log mass against sigma, a curve per minimum with its 95 % band.
 
     Args:
@@ -32,7 +32,7 @@ def volume_profiles(results: Any) -> Figure:
     return masses.volume_profiles(results) if found is None else own.volumes_of(found)
 
 
-def volumes(results: Any) -> Figure:
+def volumes(results: Any) -> Figure | str:
     """Log volumes of star regions side by side, or what is known of them.
 
     Args:
@@ -42,7 +42,7 @@ def volumes(results: Any) -> Figure:
     return landscape.volumes(results) if found is None else own.volumes_of(found)
 
 
-def radius_histogram(results: Any, radii: Mapping[str, np.ndarray] | None = None) -> Figure:
+def radius_histogram(results: Any, radii: Mapping[str, np.ndarray] | None = None) -> Figure | str:
     """The distribution of the radii of each minimum.
 
     Args:

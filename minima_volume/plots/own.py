@@ -15,6 +15,7 @@ from minima_volume.curvature.views import OtherViews
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.slices import LineSlice, PlaneSlice
 from minima_volume.plots.landscape import ARROW, star_volume
+from minima_volume.plots.marks import Look
 from minima_volume.plots.masses import mass_mark
 from minima_volume.plots.slices import lines, planes
 from minima_volume.plots.style import (
@@ -94,7 +95,7 @@ def masses(estimates: Mapping[str, LocalVolume]) -> Figure:
     figure = new_figure(1.6 + 1.3 * max(3, len(estimates)), 4)
     axis = figure.subplots()
     for x, (style, one) in enumerate(zip(_styles(len(estimates)), estimates.values(), strict=True)):
-        mass_mark(axis, x, _mass(one), style)
+        mass_mark(axis, x, _mass(one), _look(style))
     _names_axis(axis, list(estimates))
     first = next(iter(estimates.values()))
     axis.set(
@@ -116,7 +117,7 @@ def profiles(estimates: Mapping[str, VolumeProfile]) -> Figure:
         estimates_only = np.where(np.isfinite(limits).all(axis=1), profile.log_mass[order], np.nan)
         axis.plot(sigmas, estimates_only, color=color, marker=style["marker"], markersize=5, label=name)
         for k in np.flatnonzero(np.isfinite(limits).sum(axis=1) == 1):
-            mass_mark(axis, sigmas[k], _mass(profile.volumes[order[k]], bare=True), style)
+            mass_mark(axis, sigmas[k], _mass(profile.volumes[order[k]], bare=True), _look(style))
     axis.set(
         xscale="log",
         xlabel=f"sigma (scaling: {next(iter(estimates.values())).settings['scaling']})",
@@ -148,7 +149,7 @@ def local_volume(one: LocalVolume) -> Figure:
         path = np.append(np.cumsum(steps), repeat.log_mass)
         label = f"{len(one.repeats)} repeats of splitting" if i == 0 else None
         axis.plot(np.append(levels, one.threshold), path, color=BLUE, alpha=0.35, linewidth=1, label=label)
-    mass_mark(axis, one.threshold, _mass(one), {"color": RED, "marker": "o", "linestyle": "none", "markersize": 7})
+    mass_mark(axis, one.threshold, _mass(one), Look(RED, "o", "-"))
     axis.set(
         xscale="log",
         xlabel=f"level of the loss (dot: the threshold {one.threshold:g})",
@@ -168,7 +169,7 @@ def stars(estimates: Mapping[str, VolumeEstimate]) -> Figure:
     bounds = False
     for x, (style, (name, one)) in enumerate(zip(_styles(len(estimates)), estimates.items(), strict=True)):
         value = np.nan if one.log_volume is None else one.log_volume
-        star_volume(left, x, value, one.interval, style)
+        star_volume(left, x, value, one.interval, _look(style))
         bounds |= one.interval is not None and one.interval[1] is None
         _radii(right, one, style["color"], name)
     _names_axis(left, list(estimates))
@@ -264,3 +265,7 @@ def _where(one: Own) -> str:
 
 def _one_or_several(values: list[float]) -> str:
     return ", ".join(f"{value:g}" for value in sorted(set(values)))
+
+
+def _look(style: Mapping[str, Any]) -> Look:
+    return Look(style["color"], style["marker"], "-")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,9 @@ from minima_volume.analysis.quantities import (
     measured,
     x_of,
 )
-from minima_volume.plots.style import (
-    GREY,
-    QUANTITY_COLORS,
-    RED,
-    added_axis,
-    new_figure,
-    size_axis,
-)
+from minima_volume.analysis.statistics import FEWEST
+from minima_volume.plots.marks import Look, bounds, looks_of, ring, ring_handle
+from minima_volume.plots.style import GREY, QUANTITY_COLORS, added_axis, new_figure, size_axis
 
 
 def volume_panels(quantities: Sequence[Quantity], sharey: bool = False) -> tuple[Figure, list[Axes]]:
@@ -42,58 +37,75 @@ def volume_panels(quantities: Sequence[Quantity], sharey: bool = False) -> tuple
 
 
 def over_seeds(axis: Axes, rows: pd.DataFrame, quantity: Quantity, color: str | None = None) -> None:
-    """Single seeds with their own intervals or arrows, the mean over seeds with its interval, and the native minimum."""
+    """Single seeds with their own intervals or bounds, the mean over seeds with its interval, and the native minimum."""
     color = color or QUANTITY_COLORS[quantity.column]
     single_seeds(axis, rows, quantity.column, color)
     low, high, x = rows[f"{quantity.column}_lower"], rows[f"{quantity.column}_upper"], x_of(rows)
     both = low.notna() & high.notna()
-    axis.vlines(x[both], low[both], high[both], color=color, alpha=0.3, linewidth=3)
-    mean_with_interval(axis, rows, quantity.column, color)
+    axis.vlines(x[both], low[both], high[both], color=color, linewidth=0.8)
+    mean_with_interval(axis, rows, quantity.column, color, marked=True)
     thousands(axis.yaxis, rows[quantity.column])
     native = aggregate(rows[rows["native"]], quantity.column) if rows["native"].any() else pd.DataFrame()
     if len(native) and native["mean"].notna().any():
-        axis.plot(
-            native["x"], native["mean"], "*", color=RED, markersize=15, zorder=5, label="native minimum", clip_on=False
-        )
+        ring(axis, native["x"], native["mean"])
 
 
-def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str) -> None:
-    """A faint line a seed through the estimates; arrows at the limits of what is none."""
+def single_seeds(axis: Axes, rows: pd.DataFrame, column: str, color: str, look: Look | None = None) -> None:
+    """A thin line per seed through the estimates; what is only a bound is hollow, with an arrow, and not joined.
+
+    Args:
+        axis, rows, column, color: what to draw, where.
+        look: of all bounds; by default each has that of its minimum.
+    """
     placed = rows.assign(x=x_of(rows).astype(float), y=estimated(rows, column)).sort_values(["run", "x"])
     breaks = np.flatnonzero(np.diff(pd.factorize(placed["run"])[0])) + 1  # one line object for all seeds, however many
     x, y = (np.insert(placed[name].to_numpy(dtype=float), breaks, np.nan) for name in ("x", "y"))
-    axis.plot(x, y, color=color, alpha=0.45, linewidth=1.0)
-    one_sided(axis, rows, column, x_of(rows), color)
+    axis.plot(x, y, color=color, linewidth=0.8)
+    one_sided(axis, rows, column, x_of(rows), look)
 
 
-def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, color: str) -> None:
-    """Arrows at the only limit of volumes that have one limit."""
-    known = bounded(rows, column)
+def one_sided(axis: Axes, rows: pd.DataFrame, column: str, x: pd.Series, look: Look | None = None) -> None:
+    """Volumes that have one limit alone, each in the look of its minimum, or all in one."""
+    known, places, found = bounded(rows, column), x_of(rows), looks_of(rows)
     if not known.any():
         return
-    for end, other, arrow in (("lower", "upper", "uparrow"), ("upper", "lower", "downarrow")):
+    for end, other, way in (("lower", "upper", "up"), ("upper", "lower", "down")):
         alone = known & rows[f"{column}_{end}"].notna() & rows[f"{column}_{other}"].isna()
-        if alone.any():
-            style: dict[str, Any] = {"marker": rf"$\{arrow}$", "markersize": 10, "linestyle": "none", "color": color}
-            axis.plot(x[alone].astype(float), rows.loc[alone, f"{column}_{end}"], **style, label=f"{end} limit alone")
+        for i, place in enumerate(sorted(set(places[alone]))):
+            chosen = alone & (places == place)
+            label = f"{end} limit alone" if i == 0 else None
+            bounds(axis, x[chosen], rows.loc[chosen, f"{column}_{end}"], way, look or found[place], label)
 
 
 def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = None) -> pd.DataFrame:
-    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars of its 95 % interval (0 if it has none).
+    """What is drawn of a column: `aggregate` with `below` and `above`, the lengths of the bars (0 if there is none).
 
-    Test losses, which span decades and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be, at
-    `limits`.
+    Bars are 95 % intervals; of two values, whose interval says nothing, they reach from one to the other. Test losses, which span decades
+    and are drawn on a logarithmic axis, have geometric means; bars end where values cannot be, at `limits`.
     """
+    values = estimated(rows, column)
     if column == "test_loss":
-        positive = rows["test_loss"].astype(float).where(lambda losses: losses > 0)
-        table = aggregate(rows.assign(log_test_loss=np.log(positive)), "log_test_loss")
+        values = values.where(lambda losses: losses > 0)
+        table = aggregate(rows.assign(log_test_loss=np.log(values)), "log_test_loss")
         table[["mean", "lower", "upper"]] = np.exp(table[["mean", "lower", "upper"]].astype(float))
     else:
         table = aggregate(rows, column)
         low, high = limits or (-np.inf, np.inf)
         table["lower"], table["upper"] = table["lower"].clip(low, high), table["upper"].clip(low, high)
+    few, spans = table["seeds"] < FEWEST, values.groupby(x_of(rows))
+    table.loc[few, "lower"], table.loc[few, "upper"] = table["x"].map(spans.min()), table["x"].map(spans.max())
     below, above = table["mean"] - table["lower"], table["upper"] - table["mean"]
     return table.assign(below=below.fillna(0.0).clip(lower=0), above=above.fillna(0.0).clip(lower=0))
+
+
+def bars_of(rows: pd.DataFrame) -> str:
+    """What the bars over seeds are, in words; empty for one seed.
+
+    >>> bars_of(pd.DataFrame({"run": ["a", "b"]})), bars_of(pd.DataFrame({"run": ["a", "b", "c"]}))
+    ('range of both seeds', '95 % interval')
+    """
+    seeds = rows["run"].nunique()
+    return "" if seeds < 2 else "range of both seeds" if seeds < FEWEST else "95 % interval"
 
 
 def mean_with_interval(
@@ -105,14 +117,18 @@ def mean_with_interval(
     *,
     limits: tuple[float, float] | None = None,
     aside: float = 1.0,
+    marked: bool = False,
+    marker: str = "o",
 ) -> None:
-    """Mean over seeds with its 95 % interval (Student's t), where there are two seeds or more.
+    """Mean over seeds with its 95 % interval (Student's t), where there are three seeds or more; of two seeds with their range.
 
     Args:
         axis, rows, column, color: what to draw, where.
         label: in the legend.
         limits: what values are possible; bars end there.
         aside: factor of x, so that the bars of several series do not hide each other.
+        marked: each minimum has its own marker and colour on the line.
+        marker: of all points otherwise.
     """
     table = means(rows, column, limits)
     if table["mean"].isna().all():
@@ -123,13 +139,17 @@ def mean_with_interval(
         table["mean"],
         yerr=table[["below", "above"]].T,
         color=color,
-        marker="o",
+        marker=marker,
         markersize=6,
         capsize=3,
         elinewidth=1.2,
         linewidth=2,
-        label=label or (f"mean of {seeds} seeds, 95 % interval" if seeds > 1 else "one seed"),
+        label=label or (f"mean of {seeds} seeds, {bars_of(rows)}" if seeds > 1 else "one seed"),
     )
+    if marked:
+        found = looks_of(rows)
+        for x, mean in zip(table["x"], table["mean"], strict=True):
+            axis.plot(x * aside, mean, **found[x].point, markersize=8, markeredgecolor="white", zorder=4)
 
 
 def set_aside(x: pd.Series, index: int, count: int, spread: float = 0.035) -> float:
@@ -152,8 +172,12 @@ def thousands(axis: Axis, values: pd.Series) -> None:
 
 def data_axis(axis: Axes, rows: pd.DataFrame) -> None:
     """The x axis of `x_of(rows)`."""
-    kind = kind_of(rows)
-    (added_axis if kind in ("poison", "noise") else size_axis)(axis, x_of(rows), AXIS_LABELS[kind])
+    minima_axis(axis, x_of(rows), kind_of(rows))
+
+
+def minima_axis(axis: Axes, x: Iterable[float], kind: str) -> None:
+    """The x axis of minima of a kind, see `quantities.kind_of`."""
+    (added_axis if kind in ("poison", "noise") else size_axis)(axis, x, AXIS_LABELS[kind])
 
 
 def shared_legend(figure: Figure, axes: Sequence[Axes], title: str, ncols: int = 3) -> None:
@@ -171,11 +195,13 @@ def shared_legend(figure: Figure, axes: Sequence[Axes], title: str, ncols: int =
     legend.get_title().set_fontsize(10.5)
 
 
-def marker_legend(figure: Figure, axis: Axes, title: str) -> None:
-    """A legend to the right of all panels: the markers and lines of one of them, without their bars."""
+def marker_legend(figure: Figure, axis: Axes, title: str, native: bool = False) -> None:
+    """A legend to the right of all panels: the markers and lines of one of them, without their bars, and the ring of native minima."""
     drawn = [one for one in axis.containers if isinstance(one, ErrorbarContainer)]
-    labels = [str(one.get_label()) for one in drawn]
-    figure.legend([one.lines[0] for one in drawn], labels, title=title, loc="outside right center")
+    handles, labels = [one.lines[0] for one in drawn], [str(one.get_label()) for one in drawn]
+    if native:
+        handles, labels = [*handles, ring_handle()], [*labels, "native"]
+    figure.legend(handles, labels, title=title, loc="outside right center")
 
 
 def panel_title(rows: pd.DataFrame, quantity: Quantity) -> str:
@@ -193,10 +219,20 @@ def landscape_size(rows: pd.DataFrame) -> int:
 
 
 def title_of(rows: pd.DataFrame) -> str:
-    """The landscape, the threshold and how many seeds."""
+    """Data set and model, the landscape, the threshold and how many seeds."""
+    place = f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}"
+    return f"{subject_of(rows)}{place}, {seeds_of(rows)}"
+
+
+def subject_of(rows: pd.DataFrame) -> str:
+    """Data set and model, before the rest of a title; empty if the rows do not say."""
+    return f"{rows['subject'].iloc[0]}: " if "subject" in rows and rows["subject"].iloc[0] else ""
+
+
+def seeds_of(rows: pd.DataFrame) -> str:
+    """How many seeds."""
     count = rows["run"].nunique()
-    seeds = f"{count} seed{'s' * (count > 1)}"
-    return f"landscape of {landscape_size(rows):,} samples, loss threshold {rows['threshold'].iloc[0]:g}, {seeds}"
+    return f"{count} seed{'s' * (count > 1)}"
 
 
 def mean_of(rows: pd.DataFrame) -> str:
@@ -208,15 +244,15 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
     """How far to trust the numbers, under the figure."""
     lines = []
     if MASS in (measured(rows) if quantities is None else quantities):
-        several = "faint lines: single seeds; intervals over seeds end at 0; " if rows["run"].nunique() > 1 else ""
-        lines.append(f"{several}faint bars: the 95 % interval of one measured Gaussian local volume")
+        several = "thin lines: single seeds; " if rows["run"].nunique() > 1 else ""
+        lines.append(f"{several}thin bars: the 95 % interval of one measured Gaussian local volume")
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(estimated(rows, STAR.column).count())
     if inside:
-        star = f"published-style number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
+        star = f"published number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
         if estimates < inside:
             which = "none is an estimate" if not estimates else f"{inside - estimates} of {inside} are no estimates"
-            star += f"; {which}:\narrows are lower limits (97.5 %); they are not averaged, fitted or put in order"
+            star += f"; {which}:\nhollow, with an arrow: lower limits (97.5 %); they are not averaged, fitted or put in order"
         lines.append(star)
     if outside := int(rows["log_volume"].isna().sum()):
         lines.append(f"outside the landscape and not shown: {outside} of {len(rows)} minima")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.losses.registry import get_loss
-from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, panels, scatter
+from minima_volume.plots.samples import MAX_NAMED, class_counts, class_ticks, marked_points, panels
 from minima_volume.plots.style import BLUE, new_figure, styled
 from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.trained import Trained
@@ -68,11 +68,12 @@ def _regions(trained: Trained) -> Figure:
         values = probability(model(grid)).reshape(GRID, GRID).T.numpy()
         axis.contourf(first, second, values, levels=np.linspace(0, 1, 11), cmap=CLASSES)
         axis.contour(first, second, values, levels=[0.5], colors="black", linewidths=0.8)
-        scatter(axis, dataset.x_train[:size], dataset.y_train[:size])
+        marked_points(axis, dataset, size)
         axis.grid(False)
         accuracy = trained.records[level]["test_accs"][trained.records[level]["epoch"] - 1]
-        name = f"trained on {size}" if variation == "level" else minimum_name(level, variation)
-        axis.set_title(f"{name}, test accuracy {accuracy:.3f}", fontsize=8.5)
+        name = f"{size:,} training samples" if variation == "level" else minimum_name(level, variation)
+        axis.set_title(f"{name}\ntest accuracy {accuracy:.3f}", fontsize=8.5)
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.3)
     return figure
 
 

@@ -19,7 +19,10 @@ from minima_volume.analysis.quantities import (
     with_estimates,
     x_of,
 )
+from minima_volume.analysis.statistics import FEWEST
+from minima_volume.plots.marks import looks_of, ring
 from minima_volume.plots.panels import (
+    bars_of,
     data_axis,
     mean_of,
     mean_with_interval,
@@ -30,7 +33,7 @@ from minima_volume.plots.panels import (
     title_of,
     volume_panels,
 )
-from minima_volume.plots.style import GREY, MARKERS, QUANTITY_COLORS, RED, level_colors, new_figure, styled
+from minima_volume.plots.style import GREY, QUANTITY_COLORS, RED, new_figure, styled
 
 
 @styled
@@ -48,18 +51,18 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     for i, quantity in enumerate(quantities):
         ranked = rows.assign(rank=add_ranks(rows, quantity.column))
         color, aside = QUANTITY_COLORS[quantity.column], set_aside(x_of(rows), i, len(quantities), 0.014)
-        mean_with_interval(axis, ranked, "rank", color, quantity.name, limits=(1, len(x)), aside=aside)
+        mean_with_interval(axis, ranked, "rank", color, quantity.name, limits=(1, len(x)), aside=aside, marker="os"[i])
     axis.set(ylabel="average rank by volume (1 = largest)", ylim=(len(x) + 0.5, 0.5))
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
     shared_legend(figure, [axis], title_of(rows), ncols=2)
-    figure.supxlabel(_explained(rows, "means over seeds with their 95 % intervals"), color=GREY, fontsize=8.5)
+    figure.supxlabel(_explained(rows, f"means over seeds; bars: {bars_of(rows)}"), color=GREY, fontsize=8.5)
     return figure
 
 
 @styled
 def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
-    """Average rank by test loss (1 = largest) against average rank by volume (1 = largest), of estimates; single seeds faint."""
+    """Average rank by test loss against average rank by volume, of estimates; single seeds small; 1 = largest is above and to the right."""
     quantities = with_estimates(rows)
     figure, axes = volume_panels(quantities, sharey=True)
     count = len(set(x_of(rows)))
@@ -67,23 +70,25 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
         ranked = rows.assign(volume_rank=add_ranks(rows, quantity.column), loss_rank=add_ranks(rows, "test_loss"))
         across, up = (aggregate(ranked, name).set_index("x")["mean"] for name in ("volume_rank", "loss_rank"))
         axis.plot([1, count], [1, count], ":", color=GREY)
-        for i, (color, x) in enumerate(zip(level_colors(count), across.index, strict=True)):
-            part, marker = ranked[x_of(ranked) == x], MARKERS[i % len(MARKERS)]
-            axis.plot(part["volume_rank"], part["loss_rank"], marker, color=color, alpha=0.25, markersize=5)
-            axis.plot(across[x], up[x], marker, color=color, markersize=9, markeredgecolor="white", label=f"{x:,.0f}")
+        for x, look in looks_of(rows).items():
+            part = ranked[x_of(ranked) == x]
+            axis.plot(part["volume_rank"], part["loss_rank"], **look.point, markersize=4)
+            axis.plot(across[x], up[x], **look.point, markersize=9, markeredgecolor="white", label=f"{x:,.0f}")
+        native = x_of(rows)[rows["native"]].unique()
+        ring(axis, across.reindex(native), up.reindex(native), "native" if len(native) else None)
         rho = order_table(rows, quantity.column)["spearman_loss"].mean()
         axis.set(
-            xlabel=f"average rank by {quantity.noun}",
+            xlabel=f"average rank by {quantity.noun} (1 = largest)",
             title=f"{quantity.name}\n{mean_of(rows)}Spearman correlation {rho:.2f}",
-            xlim=(0.5, count + 0.5),
-            ylim=(0.5, count + 0.5),
+            xlim=(count + 0.5, 0.5),
+            ylim=(count + 0.5, 0.5),
         )
         for one in (axis.xaxis, axis.yaxis):
             one.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("average rank by test loss (1 = largest)")
     figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
     figure.suptitle(title_of(rows), fontsize=10.5)
-    explained = _explained(rows, "faint: single seeds", "dotted: the same order by both")
+    explained = _explained(rows, "small: single seeds", "dotted: the same order by both; right and above: the largest")
     figure.supxlabel(explained, color=GREY, fontsize=8.5)
     return figure
 
@@ -110,13 +115,18 @@ def differences(rows: pd.DataFrame) -> Figure:
         reference = reference[reference["x"] == reference["x"].min()].set_index("run")["value"]
         others = placed[placed["x"].isin(table["x"])]
         minus = others["run"].map(reference).to_numpy(dtype=float) - others["value"].to_numpy(dtype=float)
-        axis.plot(others["x"], minus, ".", color=color, alpha=0.5, markersize=7)
-        half = (table["upper"] - table["mean"]).astype(float).fillna(0.0)
-        axis.errorbar(table["x"], table["mean"], yerr=half, fmt="none", ecolor=color, capsize=3, elinewidth=1.2)
-        for part, face in ((table[table["clear"] != 0], color), (table[table["clear"] == 0], "white")):
-            axis.plot(part["x"], part["mean"], "o", color=color, markerfacecolor=face, markersize=7)
+        axis.plot(others["x"], minus, ".", color=color, markersize=4)
+        spans = others.assign(minus=minus).groupby("x")["minus"]
+        few = table["seeds"] < FEWEST  # the interval of two values says nothing: their range
+        lower, upper = table["lower"].astype(float), table["upper"].astype(float)
+        lower, upper = lower.mask(few, table["x"].map(spans.min())), upper.mask(few, table["x"].map(spans.max()))
+        ends = [(table["mean"] - lower).fillna(0.0).clip(lower=0), (upper - table["mean"]).fillna(0.0).clip(lower=0)]
+        axis.errorbar(table["x"], table["mean"], yerr=ends, fmt="none", ecolor=color, capsize=3, elinewidth=1.2)
+        found = looks_of(rows)
+        for x, mean, clear in zip(table["x"], table["mean"], table["clear"], strict=True):
+            axis.plot(x, mean, **found[x].point, markerfacecolor=found[x].color if clear else "white", markersize=8)
         axis.axhline(0, color=RED, linewidth=1)
-        thousands(axis.yaxis, pd.Series([*minus, *table["lower"], *table["upper"]], dtype=float))
+        thousands(axis.yaxis, pd.Series([*minus, *lower, *upper], dtype=float))
         axis.set(ylabel=f"difference of {quantity.noun} (nats)", title=panel_title(rows, quantity))
         data_axis(axis, rows[placed["x"].isin(table["x"])] if len(table) else rows)
     reference = x_of(rows)[rows["native"]] if rows["native"].any() else x_of(rows)
@@ -124,6 +134,7 @@ def differences(rows: pd.DataFrame) -> Figure:
         f"{title_of(rows)}\nreference minus others; reference: {axis_point(kind_of(rows), reference.min())}",
         fontsize=10,
     )
-    over = "dots: seeds; bars: 95 % interval of each mean alone; filled: clear over all points of its panel (Holm)"
+    alone = " of each mean alone" if rows["run"].nunique() >= FEWEST else ""
+    over = f"dots: seeds; bars: {bars_of(rows)}{alone}; filled: clear over all points of its panel (Holm)"
     figure.supxlabel(_explained(rows, over), color=GREY, fontsize=8.5)
     return figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minima_volume.analysis.results import Results
+from minima_volume.analysis.subjects import subject
 from minima_volume.files.atomic import read_npz
 from minima_volume.files.lock import under_lock
 from minima_volume.plots.growth import growth_with_directions
@@ -21,9 +21,9 @@ DPI = 110
 
 @under_lock
 def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
-    """Write log_volume.png, radius_histogram.png and growth.png beside each results.json that has none or an older one.
+    """Write growth.png and radius_histogram.png beside each results.json that has none or older ones.
 
-    Where it has Gaussian local volumes, log_mass.png too, and volume_profiles.png where these are at several sigmas.
+    Of two minima or more log_volume.png too, with Gaussian local volumes log_mass.png, and volume_profiles.png if these are at several sigmas.
 
     Args:
         run: the run.
@@ -31,22 +31,33 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     """
     written = []
     for path in results_files:
-        target = path.parent / "log_volume.png"
-        if target.is_file() and target.stat().st_mtime >= path.stat().st_mtime:
-            continue
         results = load_results(path)
+        figures = [path.parent / name for name in expected(len(results["model_data_levels"]))]
+        if all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
+            continue
         radii = read_npz(path.parent / "radii.npz")
-        written.append(save_figure(radius_histogram(results, radii), path.parent / "radius_histogram.png", DPI))
-        written.append(save_figure(growth_with_directions(results), path.parent / "growth.png", DPI))
-        if (read := Results.of(results)).has_masses():
-            written.append(save_figure(log_masses(results), path.parent / "log_mass.png", DPI))
-            if len(read.sigmas) > 1:
-                written.append(save_figure(volume_profiles(results), path.parent / "volume_profiles.png", DPI))
-        written.append(save_figure(volumes(results), target, DPI))
+        drawn = {
+            "growth": growth_with_directions(results),
+            "radius_histogram": radius_histogram(results, radii),
+            "log_volume": volumes(results),
+            "log_mass": log_masses(results),
+            "volume_profiles": volume_profiles(results),
+        }
+        written += [
+            save_figure(figure, path.parent / f"{name}.png", DPI)
+            for name, figure in drawn.items()
+            if not isinstance(figure, str)
+        ]
     return written
 
 
+def expected(num_minima: int) -> tuple[str, ...]:
+    """The figures beside a results.json of so many minima, whatever was measured; one alone has nothing to be set beside."""
+    return ("growth.png", "radius_histogram.png", *(["log_volume.png"] if num_minima > 1 else []))
+
+
 @under_lock
-def save_cutoff_figure(run: Run, cutoffs: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write loss_curves.png."""
-    return save_figure(cutoff_curves(cutoffs, run.config.volume.loss_thresholds), run.loss_curves_figure, DPI)
+def save_cutoff_figure(run: Run, cutoffs: Mapping[str, Mapping[str, Any]]) -> Path | str:
+    """Write loss_curves.png; if the run has one landscape alone, a sentence says why there is none."""
+    figure = cutoff_curves(cutoffs, run.config.volume.loss_thresholds, subject(run.config.model_dump()))
+    return figure if isinstance(figure, str) else save_figure(figure, run.loss_curves_figure, DPI)

@@ -141,22 +141,24 @@ def class_counts(y: Tensor, num_classes: int) -> np.ndarray:
 
 
 def _points(dataset: Dataset) -> Figure:
-    parts = []
-    for level in dataset.levels:
+    figure, axes = panels(len(dataset.levels) + 1)
+    for axis, level in zip(axes, dataset.levels, strict=False):
         size = dataset.base_size + level
-        title = f"base, {size}" if level == 0 else f"+{level} ({dataset.dataset_type})"
-        parts.append((title, dataset.x_train[:size], dataset.y_train[:size], dataset.base_size))
-    parts.append((f"test set, {len(dataset.x_test)}", dataset.x_test, dataset.y_test, len(dataset.x_test)))
-    figure, axes = panels(len(parts))
-    for axis, (title, x, y, first) in zip(axes, parts, strict=True):
-        if dataset.dataset_type == "data":
-            scatter(axis, x, y)
-        else:  # the samples that were made stand out
-            scatter(axis, x[:first], y[:first])
-            scatter(axis, x[first:], y[first:], 22, edge="black", note=f", {dataset.dataset_type}")
-        axis.set_title(title)
+        marked_points(axis, dataset, size)
+        axis.set_title(f"base, {size:,}" if level == 0 else f"+{level:,} ({dataset.dataset_type})")
+    scatter(axes[-1], dataset.x_test, dataset.y_test)
+    axes[-1].set_title(f"test set, {len(dataset.x_test):,}")
     figure.legend(*axes[-2].get_legend_handles_labels(), loc="outside lower center", ncols=4, markerscale=1.3)
     return figure
+
+
+def marked_points(axis: Axes, dataset: Dataset, size: int) -> None:
+    """The first training samples as points in the plane; those that were made wrong or at random stand out."""
+    first = size if dataset.dataset_type == "data" else min(dataset.base_size, size)
+    scatter(axis, dataset.x_train[:first], dataset.y_train[:first])
+    if size > first:
+        made = dataset.x_train[first:size], dataset.y_train[first:size]
+        scatter(axis, *made, 26, edge="black", note=f", {dataset.dataset_type}")
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -8,31 +8,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import native_minima, scaling_law
-from minima_volume.analysis.quantities import MASS, STAR, Quantity, estimated, kind_of, measured, possible
-from minima_volume.analysis.statistics import Line, Mean, mean_interval
+from minima_volume.analysis.quantities import (
+    AXIS_LABELS,
+    MASS,
+    STAR,
+    Quantity,
+    estimated,
+    kind_of,
+    measured,
+    possible,
+    x_of,
+)
+from minima_volume.analysis.statistics import Line
+from minima_volume.plots.marks import Look, bounds, looks_of
 from minima_volume.plots.panels import (
+    bars_of,
     data_axis,
     marker_legend,
+    means,
     notes,
     one_sided,
     over_seeds,
     panel_title,
+    seeds_of,
     set_aside,
     shared_legend,
+    subject_of,
     thousands,
     volume_panels,
 )
-from minima_volume.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    MARKERS,
-    RED,
-    level_colors,
-    new_figure,
-    size_axis,
-    styled,
-)
+from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, plain_log, size_axis, styled
+
+LANDSCAPE_AXIS = "samples of the landscape"
 
 
 @styled
@@ -43,7 +50,7 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
         table: the tidy table of all landscapes, from `analysis.collect`.
         threshold: of the loss.
     """
-    native = native_minima(table, threshold).assign(native=False)  # all are: none is marked
+    native = native_minima(table, threshold).assign(native=False)  # all are: none is ringed
     quantities = in_several_landscapes(native)
     laws = [scaling_law(table, threshold, q.column) for q in quantities]
     figure, axes = volume_panels(quantities)
@@ -59,10 +66,8 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
         data_axis(axis, native)
         if law is not None:
             axis.set_xlabel("training samples N")
-    count = native["run"].nunique()
-    shared_legend(
-        figure, axes, f"native minima of all landscapes, loss threshold {threshold:g}, {count} seed{'s' * (count > 1)}"
-    )
+    title = f"native minima of all landscapes, loss threshold {threshold:g}, {seeds_of(native)}"
+    shared_legend(figure, axes, f"{subject_of(native)}{title}")
     sources = dict.fromkeys(law.interval_from for law in laws if law is not None)
     explained = [f"in brackets: the slope's 95 % interval, from {source}" for source in sources]
     figure.supxlabel("\n".join([*explained, *notes(native, [STAR])]), color=GREY, fontsize=8.5)
@@ -91,65 +96,92 @@ def law_text(law: Line | None) -> str:
 
 @styled
 def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, threshold: float) -> Figure:
-    """Every minimum in all landscapes it is measured in, means over seeds, and where it leaves.
+    """Every minimum in all landscapes it is measured in, means over seeds, and where it leaves: there it has no volume any more.
 
     Args:
         table: the tidy table of all landscapes.
-        cutoffs: `Collected.cutoffs`; the dotted line of a colour is the median number of samples at which that minimum is above the
-            threshold for the first time.
+        cutoffs: `Collected.cutoffs`; a minimum drops at the median number of samples at which it is above the threshold for the first time.
         threshold: of the loss.
     """
     rows = table[table["threshold"] == threshold]
     rows = rows.assign(size=rows["train_size"] - rows["level"] + rows["landscape"])
     quantities = in_several_landscapes(rows)
-    figure, axes = volume_panels(quantities)
+    figure = new_figure(9.8 if len(quantities) > 1 else 6.6, 5.6)
+    panels = figure.subplots(2, len(quantities), squeeze=False, sharex=True, height_ratios=[2, 1])
     levels = sorted(rows["level"].unique())
-    for axis, quantity in zip(axes, quantities, strict=True):
-        for i, (color, level) in enumerate(zip(level_colors(len(levels)), levels, strict=True)):
+    leaves = {level: _leaves(cutoffs, level, threshold) for level in levels}
+    known = looks_of(rows)
+    found = {level: known[float(x_of(rows)[rows["level"] == level].iloc[0])] for level in levels}
+    for axis, quantity in zip(panels[0], quantities, strict=True):
+        for i, level in enumerate(levels):
             part = rows[rows["level"] == level]
-            aside = set_aside(rows["size"], i, len(levels))
-            _followed(axis, part, quantity, color, MARKERS[i % len(MARKERS)], aside)
-            at = cutoffs[(cutoffs["level"] == level) & np.isclose(cutoffs["threshold"], threshold)]["samples"]
-            if at.notna().mean() > 0.5:
-                axis.axvline(float(at.median()), ymax=0.12, color=color, linestyle=":", linewidth=2.5)
+            _followed(axis, part, quantity, found[level], set_aside(rows["size"], i, len(levels)))
         axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
         thousands(axis.yaxis, rows[quantity.column])
-        size_axis(axis, rows["size"], "samples of the landscape")
-    marker_legend(figure, axes[0], "trained on")
-    seeds = rows["run"].nunique()
+        axis.margins(y=0.2)
+        for level in levels:
+            _drop(axis, rows[rows["level"] == level], quantity, found[level], leaves[level])
+    for axis in panels[1]:
+        for level in levels:
+            part = rows[rows["level"] == level]
+            loss = part.groupby("size")["start_loss"].mean()
+            axis.plot(loss.index, loss.to_numpy(), color=found[level].color, marker=found[level].marker, markersize=5)
+        axis.axhline(threshold, color=RED, linestyle="--", linewidth=1.2)
+        axis.set(yscale="log", ylabel="mean loss of\nthe minimum itself")
+        plain_log(axis.yaxis)
+        size_axis(axis, rows["size"], LANDSCAPE_AXIS)
+    marker_legend(figure, panels[0][0], AXIS_LABELS[kind_of(rows)])
     figure.suptitle(
-        f"minima across landscapes, loss threshold {threshold:g}, {seeds} seed{'s' * (seeds > 1)}", fontsize=10.5
+        f"{subject_of(rows)}minima across landscapes, loss threshold {threshold:g} (dashed), {seeds_of(rows)}",
+        fontsize=10.5,
     )
-    bars = "bars: 95 % interval over seeds; " if seeds > 1 else ""
+    bars = f"; bars: {bars_of(rows)}" if rows["run"].nunique() > 1 else ""
     explained = [
-        f"points side by side are of one landscape; {bars}dotted: where a minimum leaves",
+        f"dotted: where a minimum leaves (x: outside, no volume){bars}",
+        "points side by side are of one landscape",
         *notes(rows, [STAR]),
     ]
     figure.supxlabel("\n".join(explained), color=GREY, fontsize=8.5)
     return figure
 
 
-def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, color: str, marker: str, aside: float) -> None:
+def _leaves(cutoffs: pd.DataFrame, level: int, threshold: float) -> float | None:
+    """The median number of samples at which a minimum leaves; None if it stays in most seeds."""
+    at = cutoffs[(cutoffs["level"] == level) & np.isclose(cutoffs["threshold"], threshold)]["samples"]
+    return float(at.median()) if at.notna().mean() > 0.5 else None
+
+
+def _drop(axis: Axes, part: pd.DataFrame, quantity: Quantity, look: Look, leaves: float | None) -> None:
+    """From the last landscape that a minimum is in to the floor of the panel, where it leaves."""
+    if leaves is None:
+        return
+    floor = axis.get_ylim()[0]
+    shown = estimated(part, quantity.column).groupby(part["size"]).mean()
+    if len(known := shown.dropna()):
+        axis.plot([known.index[-1], leaves], [known.iloc[-1], floor], ":", color=look.color, linewidth=1.6)
+    axis.plot(leaves, floor, "x", color=look.color, markersize=8, markeredgewidth=2, clip_on=False)
+    axis.set_ylim(bottom=floor)
+
+
+def _followed(axis: Axes, part: pd.DataFrame, quantity: Quantity, look: Look, aside: float) -> None:
+    """The means of one minimum over its landscapes; of two seeds their range."""
     sizes: list[float] = []
-    means: list[Mean] = []
-    for _, group in part.assign(value=estimated(part, quantity.column)).groupby("size"):
-        mean = mean_interval(group["value"].to_numpy(dtype=float), possible(quantity.column))
-        if mean.count:
-            sizes.append(aside * float(group["size"].iloc[0]))
-            means.append(mean)
-    bars = np.array([(mean.value - mean.lower, mean.upper - mean.value) for mean in means]).reshape(-1, 2).T
+    found: list[pd.Series] = []
+    for size, group in part[estimated(part, quantity.column).notna()].groupby("size"):
+        sizes.append(aside * float(size))
+        found.append(means(group, quantity.column, possible(quantity.column)).iloc[0])
     axis.errorbar(
         sizes,
-        [mean.value for mean in means],
-        yerr=np.nan_to_num(bars),
-        color=color,
-        marker=marker,
+        [row["mean"] for row in found],
+        yerr=np.array([(row["below"], row["above"]) for row in found], dtype=float).reshape(-1, 2).T,
+        color=look.color,
+        marker=look.marker,
         markersize=7,
         elinewidth=1.2,
         capsize=3,
-        label=f"{int(part['train_size'].iloc[0]):,}",
+        label=f"{x_of(part).iloc[0]:,.0f}",
     )
-    one_sided(axis, part, quantity.column, aside * part["size"], color)
+    one_sided(axis, part, quantity.column, aside * part["size"])
 
 
 @styled
@@ -166,6 +198,9 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
     top, bottom = figure.subplots(2, 1, sharex=True)
     inside, outside = across[across["inside"]], across[~across["inside"]]
     half = [inside["log_mass"] - inside["lower"], inside["upper"] - inside["log_mass"]]
+    bound = inside["lower"].where(inside["log_mass"].isna(), np.nan)
+    if bound.notna().any():
+        bounds(top, inside["size"][bound.notna()], bound.dropna(), "up", Look(BLUE, "o", "-"), "lower limit alone")
     top.errorbar(
         inside["size"],
         inside["log_mass"],
@@ -190,7 +225,7 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
             top.plot([last["size"], outside["size"].min()], [last["log_mass"], floor], ":", color=BLUE, linewidth=2)
     top.set(ylabel=MASS.label, title=f"{name}, sigma {sigma:g}, loss threshold {threshold:g}")
     bottom.set(ylabel="mean loss", yscale="log")
-    size_axis(bottom, across["size"], "samples of the landscape")
+    size_axis(bottom, across["size"], LANDSCAPE_AXIS)
     handles = {
         label: handle for axis in (top, bottom) for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }

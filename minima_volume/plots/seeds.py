@@ -1,7 +1,8 @@
-"""Figures over many seeds: means with intervals, single seeds faint, the native minimum marked."""
+"""Figures over many seeds: means with intervals, single seeds thin, the native minimum ringed."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,7 +16,9 @@ from minima_volume.analysis.quantities import (
     measured,
     x_of,
 )
+from minima_volume.plots.marks import bounds, looks_of, ring
 from minima_volume.plots.panels import (
+    bars_of,
     data_axis,
     marker_legend,
     mean_with_interval,
@@ -23,30 +26,23 @@ from minima_volume.plots.panels import (
     notes,
     over_seeds,
     panel_title,
+    seeds_of,
     shared_legend,
     single_seeds,
+    subject_of,
     thousands,
     title_of,
     volume_panels,
 )
-from minima_volume.plots.style import (
-    GREEN,
-    GREY,
-    MARKERS,
-    RED,
-    level_colors,
-    new_figure,
-    plain_log,
-    styled,
-)
+from minima_volume.plots.style import GREEN, GREY, new_figure, plain_log, styled
 
 
 @styled
 def mass_against_data(rows: pd.DataFrame) -> Figure:
-    """The volume of every minimum of one landscape against what it was trained on: Gaussian local volume, then published-style number.
+    """The volume of every minimum of one landscape against what it was trained on: Gaussian local volume, then published number.
 
     Args:
-        rows: one landscape at one threshold, from `analysis.select`. Without `log_mass` there is the published-style panel alone.
+        rows: one landscape at one threshold, from `analysis.select`. Without `log_mass` there is the panel of the published number alone.
     """
     quantities = measured(rows)
     figure, axes = volume_panels(quantities)
@@ -61,7 +57,7 @@ def mass_against_data(rows: pd.DataFrame) -> Figure:
 
 @styled
 def volume_against_data(rows: pd.DataFrame) -> Figure:
-    """The published-style log-volume of every minimum of one landscape against what it was trained on."""
+    """The published number of every minimum of one landscape against what it was trained on."""
     figure, axes = volume_panels([STAR])
     over_seeds(axes[0], rows, STAR)
     axes[0].set(ylabel=STAR.label)
@@ -73,7 +69,7 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
 
 @styled
 def loss_against_volume(rows: pd.DataFrame) -> Figure:
-    """Test loss against volume: one colour a minimum, single seeds faint, means with the 95 % intervals of both."""
+    """Test loss against volume: one colour and marker per minimum, single seeds small, means with the intervals of both."""
     figure = _against_volume(rows, "test_loss", "test loss")
     figure.axes[0].set_yscale("log")
     plain_log(figure.axes[0].yaxis)
@@ -82,7 +78,7 @@ def loss_against_volume(rows: pd.DataFrame) -> Figure:
 
 @styled
 def accuracy_against_volume(rows: pd.DataFrame) -> Figure:
-    """Test accuracy against volume: one colour a minimum, single seeds faint, means with the 95 % intervals of both."""
+    """Test accuracy against volume: one colour and marker per minimum, single seeds small, means with the intervals of both."""
     return _against_volume(rows, "test_accuracy", "test accuracy")
 
 
@@ -94,32 +90,31 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(5))
         thousands(axis.xaxis, rows[quantity.column])
         across, up = means(rows, quantity.column).set_index("x"), means(rows, column).set_index("x")
-        for i, (color, x) in enumerate(zip(level_colors(len(across)), across.index, strict=True)):
+        for x, look in looks_of(rows).items():
             part = rows[x_of(rows) == x]
-            marker, native = MARKERS[i % len(MARKERS)], bool(part["native"].any())
-            axis.plot(estimated(part, quantity.column), part[column], marker, color=color, alpha=0.3, markersize=5)
-            limits = part["log_volume_lower"].where(bounded(part, STAR.column)) if quantity is STAR else None
-            if limits is not None:
-                axis.plot(limits, part[column], color=color, marker=r"$\rightarrow$", linestyle="none", markersize=9)
+            axis.plot(estimated(part, quantity.column), part[column], **look.point, markersize=4)
+            if quantity is STAR and len(limits := part["log_volume_lower"][bounded(part, STAR.column)]):
+                bounds(axis, limits, part.loc[limits.index, column], "right", look)
+            if part["native"].any() and np.isfinite(across["mean"][x]):
+                ring(axis, across["mean"][x], up["mean"][x], None)
             axis.errorbar(
                 across["mean"][x],
                 up["mean"][x],
                 xerr=across.loc[[x], ["below", "above"]].T,
                 yerr=up.loc[[x], ["below", "above"]].T,
-                fmt=marker,
-                color=color,
-                markersize=11 if native else 8,
-                markeredgecolor=RED if native else "white",
-                markeredgewidth=2 if native else 0.8,
+                fmt=look.marker,
+                color=look.color,
+                markersize=8,
+                markeredgecolor="white",
                 elinewidth=1.2,
                 capsize=3,
-                label=f"{x:,.0f}" + (" (native)" if native else ""),
+                label=f"{x:,.0f}",
             )
     axes[0].set_ylabel(label)
-    marker_legend(figure, axes[0], AXIS_LABELS[kind_of(rows)])
+    marker_legend(figure, axes[0], AXIS_LABELS[kind_of(rows)], native=bool(rows["native"].any()))
     figure.suptitle(title_of(rows), fontsize=10.5)
     what = "means over seeds" + (" (of test loss: geometric)" if column == "test_loss" else "")
-    explained = f"large: {what} with their 95 % intervals; faint: single seeds" if rows["run"].nunique() > 1 else ""
+    explained = f"large: {what}, bars: {bars_of(rows)}; small: single seeds" if rows["run"].nunique() > 1 else ""
     figure.supxlabel("\n".join(filter(None, [explained, *notes(rows, [STAR])])), color=GREY, fontsize=8.5)
     return figure
 
@@ -130,9 +125,8 @@ def accuracy_against_data(rows: pd.DataFrame) -> Figure:
     figure = new_figure(6.4, 4.0)
     axis = figure.subplots()
     single_seeds(axis, rows, "test_accuracy", GREEN)
-    mean_with_interval(axis, rows, "test_accuracy", GREEN)
+    mean_with_interval(axis, rows, "test_accuracy", GREEN, marked=True)
     axis.set(ylabel="test accuracy")
     data_axis(axis, rows)
-    seeds = rows["run"].nunique()
-    shared_legend(figure, [axis], f"test accuracy, {seeds} seed{'s' * (seeds > 1)}")
+    shared_legend(figure, [axis], f"{subject_of(rows)}test accuracy, {seeds_of(rows)}")
     return figure

@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.quantities import AXIS_LABELS
-from minima_volume.plots.style import BLUE, GREY, ORANGE, level_colors, new_figure, size_axis, styled
+from minima_volume.plots.marks import looks
+from minima_volume.plots.style import BLUE, GREY, ORANGE, new_figure, size_axis, styled
 from minima_volume.stages.run import variation_of
 from minima_volume.stages.trained import Trained
-
-LEGEND_TITLES = {"level": "additional\nsamples", "epoch": "epoch", "batch_size": "batch size"}
 
 
 @styled
@@ -28,13 +27,13 @@ def training_curves(trained: Trained) -> Figure:
         ("test_accs", "test accuracy", "linear"),
     ]
     for axis, (key, label, scale) in zip(figure.subplots(1, 3), panels, strict=True):
-        for color, (level, record) in zip(level_colors(len(trained.records)), trained.records.items(), strict=True):
-            axis.plot(np.arange(1, len(record[key]) + 1), record[key], color=color, label=str(level))
+        for (level, look), record in zip(looks(list(trained.records)).items(), trained.records.values(), strict=True):
+            name = f"{record['train_size'] if variation == 'level' else level:,}"
+            style: dict[str, Any] = {"marker": look.marker, "markevery": 0.15, "markersize": 5}
+            axis.plot(np.arange(1, len(record[key]) + 1), record[key], color=look.color, **style, label=name)
         axis.set(xlabel="epoch", ylabel=label, yscale=scale)
     _say_if_undefined(figure.axes[2], [value for record in trained.records.values() for value in record["test_accs"]])
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), title=LEGEND_TITLES[variation], loc="outside right upper"
-    )
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), title=AXIS_LABELS[variation], loc="outside right upper")
     return figure
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
 from minima_volume.files.boundary import check_way
@@ -46,14 +47,15 @@ def landscape_frames(run: Run, frames: int = 40, *, resolution: int = 31, progre
     sizes = np.geomspace(config.data.sizes[0], config.data.sizes[-1], frames).round().astype(int).tolist()
     plane = run_plane(run, minima, sorted(set(sizes)), resolution=resolution, progress=progress)
     threshold, norm = config.volume.headline, loss_norm(plane, config.volume.headline)
-    names = ", ".join(minimum_name(minimum, config.variation) for minimum in minima)
+    base = config.data.base_size if config.variation == "level" else 0
+    names = ", ".join(f"{base + minimum:,}" for minimum in minima)
     for size in sizes:
         with style():
             figure = new_figure(6.4, 5.2)
             axis = figure.subplots()
             draw_plane(axis, plane, plane.sizes.index(size), norm, threshold)
             axis.set(
-                xlabel=f"distance (radius); minima {names}: circle, triangle, square",
+                xlabel=f"distance (radius); {AXIS_LABELS[config.variation]} {names}: circle, triangle, square",
                 ylabel="distance across (radius)",
                 title=f"landscape of {size:,} samples; line: loss {threshold:g}; hollow: outside",
             )

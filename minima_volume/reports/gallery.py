@@ -12,6 +12,7 @@ from minima_volume import plots
 from minima_volume.analysis.aggregates import native_minima
 from minima_volume.analysis.collect import Collected
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of
+from minima_volume.analysis.statistics import FEWEST
 from minima_volume.analysis.tables import Tables
 
 SHOWN = ["run", "landscape", "threshold", "level", "train_size", "native"]
@@ -29,7 +30,7 @@ WHEN_DRAWN = {  # every figure, and what it needs
     "loss_ranks_against_volume_ranks": "it needs estimates of two minima or more in the landscape",
     "scaling_law": "it needs native minima of two landscapes or more",
     "minima_across_landscapes": "it needs two landscapes or more",
-    "estimators": "it needs Gaussian local volumes and published-style numbers of the same minima",
+    "estimators": "it needs Gaussian local volumes and published numbers of the same minima",
     "test_accuracy_against_data": UNDEFINED,
     "conditions": "give compare_with, other conditions to set beside this one",
 }
@@ -79,20 +80,20 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
             "log_mass_against_data",
             plots.mass_against_data,
             f"Volume of every minimum of one landscape against {x}: the Gaussian local volume with its intervals, and the "
-            "published-style number; arrows are limits of what is no estimate.",
+            "published number; hollow, with an arrow: limits of what is no estimate.",
             columns=volumes,
         )
     add(
         "log_volume_against_data",
         plots.volume_against_data,
-        f"The published-style number of every minimum of one landscape against {x}.",
+        f"The published number of every minimum of one landscape against {x}.",
         columns=STAR_COLUMNS,
     )
     if tables.ordered:
         found["differences"] = Drawn(
             plots.differences(rows),
             "The reference minimum minus every other one, within seeds: above 0 the reference is the larger. Bars are the 95 % interval of "
-            "each difference alone; filled points are clear after Holm's procedure over all points of a panel.",
+            "each difference alone (of two seeds their range); filled points are clear after Holm's procedure over all points of a panel.",
             pd.concat([tables.differences(q.column).assign(quantity=q.column) for q in tables.ordered]),
         )
     add(
@@ -145,7 +146,7 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
         add(
             "estimators",
             plots.estimators,
-            "The two ways to measure a volume against each other, minimum by minimum; arrows are lower limits of what is no estimate.",
+            "The two ways to measure a volume against each other, minimum by minimum; hollow, with an arrow: lower limits of what is no estimate.",
             columns=volumes,
         )
     if accurate:
@@ -162,4 +163,6 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
             f"Conditions side by side: {', '.join(conditions)}.",
             joined[["condition", *SHOWN, *MASS_COLUMNS, *STAR_COLUMNS, "test_loss"]],
         )
-    return found
+    # what all minima of a seed share cancels in the differences: with intervals over seeds they say more than the means
+    first = ["differences"] if "differences" in found and rows["run"].nunique() >= FEWEST else []
+    return {name: found[name] for name in (*first, *(name for name in found if name not in first))}

@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.collect import Collected, collect
+from minima_volume.analysis.quantities import AXIS_LABELS, kind_of, x_of
+from minima_volume.analysis.readable import cell
 from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
@@ -87,7 +89,7 @@ def render(condition: Path, collected: Collected) -> str:
 
 def _words(text: str) -> str:
     """The paragraph; a new one where the other volume begins, and for what follows."""
-    for start in ("Gaussian local volume", "Published-style number", "Scaling law of native minima by the Gaussian"):
+    for start in ("Gaussian local volume", "Published number", "Scaling law of native minima by the Gaussian"):
         text = text.replace(f" {start}", f"\n{start}", 1)
     return "".join(f"<p>{_escape(part)}</p>" for part in text.split("\n"))
 
@@ -117,10 +119,10 @@ def _figure(name: str, figure: Figure, caption: str, data: pd.DataFrame) -> str:
 def _verdicts(tables: Tables) -> str:
     """Of every minimum and pair of the shown landscape, the trustworthy number first."""
     rows = tables.rows
-    columns = {"run": rows["run"], "minimum": rows["level"]}
+    columns = {"run": rows["run"], AXIS_LABELS[kind_of(rows)]: x_of(rows)}
     if rows["log_mass_verdict"].notna().any():
         columns["Gaussian local volume"] = rows["log_mass_verdict"].fillna("not measured")
-    columns["published-style number"] = rows["verdict"]
+    columns["published number"] = rows["verdict"]
     pairs = pd.concat([tables.pairs(quantity.column) for quantity in tables.quantities])
     shown = [
         "run",
@@ -182,7 +184,7 @@ def _provenance(condition: Path, config: Any) -> pd.DataFrame:
 
 
 def _table(table: pd.DataFrame) -> str:
-    """A table in HTML: numbers to the right with four digits, text to the left."""
+    """A table in HTML: numbers to the right, text to the left."""
     text = [not pd.api.types.is_numeric_dtype(table[column]) for column in table]
     heads = "".join(
         f"<th{' class=text' * left}>{_escape(str(c).replace('_', ' '))}</th>"
@@ -191,18 +193,10 @@ def _table(table: pd.DataFrame) -> str:
     lines = []
     for row in table.itertuples(index=False):
         cells = (
-            f"<td{' class=text' * left}>{_escape(_cell(value))}</td>" for value, left in zip(row, text, strict=True)
+            f"<td{' class=text' * left}>{_escape(cell(value))}</td>" for value, left in zip(row, text, strict=True)
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<div class=scroll><table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return str(value)
 
 
 def _escape(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from minima_volume.analysis.quantities import MASS, STAR
+from minima_volume.analysis.readable import NOTHING
 from minima_volume.reports.analyze import Analysis
 
 
@@ -30,21 +32,24 @@ def format_table(table: pd.DataFrame, variation: str = "level") -> str:
 
 
 def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
-    """Level, volumes, test accuracy, directions and effective sample size, to read."""
+    """Both volumes, test accuracy and loss, and what the published number rests on, to read; a row per minimum."""
+    published = f"{STAR.name} ({STAR.noun})"
     return pd.DataFrame(
         {
             variation.replace("_", " "): table["level"],
             "seeds": table["seeds"],
             **mass_column(table),
-            "log-volume": [volume_cell(row) for _, row in table.iterrows()],
+            published: [volume_cell(row) for _, row in table.iterrows()],
+            f"{STAR.name} is": [verdict(*counts) for counts in zip(table["estimates"], table["inside"], strict=True)],
             "test accuracy": table["test_accuracy"].map(
                 lambda value: "undefined" if pd.isna(value) else f"{value:.3f}"
             ),
             "test loss": table["test_loss"].map("{:.3f}".format),
             "directions": table["directions"],
             "censored": table["censored"],
-            "effective sample size": table["effective_sample_size"].map("{:.1f}".format),
-            "verdict": [verdict(*counts) for counts in zip(table["estimates"], table["inside"], strict=True)],
+            "effective directions": table["effective_sample_size"].map(
+                lambda value: NOTHING if pd.isna(value) else f"{value:.1f}"
+            ),
         }
     )
 
@@ -55,7 +60,7 @@ def mass_column(table: pd.DataFrame) -> dict[str, list[str]]:
         return {}
     cells = zip(table["log_mass"], table["log_mass_lower"], table["log_mass_upper"], strict=True)
     return {
-        "log mass": [
+        f"{MASS.name} ({MASS.noun})": [
             "undefined" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
             for mean, low, high in cells
         ]

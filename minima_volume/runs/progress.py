@@ -9,11 +9,11 @@ from types import TracebackType
 
 from tqdm.auto import tqdm
 
+from minima_volume.execution.meter import LINE_SECONDS, in_notebook
 from minima_volume.files.lock import age
 from minima_volume.runs.execute import Outcome
 from minima_volume.stages.run import STAGES
 
-LINE_SECONDS = 30.0  # between two lines in a log
 MOST_BARS = 8  # more runs at once than this share the overall bar only
 
 
@@ -121,8 +121,3 @@ class Progress:
                 bar.close()
             self._write(last=True, name=name)
             self.lines = False  # notebooks that are left to end by themselves say nothing any more
-
-
-def in_notebook() -> bool:
-    """Whether bars are widgets of a notebook."""
-    return any(base.__module__ == "tqdm.notebook" for base in tqdm.__mro__)

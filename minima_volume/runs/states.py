@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from minima_volume.files.atomic import read_json, read_npz
 from minima_volume.files.content import interpreted
 from minima_volume.files.user_code import CodeNotRunError, without_code
 from minima_volume.files.verify import check_figure
-from minima_volume.plots.run_figures import save_cutoff_figure, save_volume_figures
+from minima_volume.plots.run_figures import expected, save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
+from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
 from minima_volume.stages.results.results_json import is_current, is_whole
@@ -23,8 +25,6 @@ from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.stages.train import missed_targets, train_models
 from minima_volume.stages.trained import Trained, load_models_and_data
-
-LAST_FIGURE = "log_volume.png"  # of notebook 3, which draws it after the others
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class State:
 
 
 COMPLETE = State("complete")
+MODELS_FIRST, SEE_TRAIN = "models first", "see train"
+MODELS_REMOVED = "the models were removed; the results made from them are kept (`minima-volume run RUN --stage train` trains them again)"
+POINTERS = (MODELS_FIRST, SEE_TRAIN)  # reasons that another stage gives
 
 
 def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
@@ -91,16 +94,19 @@ def _states(folder: str | Path) -> dict[str, State]:
             "partial" if have else "missing",
             f"{have} of {len(run.config.minima)} models" if have else str(error),
         )
-        return dict.fromkeys(STAGES, State("missing", "models first")) | {"train": state}
+        kept = {} if have else _kept(run)
+        if "complete" in {one.name for one in kept.values()}:
+            state = State(state.name, MODELS_REMOVED)
+        return dict.fromkeys(STAGES, State("missing", MODELS_FIRST)) | kept | {"train": state}
     except CodeNotRunError as error:
         reason = f"{error}; `minima-volume status RUN --trust` does"
-        return dict.fromkeys(STAGES, State("unknown", "see train")) | {"train": State("unknown", reason)}
+        return dict.fromkeys(STAGES, State("unknown", SEE_TRAIN)) | {"train": State("unknown", reason)}
     except (StaleError, DamagedFileError) as error:
         state = State("stale" if isinstance(error, StaleError) else "damaged", str(error))
-        return dict.fromkeys(STAGES, State(state.name, "see train")) | {"train": state}
+        return dict.fromkeys(STAGES, State(state.name, SEE_TRAIN)) | {"train": state}
     except Exception as error:  # data files that are gone, or a user's own model or source, which may raise anything
         reason = str(error) if isinstance(error, MinimaVolumeError) else f"{type(error).__name__}: {error}"
-        return dict.fromkeys(STAGES, State("invalid", "see train")) | {"train": State("invalid", reason)}
+        return dict.fromkeys(STAGES, State("invalid", SEE_TRAIN)) | {"train": State("invalid", reason)}
     checks = {
         "perturb": _sweep_state,
         "volume": _volume_state,
@@ -111,9 +117,33 @@ def _states(folder: str | Path) -> dict[str, State]:
     return {"train": train} | {stage: _guarded(check, run, trained) for stage, check in checks.items()}
 
 
-def _guarded(check: Any, run: Run, trained: Trained) -> State:
+def _kept(run: Run) -> dict[str, State]:
+    """The stages whose results are all there although the run's models were removed, to save space."""
+    config = run.config
+    pairs = [pair for minimum in config.minima for pair in run.pairs(minimum)]
+    results = [run.results_file(q, t) for q in config.data.levels for t in config.volume.loss_thresholds]
+    files = {
+        "perturb": [run.sweep_file(pair.landscape, pair.minimum) for pair in pairs],
+        "volume": results,
+        "cutoff": [run.cutoffs_file],
+        "accuracy": [run.accuracies_file],
+    }
+    found = {stage: COMPLETE for stage, needed in files.items() if all(file.is_file() for file in needed)}
+    if "volume" in found:
+        found["volume"] = _guarded(_kept_results, run, results)
+    return found
+
+
+def _kept_results(run: Run, results: Sequence[Path]) -> State:
+    """Whether results were made with the settings that the run has now."""
+    for path in results:
+        require_same(read_json(path)["settings"], results_settings(run.config), path, "Train the models again.")
+    return COMPLETE
+
+
+def _guarded(check: Any, run: Run, made: Any) -> State:
     try:
-        return check(run, trained)
+        return check(run, made)
     except MissingStageError as error:
         return State("missing", str(error))
     except StaleError as error:
@@ -156,9 +186,13 @@ def _volume_state(run: Run, trained: Trained) -> State:
         return State(
             "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
         )
-    figures = [run.results_file(*pair).with_name(LAST_FIGURE) for pair in pairs]
-    undrawn = sum(not figure.is_file() for figure in figures)
+    undrawn = sum(not _is_drawn(run, *pair) for pair in pairs)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
+
+
+def _is_drawn(run: Run, landscape: int, threshold: float) -> bool:
+    minima = sum(run.config.level_of(minimum) >= landscape for minimum in run.config.minima)
+    return all(run.results_file(landscape, threshold).with_name(name).is_file() for name in expected(minima))
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:
@@ -181,6 +215,8 @@ def _cutoffs_state(run: Run, trained: Trained, stored: dict[str, Any], name: str
                 f"{name} ends at {entry['indices'][-1]} samples, the largest landscape has {trained.dataset.sizes[-1]}",
             )
     figure = run.loss_curves_figure
+    if len(trained.dataset.sizes) < 2 and not figure.is_file():  # nothing to draw
+        return COMPLETE
     if not figure.is_file():
         return State("missing", f"{figure.name} is missing")
     check_figure(figure)

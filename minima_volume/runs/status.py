@@ -16,9 +16,10 @@ from minima_volume.files.plain import read_text
 from minima_volume.files.verify import MAX_NOTEBOOK, is_notebook
 from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
-from minima_volume.runs.states import State, stage_states
+from minima_volume.runs.states import POINTERS, State, stage_states
 from minima_volume.stages.run import STAGES, find_runs, seeds_of
 
+NAMED = 3  # runs that one reason names
 BAD = ("failed", "stale", "damaged", "invalid")
 
 
@@ -145,5 +146,19 @@ def describe_status(rows: Sequence[StageStatus]) -> str:
             " ".join([f"{run:<{width}}", *(f"{row[stage]:>11}" for stage in STAGES), f"{row['time']:>7}"]).rstrip()
         )
     working = dict.fromkeys(f"{row.run}: in use by {row.working}" for row in rows if row.working)
-    reasons = dict.fromkeys(f"{row.run}, {row.stage}: {row.error or row.done}" for row in rows if row.error or row.done)
-    return "\n".join([*lines, *working, *reasons])
+    return "\n".join([*lines, *working, *_reasons(rows)])
+
+
+def _reasons(rows: Sequence[StageStatus]) -> list[str]:
+    """Why stages are not complete: each reason once, with all that it is the reason of."""
+    found: dict[str, list[StageStatus]] = {}
+    for row in rows:
+        text = row.error or row.done
+        if text and text not in POINTERS:
+            found.setdefault(text, []).append(row)
+    lines = []
+    for text, mine in found.items():
+        runs, stages = list(dict.fromkeys(row.run for row in mine)), list(dict.fromkeys(row.stage for row in mine))
+        named = ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
+        lines.append(f"{named}{'' if len(stages) == len(STAGES) else ', ' + ', '.join(stages)}: {text}")
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +15,30 @@ from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files.lock import under_lock
+from minima_volume.files.lock import age, under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, make_engine
 from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
-from minima_volume.volume.gaussian.event import Target
-from minima_volume.volume.gaussian.plan import Job, MassSettings, Plan, Result, Split, do_job, mass_plan
+from minima_volume.volume.gaussian.event import Event, Target
+from minima_volume.volume.gaussian.plan import (
+    HITS,
+    MAX_SAMPLES,
+    PILOT,
+    PILOT_HITS,
+    Job,
+    MassSettings,
+    Plan,
+    Result,
+    Split,
+    do_job,
+    mass_plan,
+)
+from minima_volume.volume.gaussian.splitting import Splitting, splitting
 
-TYPICAL_STAGES = 5  # of a log mass near -8, to say beforehand about how long it takes
+QUICK = Splitting(num_particles=20, num_moves=2, max_stages=12)  # to say beforehand about how long it takes
 
 
 @dataclass(frozen=True)
@@ -131,31 +145,40 @@ def estimate_masses(
     landscapes: Sequence[int] | None = None,
     sigmas: Sequence[float] | None = None,
 ) -> str:
-    """About how long the missing cells take on one core, from timing a few hundred particles of each landscape."""
+    """About how long the missing cells take on one core, from a few particles that are driven towards the threshold of each."""
     trained = load_models_and_data(run) if trained is None else trained
     cells = wanted_cells(run, landscapes, sigmas=sigmas)
     missing = unmeasured(run, trained, cells)
     if not missing:
         return f"Gaussian local volumes: {len(cells)} of {len(cells)} are there"
-    minutes = _seconds(run, trained, missing) / 60
-    about = f"{minutes:.0f} minutes" if minutes >= 1.5 else f"{60 * minutes:.0f} seconds"
-    return f"Gaussian local volumes: {len(missing)} to measure, about {about} on one core if they lie near log mass -8, less above it"
+    about = age(_seconds(run, trained, missing))
+    return f"Gaussian local volumes: {len(missing)} to measure, about {about} on one core"
 
 
 def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
-    settings = mass_settings(run)
-    per_particle: dict[int, float] = {}
+    settings, taken = mass_settings(run), 0.0
     with threads(run.config.experiment.threads):
         for cell in cells:
-            if cell.landscape not in per_particle:
-                per_particle[cell.landscape] = _seconds_per_particle(run, trained, cell)
-    return sum(per_particle[cell.landscape] * settings.passes(TYPICAL_STAGES) for cell in cells)
+            target = Target.of(make_engine(run, trained, cell.minimum), cell.sigma, cell.size, cell.condition)
+            if target.outside() is None:
+                taken += _seconds_per_particle(target) * expected_particles(target, settings)
+    return taken
 
 
-def _seconds_per_particle(run: Run, trained: Trained, cell: Cell) -> float:
+def expected_particles(event: Event, settings: MassSettings) -> float:
+    """How many parameter vectors a cell will need, from where a few quick particles end.
+
+    More repeats, which a wide interval asks for, are not foreseen.
+    """
+    (quick,) = splitting(event, [0], QUICK)
+    share = math.exp(quick.log_mass)
+    if settings.method == "monte_carlo" or (settings.method == "auto" and share >= PILOT_HITS / PILOT):
+        return PILOT + min(MAX_SAMPLES, max(PILOT, HITS / share))
+    return settings.passes(len(quick.stages))
+
+
+def _seconds_per_particle(target: Target) -> float:
     """The quicker of two chunks: the first one finds caches cold."""
-    engine = make_engine(run, trained, cell.minimum)
-    target = Target.of(engine, cell.sigma, cell.size, cell.condition)
     z, generator = target.empty(target.chunk), target.generator(0)
     seconds = []
     for _ in range(2):

@@ -17,7 +17,7 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.files.boundary import remove_tree
 from minima_volume.files.content import interpreted
-from minima_volume.files.lock import locked
+from minima_volume.files.lock import age, locked
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
@@ -30,7 +30,10 @@ from minima_volume.stages.run import Pair, Run
 from minima_volume.stages.sweep_files import Sweep, read_sweep, write_sweep
 from minima_volume.stages.trained import Trained, load_models_and_data
 
-EXPECTED_SHARE = 0.4  # of the coefficients, before directions stop early: what the templates' sweeps need
+PROBED, LONG = (
+    (1, 16),
+    1.0,
+)  # directions that are walked to time them; seconds after which no more are: the first finds caches cold
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,8 @@ class SweepEstimate:
     megabytes: float
 
     def __str__(self) -> str:
-        minutes, seconds = divmod(round(self.seconds / self.workers), 60)
         return (
-            f"{self.directions} directions to walk: about {minutes} min {seconds} s with {self.workers} "
+            f"{self.directions:,} directions to walk: about {age(self.seconds / self.workers)} with {self.workers} "
             f"process{'es' if self.workers > 1 else ''}, up to {self.megabytes:.1f} MB on disk"
         )
 
@@ -87,7 +89,7 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
 
 @own_defaults()
 def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
-    """Time a few evaluations of each model and say what the sweep will take."""
+    """Walk a few directions of each model and say what the sweep will take."""
     trained = load_models_and_data(run) if trained is None else trained
     missing = missing_seeds(run, trained)
     count = run.config.perturbation.coefficients.count
@@ -98,7 +100,7 @@ def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
         for minimum, seeds in missing.items()
         if seeds
     }
-    seconds = sum(left[m] * _seconds_per_direction(run, trained, m, count) for m in left if left[m])
+    seconds = sum(left[m] * _seconds_per_direction(run, trained, m, left[m]) for m in left if left[m])
     numbers = sum(2 * len(seeds) * count * len(run.pairs(minimum)) for minimum, seeds in missing.items())
     state = sum(tensor.nbytes for tensor in trained.models[run.config.minima[0]].state_dict().values())
     pairs = sum(len(run.pairs(minimum)) for minimum in left)
@@ -106,18 +108,19 @@ def estimate_sweep(run: Run, trained: Trained | None = None) -> SweepEstimate:
     return SweepEstimate(sum(left.values()), seconds, workers, (8 * numbers + pairs * state) / 1e6)
 
 
-def _seconds_per_direction(run: Run, trained: Trained, minimum: int, count: int) -> float:
-    with threads(run.config.experiment.threads):
+def _seconds_per_direction(run: Run, trained: Trained, minimum: int, most: int) -> float:
+    """Of some directions walked as the sweep walks them; where one takes long, of it alone."""
+    config, first = run.config, run.config.seeds.perturbation
+    coefficients = config.perturbation.coefficients.values()
+    with threads(config.experiment.threads):
         engine = make_engine(run, trained, minimum)
-        start = time.perf_counter()
-        rays = engine.rays([run.config.seeds.perturbation])
-        drawn = time.perf_counter()
-        pairs = min(engine.path.chunk, 8)
-        for _ in range(2):  # the second time has the first layer's products
-            begun = time.perf_counter()
-            rays.evaluate(np.zeros(pairs, int), np.linspace(0.01, 0.02, pairs))
-            evaluated = time.perf_counter() - begun
-    return drawn - start + evaluated / pairs * count * EXPECTED_SHARE
+        for count in (min(probed, most) for probed in PROBED):
+            start = time.perf_counter()
+            trace_curves(engine, range(first, first + count), coefficients, config.loss_ceiling)
+            seconds = time.perf_counter() - start
+            if seconds > LONG:
+                break
+    return seconds / count
 
 
 @own_defaults()

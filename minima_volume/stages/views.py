@@ -19,7 +19,7 @@ from minima_volume.curvature.views import OtherViews, ViewSettings, other_views,
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.files.atomic import read_json, write_json
-from minima_volume.files.lock import under_lock
+from minima_volume.files.lock import age, under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.directions import Directions
 from minima_volume.seeding import normals
@@ -118,8 +118,7 @@ def estimate_views(
         for level in missing:
             step, product = _timed(MeanLoss.of(on(x.device, trained.models[level]), x, y, run.loss))
             seconds += gradients * step + (settings.num_products + LANCZOS_PRODUCTS) * product
-    minutes, rest = divmod(math.ceil(seconds), 60)
-    return f"{len(missing)} minima to measure in landscape +{landscape}: about {minutes} min {rest} s"
+    return f"{len(missing)} minima to measure in landscape +{landscape}: about {age(seconds)}"
 
 
 def default_settings(run: Run) -> ViewSettings:

@@ -84,7 +84,7 @@ def test_aggregates_are_those_of_the_values(collected):
 
 
 def test_orders_and_ranks(collected, trusted):
-    """The mass is in order in every seed, the published-style number in even seeds alone."""
+    """The mass is in order in every seed, the published number in even seeds alone."""
     rows = select(collected)
     assert rank_table(rows, "log_mass")["mean"].tolist() == [1, 2, 3]
     orders = order_table(rows, "log_mass")
@@ -220,7 +220,7 @@ def test_words_say_the_numbers(collected, condition):
     first, last = (f"{mean['mean'].iloc[i]:.2f} nats" for i in (0, -1))
     assert "3 seeds of 'tiny digits', landscape of 20 samples, loss threshold 0.5." in words
     assert f"the mean log mass is {first}" in words and f"and {last}" in words and "falls" not in words
-    masses, star = words.split("Published-style number: ")
+    masses, star = words.split("Published number: ")
     assert (
         "without exception in 3 of 3 seeds (pairs in the other order: 0 of 9; mean Spearman correlation -1.00)"
         in masses
@@ -293,7 +293,7 @@ def test_minima_outside_their_landscape(tmp_path):
         words, drawn = paragraph(collect(folder)), draw(collect(folder))
         assert "nan" not in words and len(drawn) >= 7
     assert "Gaussian local volume (sigma 0.1): none of the values is an estimate" in words
-    assert "Published-style number: no minimum is inside" in words
+    assert "Published number: no minimum is inside" in words
     assert "estimators" not in drawn
 
 

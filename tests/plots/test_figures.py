@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 import minima_volume as mv
 from minima_volume.analysis import aggregate, collect, select
 from minima_volume.files.atomic import read_json, read_npz
+from minima_volume.plots import style as colours
+from minima_volume.plots.marks import NATIVE, level_colors, looks, looks_of
 from minima_volume.plots.panels import means
 from minima_volume.plots.style import save_figure, style
 from minima_volume.reports.gallery import draw
@@ -86,9 +88,10 @@ def figures(digits_run, tmp_path_factory):
             {q: mv.read_sweep(digits_run.sweep_file(0, q)) for q in (0, 20, 40)}, thresholds
         ),
         "held_out_curves": mv.plots.held_out_curves(
-            mv.held_out_curves(digits_run, trained, num_directions=3), thresholds
+            mv.held_out_curves(digits_run, trained, num_directions=3), thresholds, base_size=20
         ),
         "radius_histogram": mv.plots.radius_histogram(results, radii),
+        "radius_details": mv.plots.radius_details([(results, radii)]),
         "volumes": mv.plots.volumes(results),
         "growth_with_directions": mv.plots.growth_with_directions(results),
         "cutoff_curves": mv.plots.cutoff_curves(read_json(digits_run.cutoffs_file), thresholds),
@@ -107,9 +110,8 @@ OTHER_KINDS = {
     "batch_size": {"data.levels": [0], "training.batch_sizes": [5, 10, 20]},
 }
 DRAWN = [name for name in mv.plots.__all__ if not name.startswith("save_")]
-SEVERAL_SERIES = [
-    name for name in DRAWN if name not in ("samples", "predictions", "accuracies", "loss_curves", "differences")
-]  # these need no legend
+NO_LEGEND = ("samples", "predictions", "accuracies", "loss_curves", "differences", "cutoff_curves", "radius_details")
+SEVERAL_SERIES = [name for name in DRAWN if name not in NO_LEGEND]
 
 
 def legends(figure: Figure) -> list[str]:
@@ -145,14 +147,14 @@ def test_growth_is_drawn_beside_its_largest_direction(figures, digits_run):
     for i in range(3):
         np.testing.assert_allclose(lines[2 * i].get_ydata(), growth["values"][i])
         np.testing.assert_allclose(lines[2 * i + 1].get_ydata(), growth["largest_minus_log_directions"][i])
-    assert legends(figure)[:3] == ["+0", "+20", "+40"] and len(legends(figure)) == 4
+    assert legends(figure)[:3] == ["20", "40", "60"] and len(legends(figure)) == 4
     assert results["overall_verdict"] in figure.get_suptitle()
     estimate = results | {"log_exp_r_n_intervals": [[-1.0, 1.0], [-1.0, None], [-1.0, None]]}
     drawn = mv.plots.growth_with_directions(estimate)
     assert legends(drawn)[-1] == "95 % interval" and len(drawn.axes[0].collections) == 1
 
 
-@pytest.mark.parametrize("name", [*OVER_SEEDS, "cliff", "planes", "log_masses"])
+@pytest.mark.parametrize("name", [*OVER_SEEDS, "cliff", "planes", "log_masses", "radius_details"])
 def test_nothing_covers_anything_else(name, figures):
     """Once laid out, titles, legends and axes of a figure do not overlap, and nothing sticks out of it."""
     tidy(figures[name])
@@ -167,7 +169,7 @@ def test_the_same_for_what_is_not_data(kind, tmp_path):
         for axis in one.figure.axes:
             drawn = [line for line in axis.lines if line.get_marker() not in ("None", "", None)]
             x = np.concatenate([np.asarray(line.get_xdata(), dtype=float) for line in drawn])
-            low, high = axis.get_xlim()
+            low, high = sorted(axis.get_xlim())
             assert len(x) and np.nanmin(x) > low and np.nanmax(x) < high, name
 
 
@@ -203,11 +205,11 @@ def _overlap(a, b):
 
 
 def test_both_volumes_are_drawn_and_the_trustworthy_first(figures):
-    """Left the Gaussian local volume with its name and sigma, right the published-style number with what it rests on."""
+    """Left the Gaussian local volume with its name and sigma, right the published number with what it rests on."""
     for name in ("mass_against_data", "loss_against_volume", "scaling", "minima_across_landscapes"):
         left, right = figures[name].axes[:2]
         assert "Gaussian local volume, sigma 0.1" in left.get_title()
-        assert "published-style number" in right.get_title()
+        assert "published number" in right.get_title()
     note = figures["mass_against_data"].get_supxlabel()
     assert "rests on 1.2 of 500 directions" in note and "none is an estimate" in note
 
@@ -224,9 +226,12 @@ def test_what_is_no_estimate_is_not_averaged_fitted_or_put_in_order(tmp_path):
     limits = rows.sort_values(["run", "train_size"])["log_volume_lower"].to_numpy()
     for figure in (mv.plots.mass_against_data(rows), mv.plots.volume_against_data(rows)):
         axis = figure.axes[-1]
-        (arrows,) = drawn_lines(axis)
-        assert arrows.get_marker() == r"$\uparrow$" and arrows.get_linestyle() == "None"
-        np.testing.assert_array_equal(np.asarray(arrows.get_ydata(), dtype=float), limits)
+        hollow = [line for line in axis.lines if line.get_markerfacecolor() == "white"]
+        arrows = [line for line in axis.lines if line.get_marker() == r"$\uparrow$"]
+        for lines in (hollow, arrows):
+            assert all(line.get_linestyle() == "None" for line in lines)
+            assert sorted(float(y) for line in lines for y in line.get_ydata()) == sorted(limits)
+        assert all(line in hollow or line in arrows for line in drawn_lines(axis))
         assert not axis.containers and "they are not averaged, fitted or put in order" in figure.get_supxlabel()
     scaling = mv.plots.scaling(found.table, 0.5)
     assert [line.get_linestyle() for line in scaling.axes[1].lines].count("--") == 0
@@ -234,10 +239,10 @@ def test_what_is_no_estimate_is_not_averaged_fitted_or_put_in_order(tmp_path):
     for function in (mv.plots.differences, mv.plots.loss_ranks_against_volume_ranks):
         figure = function(rows)
         assert len(figure.axes) == 1 and "Gaussian local volume" in figure.axes[0].get_title()
-        assert "published-style number: none of the values is an estimate" in figure.get_supxlabel()
+        assert "published number: none of the values is an estimate" in figure.get_supxlabel()
     assert legends(mv.plots.ranks_against_data(rows)) == ["more data, smaller volume", "Gaussian local volume"]
     estimators = mv.plots.estimators(rows)
-    assert "published style" not in estimators.get_suptitle() and "both agree" not in estimators.get_supxlabel()
+    assert "published number" not in estimators.get_suptitle() and "both agree" not in estimators.get_supxlabel()
     assert (
         "none of the values is an estimate" in mv.plots.conditions_against_data({"a": rows, "b": rows}).get_supxlabel()
     )
@@ -253,8 +258,9 @@ def test_clear_differences_are_filled(tmp_path):
         filled = {
             float(x)
             for line in axis.lines
-            if line.get_marker() == "o" and line.get_markerfacecolor() != "white"
+            if line.get_marker() not in (".", "None", "") and line.get_markerfacecolor() != "white"
             for x in line.get_xdata()
+            if line.get_markersize() == 8
         }
         assert filled == set(table.loc[table["clear"] != 0, "x"].astype(float))
 
@@ -266,7 +272,7 @@ def test_means_and_intervals_in_the_figure_are_those_of_the_table(figures, tmp_p
     np.testing.assert_allclose(np.asarray(bars.lines[0].get_ydata(), dtype=float), table["mean"])
     segments = np.array(bars.lines[2][0].get_segments())[:, :, 1]
     np.testing.assert_allclose(segments, table[["lower", "upper"]])
-    native = [line for line in figures["mass_against_data"].axes[0].lines if line.get_marker() == "*"]
+    native = [line for line in figures["mass_against_data"].axes[0].lines if line.get_label() == NATIVE]
     assert [line.get_xdata()[0] for line in native] == [20]
 
 
@@ -342,10 +348,11 @@ def test_several_series_have_a_legend(name, figures):
 
 def test_legends_name_all_levels(figures):
     """One entry a model, in the order of the levels."""
-    for name in ("cutoff_curves", "held_out_curves", "radius_histogram"):
-        assert legends(figures[name]) == ["+0", "+20", "+40"]
-    assert legends(figures["training_curves"]) == ["0", "20", "40"]
-    assert legends(figures["volumes"]) == ["+0 (native)", "+20", "+40"]
+    for name in ("held_out_curves", "radius_histogram", "training_curves"):
+        assert legends(figures[name]) == ["20", "40", "60"]
+    assert legends(figures["volumes"]) == ["20", "40", "60", "native"]
+    (axis,) = figures["cutoff_curves"].axes  # direct labels
+    assert sorted(text.get_text() for text in axis.texts if text.get_text().isdigit()) == ["20", "40", "60"]
 
 
 def test_values_in_the_figures_are_those_of_the_files(figures, digits_run):
@@ -354,15 +361,17 @@ def test_values_in_the_figures_are_those_of_the_files(figures, digits_run):
     line = figures["volumes"].axes[0].lines[0]
     assert np.isnan(
         np.asarray(line.get_ydata(), dtype=float)
-    ).all()  # none is an estimate: no line, markers at the lower limits
-    markers = [line for line in figures["volumes"].axes[0].lines[1:] if len(line.get_xdata()) == 1]
+    ).all()  # none is an estimate: no line, hollow lower limits
+    markers = [line for line in figures["volumes"].axes[0].lines[1:] if line.get_markerfacecolor() == "white"]
     assert [line.get_ydata()[0] for line in markers] == [low for low, _ in results["log_volume_intervals"]]
     assert [line.get_xdata()[0] for line in markers] == [20, 40, 60]
     sweep = mv.read_sweep(digits_run.sweep_file(0, 20))
     lines = figures["loss_curves"].axes[1].lines
     np.testing.assert_allclose(np.array([line.get_ydata() for line in lines[:12]]), sweep.loss)
-    counts = [len(axis.patches) for axis in figures["radius_histogram"].axes]
-    assert counts == [3]
+    (axis,) = figures["radius_histogram"].axes
+    for line, radii in zip(axis.lines, read_npz(digits_run.radii_file(0, 0.5))["radius"], strict=True):
+        np.testing.assert_allclose(line.get_xdata()[1:], np.sort(radii))
+        np.testing.assert_allclose(line.get_ydata()[1:], np.arange(1, 13) / 12)
 
 
 def test_minima_outside_are_said_and_not_drawn(digits_run):
@@ -370,10 +379,10 @@ def test_minima_outside_are_said_and_not_drawn(digits_run):
     results = dict(mv.load_results(digits_run.results_file(0, 0.5)))
     results["log_volume_values"] = [results["log_volume_values"][0], None, None]
     figure = mv.plots.volumes(results)
-    assert "outside this landscape: +20, +40" in figure.axes[0].get_title()
+    assert "outside this landscape: 40, 60" in figure.axes[0].get_title()
     radii = {"radius": np.full((3, 12), np.nan)}
     empty = mv.plots.radius_histogram(results, radii)
-    assert empty.axes[0].get_xlabel() and not empty.axes[0].patches
+    assert empty.axes[0].get_xlabel() and not empty.axes[0].lines
     save_figure(figure, digits_run.folder.parent / "outside.png")
     assert (digits_run.folder.parent / "outside.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -383,3 +392,55 @@ def test_the_callers_settings_are_left_alone(digits_run):
     before = dict(mpl.rcParams)
     mv.plots.volumes(mv.load_results(digits_run.results_file(0, 0.5)))
     assert dict(mpl.rcParams) == before and plt.get_fignums() == []
+
+
+def contrast(color) -> float:
+    """To white, as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in mpl.colors.to_rgb(color)]
+    return 1.05 / (float(np.dot([0.2126, 0.7152, 0.0722], linear)) + 0.05)
+
+
+def test_colours_can_be_seen_on_white():
+    """Contrast of at least 3:1, and no two minima that differ in their colour alone."""
+    assert contrast("white") == pytest.approx(1) and contrast("black") == pytest.approx(21)
+    named = [value for name, value in vars(colours).items() if name.isupper() and str(value).startswith("#")]
+    assert len(named) == 7 and all(contrast(color) >= 3 for color in (*named, *level_colors(9)))
+    shapes = {(look.marker, str(look.line)) for look in looks(range(9)).values()}
+    assert len(shapes) == 9
+
+
+def test_a_minimum_looks_the_same_in_every_landscape(figures, digits_run, tmp_path):
+    """In landscapes that have some of the minima alone, over seeds and in one run."""
+    found = collect(fake_condition(tmp_path / "base"))
+    small, large = looks_of(select(found, 0)), looks_of(select(found, 20))
+    assert list(small) == [20, 40, 60] and list(large) == [40, 60]
+    assert {x: small[x] for x in large} == large
+    radii = [
+        mv.plots.radius_histogram(
+            mv.load_results(digits_run.results_file(q, 0.5)), read_npz(digits_run.radii_file(q, 0.5))
+        )
+        for q in (0, 20)
+    ]
+    first, second = ({str(line.get_label()): line for line in figure.axes[0].lines} for figure in radii)
+    assert set(second) == {"40", "60"}
+    for label, line in second.items():
+        assert line.get_color() == first[label].get_color() and line.get_marker() == first[label].get_marker()
+
+
+def test_two_seeds_have_a_range(tmp_path):
+    """No 95 % interval of two values, which says nothing: the bars reach from one to the other. With three the differences come first."""
+    found = collect(fake_condition(tmp_path / "two", seeds=2))
+    table, values = means(select(found), "log_mass"), select(found).groupby("train_size")["log_mass"]
+    np.testing.assert_allclose(table["mean"] - table["below"], values.min())
+    np.testing.assert_allclose(table["mean"] + table["above"], values.max())
+    two, three = draw(found), draw(collect(fake_condition(tmp_path / "three")))
+    assert next(iter(two)) == "log_mass_against_data" and next(iter(three)) == "differences"
+    for one in two.values():
+        tidy(one.figure)
+        assert not any("95 % interval" in entry for entry in legends(one.figure))
+
+
+def test_one_landscape_has_no_cutoffs_to_draw(digits_run):
+    """A sentence: no samples are added."""
+    entry = dict(read_json(digits_run.cutoffs_file)["Model_0"], indices=[20], loss_curve=[0.1])
+    assert mv.plots.cutoff_curves({"Model_0": entry}, [0.5]).startswith("there is one landscape alone, of 20 samples")

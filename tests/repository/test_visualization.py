@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "visualization").glob("*.ipynb"))
 
 
 def test_the_notebooks_are_there():
-    assert [path.name for path in NOTEBOOKS] == ["slices.ipynb", "volumes.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["radii.ipynb", "slices.ipynb", "volumes.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -45,6 +45,7 @@ def test_the_notebooks_draw_a_tiny_run(tmp_path):
     run = make_run(tmp_path / "base" / "model_0_data_10", {"volume.gaussian": gaussian}, ALL_STAGES)
     figs = tmp_path / "figs"
     settings = {
+        "radii.ipynb": {"run_folder": str(run.folder)},
         "slices.ipynb": {"run_folder": str(run.folder), "resolution": 7},
         "volumes.ipynb": {"condition_folder": str(run.folder.parent)},
     }
@@ -56,7 +57,7 @@ def test_the_notebooks_draw_a_tiny_run(tmp_path):
         cells = nbformat.read(executed, as_version=4).cells
         assert "image/png" in json.dumps([cell.get("outputs") for cell in cells])
     made = {path.name for path in figs.iterdir()}
-    assert made == {f"digits_{name}.png" for name in ("planes", "log_mass", "cliff", "test_accuracy")}
+    assert made == {f"digits_{name}.png" for name in ("planes", "log_mass", "cliff", "test_accuracy", "radii")}
 
 
 def test_interactive_figures(digits_run, monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from minima_volume.errors import ConfigError
+from minima_volume.execution.meter import Meter
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 from minima_volume.result import limits, number
@@ -15,7 +15,7 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.context import Context, Estimate
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass, noted
-from minima_volume.volume.gaussian.plan import gaussian_mass
+from minima_volume.volume.gaussian.plan import OnProgress, gaussian_mass
 from minima_volume.volume.gaussian.settings import Gaussian
 
 
@@ -139,21 +139,26 @@ def measure_local(
     """
     for value in how.sigmas:
         Particles(engine, value)  # refuse a bad one before any is measured
-    volumes = tuple(noted(_one(engine, condition, sigma, how, context, progress), notes) for sigma in how.sigmas)
+    with Meter(len(how.sigmas), progress) as meter:
+        volumes = tuple(
+            noted(_one(engine, condition, sigma, how, context, _part(meter, i, how)), notes)
+            for i, sigma in enumerate(how.sigmas)
+        )
     return volumes[0] if isinstance(how.sigma, float) else VolumeProfile(how.sigmas, volumes)
 
 
+def _part(meter: Meter, i: int, how: Gaussian) -> OnProgress:
+    """The progress of the i-th sigma within that of all."""
+    sigmas = how.sigmas
+    name = f"sigma {sigmas[i]:g}" + (f" ({i + 1} of {len(sigmas)})" if len(sigmas) > 1 else "")
+    return lambda share, text: meter.at(i + share, f"{name}: {text}")
+
+
 def _one(
-    engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, context: Context, progress: bool
+    engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, context: Context, on_progress: OnProgress
 ) -> LocalVolume:
     target = Target.of(engine, sigma, engine.sizes[-1], condition)
-    with tqdm(unit=" stages", disable=not progress, desc=f"sigma {sigma:g}") as bar:
-
-        def show(text: str) -> None:
-            bar.set_postfix_str(text, refresh=False)
-            bar.update()
-
-        mass = gaussian_mass(target, how.seed, how.plan, show)
+    mass = gaussian_mass(target, how.seed, how.plan, on_progress)
     directions, start = engine.directions, engine.start
     mass = noted(mass, directions.note)
     return LocalVolume(

@@ -101,13 +101,15 @@ class Split:
 Job = Start | Plain | Split
 Result = float | None | int | list[Repeat]
 Plan = Generator[list[Job], Sequence[Result], GaussianMass]
+OnProgress = Callable[[float, str], None]  # the share that is done, 0 to 1, and a few words on what is being done
+
+
+def _silent(share: float, text: str) -> None:
+    """Nobody wants to know."""
 
 
 def gaussian_mass(
-    event: Event,
-    seed: int,
-    settings: MassSettings | None = None,
-    on_progress: Callable[[str], None] = lambda text: None,
+    event: Event, seed: int, settings: MassSettings | None = None, on_progress: OnProgress = _silent
 ) -> GaussianMass:
     """Estimate log P[score(z) <= threshold], z standard normal.
 
@@ -115,26 +117,45 @@ def gaussian_mass(
         event: a minimum in one landscape, at one sigma and one threshold.
         seed: of all that is drawn.
         settings: how.
-        on_progress: called with a few words on how far it has come.
+        on_progress: called as it goes on; the share may fall when repeats are added.
     """
-    plan = mass_plan(seed, settings or MassSettings())
+    plan, planned, finished = mass_plan(seed, settings or MassSettings()), 0, 0
     jobs = next(plan)
     while True:
+        planned += sum(map(repeats_of, jobs))
+        results = []
+        for i, job in enumerate(jobs):
+            if isinstance(job, Plain):
+                on_progress(i / len(jobs), f"plain samples, {i + 1} of {len(jobs)} blocks")
+            results.append(do_job(event, job, _numbered(on_progress, finished, planned)))
+            finished += repeats_of(job)
         try:
-            jobs = plan.send([do_job(event, job, on_progress) for job in jobs])
+            jobs = plan.send(results)
         except StopIteration as stop:
             return stop.value
 
 
-def do_job(event: Event, job: Job, on_progress: Callable[[str], None] = lambda text: None) -> Result:
-    """Do one piece of work; the result depends on the event and the job alone."""
+def repeats_of(job: Job) -> int:
+    """How many repeats of splitting a piece of work is."""
+    return len(job.seeds) if isinstance(job, Split) else 0
+
+
+def _numbered(on_progress: OnProgress, finished: int, planned: int) -> Callable[[int, float], None]:
+    """What splitting tells, with the number of the repeat among all."""
+
+    def told(done: int, reached: float) -> None:
+        number = min(finished + done + 1, planned)
+        on_progress((number - 1) / planned, f"repeat {number} of {planned}, log mass {reached:.1f}")
+
+    return told
+
+
+def do_job(event: Event, job: Job, on_stage: Callable[[int, float], None] = lambda done, reached: None) -> Result:
+    """Do one piece of work; the result depends on the event and the job alone. `on_stage` as of `splitting`."""
     if isinstance(job, Start):
         return event.outside()
     if isinstance(job, Split):
-        return splitting(
-            event, job.seeds, job.how, lambda reached: on_progress(f"splitting, down to {reached:.1f}"), job.pace
-        )
-    on_progress("plain samples")
+        return splitting(event, job.seeds, job.how, on_stage, job.pace)
     generator, hits = event.generator(job.seed), 0
     z = event.empty(min(event.chunk, job.count))
     for start in range(0, job.count, len(z)):

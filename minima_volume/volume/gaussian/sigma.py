@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from minima_volume.errors import ConfigError
+from minima_volume.execution.meter import Meter
 from minima_volume.isolation import isolated
 from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.directions import Directions
@@ -43,6 +45,7 @@ def suggest_sigma(
     names: str | Sequence[str] = "weight_bias",
     class_axis: int | None = None,
     memory_gib: float = 2.0,
+    progress: bool = True,
 ) -> float:
     """The sigma at which `measure_volume` finds a log mass of about -1.5.
 
@@ -60,16 +63,23 @@ def suggest_sigma(
     """
     condition = condition_of(threshold, accuracy_threshold)
     host, x, y, _ = prepare(model, x, y, names, None)
-    with host.borrowed():
+    with host.borrowed(), Meter(2 + STEPS, progress) as meter:
         engine = LossEngine(
             host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
         )
         engine.check(seed)
-        return fitting_sigma(engine, condition, count(x), seed)
+        return fitting_sigma(engine, condition, count(x), seed, meter.at)
 
 
-def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int) -> float:
+def fitting_sigma(
+    engine: LossEngine,
+    condition: Condition,
+    size: int,
+    seed: int,
+    on_progress: Callable[[float, str], None] = lambda step, text: None,
+) -> float:
     """The sigma of log mass -1.5 in the landscape of `size` samples, by bisection with the same particles at every sigma."""
+    steps = itertools.count()
 
     def target(sigma: float) -> Target:
         return Target(Particles(engine, sigma, [size]), condition)
@@ -78,6 +88,7 @@ def fitting_sigma(engine: LossEngine, condition: Condition, size: int, seed: int
         raise ConfigError(Condition.outside_note(start) + f" ({condition.kind} threshold {condition.threshold:g})")
 
     def share(sigma: float) -> float:
+        on_progress(next(steps), f"trying sigma {sigma:.2g}")
         event = target(sigma)
         z = event.empty(SAMPLES).normal_(generator=event.generator(seed))
         inside = event.scores(z[:FIRST]) <= event.threshold

@@ -166,7 +166,7 @@ def splitting(
     event: Event,
     seeds: Sequence[int],
     how: Splitting,
-    on_stage: Callable[[float], None] = lambda log_mass: None,
+    on_stage: Callable[[int, float], None] = lambda done, log_mass: None,
     drive: Drive | None = None,
 ) -> list[Repeat]:
     """Estimate log P[score(z) <= threshold], z standard normal, once for each seed.
@@ -177,7 +177,7 @@ def splitting(
         event: scores particles.
         seeds: of the repeats.
         how: settings.
-        on_stage: called with the log mass a repeat has reached after each stage.
+        on_stage: called after each stage with the repeats that are finished and the log mass that the deepest of the others has reached.
         drive: how particles are moved; by default as `how` says.
 
     Raises:
@@ -205,8 +205,8 @@ def splitting(
             cloud.step, cloud.first_hits = FIRST_STEP, int((cloud.scores <= event.threshold).sum())
         while active := [cloud for cloud in clouds if not _finished(event, cloud, how)]:
             _stage(event, active, drive, scratch)
-            for cloud in active:
-                on_stage(cloud.log_mass)
+            finished = len(repeats) + len(clouds) - len(active)
+            on_stage(finished, min(cloud.log_mass for cloud in active))
         repeats += [_diagnosed(event, cloud, cloud.result) for cloud in clouds if cloud.result is not None]
     return repeats
 
