@@ -16,7 +16,7 @@ from minima_volume.stages.trained import Trained
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, splitting_estimate
 from minima_volume.volume.gaussian.plan import PILOT, MassSettings, disagreeing
-from minima_volume.volume.gaussian.splitting import Repeat, Splitting, Stage
+from minima_volume.volume.gaussian.splitting import Repeat, Splitting, SplittingStage
 
 RECORD = ("sigma", "verdict", "fingerprint", "estimator")  # what a cell's file holds beside the estimate
 
@@ -134,7 +134,7 @@ def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:
 def _mass(content: dict[str, Any]) -> GaussianMass:
     try:
         repeats = tuple(
-            Repeat(**repeat | {"stages": tuple(Stage(**stage) for stage in repeat["stages"])})
+            Repeat(**repeat | {"stages": tuple(SplittingStage(**stage) for stage in repeat["stages"])})
             for repeat in content["repeats"]
         )
         pairs = {key: None if content[key] is None else tuple(content[key]) for key in ("interval", "moves_effect")}

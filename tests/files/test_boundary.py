@@ -115,7 +115,7 @@ def test_a_strange_lock_is_not_written_to(kind, tmp_path, victim):
 
 
 def test_every_stage_and_command_refuses_a_linked_folder_of_a_run(copied, victim):
-    """Stage by stage: one message that names the link, and nothing outside changes."""
+    """SplittingStage by stage: one message that names the link, and nothing outside changes."""
     shutil.rmtree(copied.models)
     copied.models.symlink_to(victim, target_is_directory=True)
     with pytest.raises(BoundaryError, match="models_and_data is a link"):

@@ -12,10 +12,10 @@ from minima_volume.files.atomic import read_json, write_json
 from minima_volume.stages.mass_cells import Cell, read_mass, write_mass
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, outside, plain_estimate, splitting_estimate
-from minima_volume.volume.gaussian.splitting import Repeat, Stage
+from minima_volume.volume.gaussian.splitting import Repeat, SplittingStage
 
 CELL = Cell(0, 20, 20, 0.5, Condition("loss", 0.5), 0.1)
-STAGE = Stage(1.5, 0.25, 20, 0.3, 0.2, 0.6, None)
+STAGE = SplittingStage(1.5, 0.25, 20, 0.3, 0.2, 0.6, None)
 
 
 def repeats(*logs: float) -> list[Repeat]:

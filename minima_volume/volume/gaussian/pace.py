@@ -25,7 +25,7 @@ LEAST, SLACK = 0.02, 0.25  # of a correlation that noise may make negative; of a
 
 
 @dataclass(frozen=True)
-class Stage:
+class SplittingStage:
     """One intermediate score, and the moves after it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Drive(Protocol):
     def next_step(self, stage: int, step: float, rate: float) -> float:
         """b after a move with `step` of which a share `rate` was accepted."""
 
-    def enough(self, stage: int, so_far: Stage, correlation: Correlation) -> bool:
+    def enough(self, stage: int, so_far: SplittingStage, correlation: Correlation) -> bool:
         """Whether a stage's moves suffice; `correlation` is that of scores before the first of them and now."""
 
 
@@ -74,7 +74,7 @@ class Counted:
     def next_step(self, stage: int, step: float, rate: float) -> float:
         return tuned(step, rate)
 
-    def enough(self, stage: int, so_far: Stage, correlation: Correlation) -> bool:
+    def enough(self, stage: int, so_far: SplittingStage, correlation: Correlation) -> bool:
         moves = so_far.num_moves
         return moves >= self.num_moves and (so_far.jump >= ENOUGH_JUMP or moves >= MORE_MOVES * self.num_moves)
 
@@ -89,7 +89,7 @@ class Pilot:
     def next_step(self, stage: int, step: float, rate: float) -> float:
         return tuned(step, rate, ACCEPTED)
 
-    def enough(self, stage: int, so_far: Stage, correlation: Correlation) -> bool:
+    def enough(self, stage: int, so_far: SplittingStage, correlation: Correlation) -> bool:
         if so_far.num_moves < FEWEST or so_far.num_moves >= MOST:
             return so_far.num_moves >= MOST
         found = correlation()
@@ -119,14 +119,14 @@ class Pace:
     def next_step(self, stage: int, step: float, rate: float) -> float:
         return step if self._known(stage) else tuned(step, rate, ACCEPTED)
 
-    def enough(self, stage: int, so_far: Stage, correlation: Correlation) -> bool:
+    def enough(self, stage: int, so_far: SplittingStage, correlation: Correlation) -> bool:
         return so_far.num_moves >= self.moves[min(stage, len(self.moves) - 1)]
 
     def _known(self, stage: int) -> bool:
         return self.settled or stage < len(self.steps)
 
 
-def pace_of(pilot: Sequence[Stage], reached: bool) -> Pace:
+def pace_of(pilot: Sequence[SplittingStage], reached: bool) -> Pace:
     """The pace of repeats: the pilot's steps, and the moves after which scores correlate by a half.
 
     Correlations fall like r^moves; the moves that take them to a half are averaged over three stages.
@@ -143,7 +143,7 @@ def pace_of(pilot: Sequence[Stage], reached: bool) -> Pace:
     return Pace(tuple(moves), tuple(stage.step for stage in pilot), reached)
 
 
-def _half_life(stage: Stage) -> float:
+def _half_life(stage: SplittingStage) -> float:
     """Moves after which the correlation is a half."""
     if stage.correlation is None:
         return stage.num_moves

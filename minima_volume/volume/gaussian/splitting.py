@@ -19,7 +19,7 @@ from torch import Tensor
 from minima_volume.errors import ConfigError
 from minima_volume.volume.gaussian.event import Event, scores_below
 from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
-from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, Stage
+from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, SplittingStage
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Repeat:
 
     seed: int
     log_mass: float
-    stages: tuple[Stage, ...]
+    stages: tuple[SplittingStage, ...]
     lineages: int
     num_forward: int
     reason: str | None = None
@@ -96,7 +96,7 @@ class _Cloud:
         self.scores = np.full(len(z), np.inf)
         self.ancestors = np.arange(len(z))
         self.step, self.log_mass, self.num_forward, self.first_hits = FIRST_STEP, 0.0, 0, 0
-        self.stages: list[Stage] = []
+        self.stages: list[SplittingStage] = []
         self.result: Repeat | None = None
         self.limit = np.inf
 
@@ -129,7 +129,9 @@ class _Cloud:
         self.scores[dropped], self.ancestors[dropped] = self.scores[parents], self.ancestors[parents]
         self.limit = score
         self.stages.append(
-            Stage(score if math.isfinite(score) else None, len(survivors) / len(below), 0, 0.0, self.step, 0.0, None)
+            SplittingStage(
+                score if math.isfinite(score) else None, len(survivors) / len(below), 0, 0.0, self.step, 0.0, None
+            )
         )
         return True
 

@@ -11,11 +11,11 @@ from chi_square import ChiSquare
 from scipy.stats import chi2
 
 from minima_volume.volume.gaussian.moves import FIRST_STEP
-from minima_volume.volume.gaussian.pace import FEWEST, MOST, Counted, Pace, Pilot, Stage, pace_of
+from minima_volume.volume.gaussian.pace import FEWEST, MOST, Counted, Pace, Pilot, SplittingStage, pace_of
 from minima_volume.volume.gaussian.plan import MassSettings, Split, checked, gaussian_mass, mass_plan
 from minima_volume.volume.gaussian.splitting import Splitting, splitting
 
-STAGE = Stage(1.0, 0.25, 4, 0.5, 0.3, 0.2, 0.25)
+STAGE = SplittingStage(1.0, 0.25, 4, 0.5, 0.3, 0.2, 0.25)
 
 
 def test_moves_after_which_scores_are_half_forgotten() -> None:
