@@ -123,7 +123,7 @@ def training_seconds(tasks: Sequence[TrainTask], dataset: Dataset) -> float:
                 train_model(
                     model,
                     (x[:batch], y[:batch]),
-                    (x[:1], y[:1]),
+                    (x[:2], y[:2]),
                     one_step,
                     largest.config.model_seed,
                     loss=largest.run.loss,

@@ -12,7 +12,7 @@ from minima_volume.execution.device import usable_device
 from minima_volume.hosts.footprint import Footprint
 from minima_volume.seeding import own_randomness
 from minima_volume.stages.minimum import TrainTask, on_device
-from minima_volume.training.evaluation import EVALUATION_BATCH, EVALUATION_BYTES, evaluation_footprint
+from minima_volume.training.evaluation import EVALUATION_BATCH, EVALUATION_BYTES, evaluation_footprint, ready
 from minima_volume.training.supervised import train_model
 
 TORCH = 64 * 2**20  # what its libraries take on first use
@@ -52,10 +52,11 @@ def footprints(task: TrainTask, dataset: Dataset) -> tuple[Footprint, float]:
     settings = task.settings.model_copy(update={"epochs": 1, "checkpoints": None, "batch_size": None})
     device, seed = usable_device(task.config), task.config.model_seed
     model, (x, y), test = on_device(task, dataset, device)
+    ready(model, (x, y), task.run.loss)  # what does not fit is said of all samples, not of a few
 
     def step(samples: int) -> None:
         with own_randomness(seed, device):
-            train_model(model, (x[:samples], y[:samples]), (x[:1], y[:1]), settings, seed, loss=task.run.loss)
+            train_model(model, (x[:samples], y[:samples]), (x[:2], y[:2]), settings, seed, loss=task.run.loss)
         model.zero_grad(set_to_none=True)
 
     evaluation = evaluation_footprint(model, test[0])

@@ -190,7 +190,7 @@ def test_files_of_the_analysis(two_runs):
     )
     assert "3 of 5 log-volumes are no estimates" in text
     lines = text.splitlines()[2:5]
-    assert [line.endswith("no estimate") for line in lines] == [True, False, True] and lines[1].endswith(" estimate")
+    assert ["no estimate" in line for line in lines] == [True, False, True] and " estimate" in lines[1]
 
 
 def test_thresholds_that_no_run_has(two_runs):

@@ -75,7 +75,7 @@ def test_measuring_says_what_the_snippets_print(capsys: pytest.CaptureFixture[st
     scalings = {line.split()[0]: [float(v) for v in re.findall(r"-?\d+\.\d+", line)] for line in printed[4:6]}
     assert scalings["filter"][0] > scalings["filter"][1] + 3
     assert scalings["none"][0] > scalings["none"][1]
-    (default,) = re.findall(r"8 repeats this is (-\d\.\d+) ", page)
+    (default,) = re.findall(r"# splitting, (-\d\.\d+) \(", page)
     assert names["local"].method == "splitting"
     assert names["local"].log_mass == pytest.approx(float(default), abs=1.5)
     assert names["better"].log_volume > names["star"].log_volume + 1000
