@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
+from minima_volume.hosts.footprint import PROBED, Footprint
 from minima_volume.hosts.host import Host
 from minima_volume.losses.loss import Loss, LossLike
 from minima_volume.losses.registry import get_loss
@@ -223,33 +224,16 @@ class MeanLoss:
 
 
 def _tile(mean_loss: MeanLoss) -> int:
-    """Samples whose graph for Hessian-vector products fits the budget: what a second sample adds to the first's."""
-    if mean_loss.num_samples == 1:
-        return 1
-    one, two = (_graph_bytes(mean_loss, samples) for samples in (1, 2))
-    return int(min(LARGEST_TILE, max(1, TILE_BYTES // max(1, two - one))))
+    """Samples whose graph for Hessian-vector products fits the budget."""
+    if mean_loss.num_samples < max(PROBED):
+        return mean_loss.num_samples
 
+    def first(samples: int) -> None:
+        x, y = part(mean_loss.x, 0, samples), part(mean_loss.y, 0, samples)
+        # without a second derivative: gradients only, a few times less than the forward pass
+        with mean_loss.at() as parameters, torch.enable_grad(), plain_kernels(), contextlib.suppress(RuntimeError):
+            mean_loss._first(mean_loss._losses(x, y), parameters, graph=True)
 
-def _graph_bytes(mean_loss: MeanLoss, samples: int) -> int:
-    """Bytes that the graph of a gradient keeps for `samples` samples."""
-    kept: dict[int, int] = {}
-    alive = []  # else a freed address could be handed out twice
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        alive.append(tensor)
-        return tensor
-
-    try:
-        with (
-            mean_loss.at() as parameters,
-            torch.enable_grad(),
-            plain_kernels(),
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        ):
-            losses = mean_loss._losses(part(mean_loss.x, 0, samples), part(mean_loss.y, 0, samples))
-            mean_loss._first(losses, parameters, graph=True)
-    except RuntimeError:  # no second derivative: gradients only, a few times less than the forward pass counted so far
-        pass
-    return sum(kept.values())
+    module = mean_loss.host.module
+    known = [*module.parameters(), *module.buffers(), *tensors(mean_loss.x), *tensors(mean_loss.y)]
+    return min(LARGEST_TILE, Footprint.of(first, known).samples(TILE_BYTES))

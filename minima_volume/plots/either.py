@@ -16,7 +16,7 @@ def log_masses(results: Any) -> Figure | str:
     """Gaussian local volumes side by side, with 95 % intervals.
 
     Args:
-        results: a results.json, for which the published-style log volumes stand beside; or name -> LocalVolume, or one, or `Volumes`.
+        results: a results.json, for which the published log volumes stand beside; or name -> LocalVolume, or one, or `Volumes`.
     """
     found = own.estimates_in(results)
     return masses.log_masses(results) if found is None else own.volumes_of(found)

@@ -70,7 +70,7 @@ def settings_of(how: Gaussian | Rays | None, keywords: Mapping[str, Any]) -> Gau
         return Rays(measure=measure, **given)
     if "sigma" not in given:
         raise ConfigError(
-            "measure 'gaussian' needs sigma, the size of the perturbation, e.g. sigma=0.07; the published-style star region is "
+            "measure 'gaussian' needs sigma, the size of the perturbation, e.g. sigma=0.07; the published number is "
             "measure='lebesgue'"
         )
     return Gaussian(**given)

@@ -53,8 +53,8 @@ def measure_volume(
     """Measure how large a minimum is.
 
     With `how=Gaussian(sigma=...)` the Gaussian local volume, log_mass(sigma) = log P[L(theta* + sigma F z) <= threshold], z standard
-    normal: how likely a random perturbation of size sigma leaves the model a minimum. With `how=Rays(...)` the published-style
-    volume of the star region, from random directions that are followed until the loss passes the threshold.
+    normal: how likely a random perturbation of size sigma leaves the model a minimum. With `how=Rays(...)` the published number,
+    the volume of the star region, from random directions that are followed until the loss passes the threshold.
 
     The fields of these settings can also be given directly as keywords: `sigma=0.1` is `how=Gaussian(sigma=0.1)`, and
     `measure="ball", num_directions=100` is `how=Rays(measure="ball", num_directions=100)`. A keyword that does not belong to the measure
