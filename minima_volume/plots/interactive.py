@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_hex
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
 from minima_volume.perturbation.plane import Plane
 from minima_volume.perturbation.slices import LineSlice, PlaneSlice
+from minima_volume.plots.marks import looks
 from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.sweep_files import Sweep
 
@@ -106,12 +108,15 @@ def save_html(figure: Any, path: str | Path) -> Path:
     return write_text(Path(path), figure.to_html(include_plotlyjs=True))
 
 
-def loss_curve_browser(sweeps: Mapping[int, Sweep], thresholds: Sequence[float]) -> Any:
+def loss_curve_browser(
+    sweeps: Mapping[int, Sweep], thresholds: Sequence[float], minima: Sequence[int] | None = None
+) -> Any:
     """Losses along random directions, one to be pointed at: hovering says the direction's seed, clicking a minimum hides it.
 
     Args:
         sweeps: level -> its sweep in one landscape.
         thresholds: loss thresholds, drawn as lines.
+        minima: all of the run, whose colours these keep; those of `sweeps` by default.
 
     Returns:
         A plotly Figure.
@@ -121,8 +126,8 @@ def loss_curve_browser(sweeps: Mapping[int, Sweep], thresholds: Sequence[float])
     """
     go = _plotly()
     figure = go.Figure()
-    colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"]
-    for i, (level, sweep) in enumerate(sweeps.items()):
+    look = looks(list(sweeps) if minima is None else minima)
+    for level, sweep in sweeps.items():
         name = minimum_name(level, variation_of(sweep.metadata))
         for k in range(min(MAX_CURVES, len(sweep.loss))):
             figure.add_trace(
@@ -130,7 +135,7 @@ def loss_curve_browser(sweeps: Mapping[int, Sweep], thresholds: Sequence[float])
                     x=sweep.coefficients * sweep.perturbation_norm[k],
                     y=np.where(sweep.loss[k] > 0, sweep.loss[k], np.nan),
                     mode="lines",
-                    line={"color": colours[i % len(colours)], "width": 1},
+                    line={"color": to_hex(look[level].color), "width": 1},
                     opacity=0.6,
                     name=name,
                     legendgroup=name,

@@ -10,10 +10,12 @@ import nbformat
 import papermill
 import pytest
 from helpers import ALL_STAGES, ROOT, make_run
+from matplotlib.colors import to_hex
 
 import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.plots.interactive import loss_curve_browser, surface
+from minima_volume.plots.marks import looks
 from minima_volume.stages.plane import run_plane
 
 NOTEBOOKS = sorted((ROOT / "visualization").glob("*.ipynb"))
@@ -68,6 +70,9 @@ def test_interactive_figures(digits_run, monkeypatch):
     assert drawn.data[0].z.shape == (5, 5) and drawn.data[1].text == ("a", "b", "c")
     browser = loss_curve_browser(sweeps, [0.5])
     assert len(browser.data) == 12 and "direction 1<" in browser.data[0].hovertemplate
+    last = {40: mv.read_sweep(digits_run.sweep_file(0, 40))}
+    colour = loss_curve_browser(last, [0.5], digits_run.config.minima).data[0].line.color
+    assert colour == to_hex(looks(digits_run.config.minima)[40].color) != browser.data[0].line.color
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)  # as if it were not installed
     for call in (lambda: surface(plane, ["a", "b", "c"], 0.5), lambda: loss_curve_browser(sweeps, [0.5])):
         with pytest.raises(ConfigError, match=r"pip install minima_volume\[interactive\]"):
