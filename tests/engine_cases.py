@@ -18,7 +18,8 @@ from minima_volume.perturbation.engine import LossEngine
 
 SEEDS = [1, 2, 3]
 COEFFICIENTS = [0.0, 1e-3, 0.05, 0.3, 1.0, 2.5]
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+NEEDS_GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+CUDA = pytest.param("cuda", marks=NEEDS_GPU)
 
 
 def mean_loss(loss: str | Callable[[Tensor, Tensor], Tensor], outputs: Tensor, y: Tensor) -> float:

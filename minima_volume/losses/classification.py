@@ -13,6 +13,9 @@ from torch import Tensor
 from minima_volume.errors import ConfigError
 from minima_volume.losses.loss import Fit, Given, Loss, Root, one_row, rival, without_ones
 
+SMALLEST_NORMAL = torch.finfo(torch.float32).smallest_normal
+SMALLEST = -87.0  # its exponential is just above the smallest normal number
+
 
 def cross_entropy_elements(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy as (max - z_y) + log1p(...): the textbook form loses a loss of 1e-5 to rounding.
@@ -42,8 +45,18 @@ def cross_entropy_and_margins(logits: Tensor, labels: Tensor) -> tuple[Tensor, T
     own, rival, mask = _own_and_rival(logits, labels)
     top = torch.maximum(own, rival)
     # zeros afterwards rather than -infinity before: exp is slow there
-    rest = (logits - top.unsqueeze(-1)).exp_().mul(~mask).sum(-1)
+    rest = _exp_in_place(logits - top.unsqueeze(-1)).mul(~mask).sum(-1)
     return (top - own) + torch.log1p(rest + torch.expm1(own - top)), own - rival
+
+
+def _exp_in_place(x: Tensor) -> Tensor:
+    """exp(x) of x at most about 0; where nothing is derived, what is below the smallest normal number is 0.
+
+    Numbers below that cost a processor a hundred times as long, and networks far from a minimum have many.
+    """
+    if x.dtype != torch.float32 or not torch.is_inference_mode_enabled():
+        return x.exp_()
+    return torch.threshold_(x.clamp_(min=SMALLEST).exp_(), 2 * SMALLEST_NORMAL, 0.0)
 
 
 def _own_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +118,15 @@ def _softmax_root(logits: Tensor) -> Root:
 
 def _binary_elements(logits: Tensor, labels: Tensor) -> Tensor:
     logits = logits.squeeze(-1)
-    return F.binary_cross_entropy_with_logits(logits, labels.expand(logits.shape), reduction="none")
+    if logits.dtype != torch.float32 or not torch.is_inference_mode_enabled():
+        return F.binary_cross_entropy_with_logits(logits, labels.expand(logits.shape), reduction="none")
+    return (1 - labels) * logits - _log_sigmoid(logits)
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """As torch has it, but quick where exp(-|x|) is below the smallest normal number: x below zero, 0 above."""
+    inner = F.logsigmoid(x.clamp(SMALLEST, -SMALLEST))
+    return torch.minimum(x, F.hardshrink(inner, 2 * SMALLEST_NORMAL))
 
 
 def _binary_margins(logits: Tensor, labels: Tensor) -> Tensor:

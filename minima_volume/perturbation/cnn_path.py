@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.general_path import Write
 from minima_volume.perturbation.layers import Layer
 from minima_volume.perturbation.mlp_path import covers
 from minima_volume.perturbation.tiles import Tile, plan_tiles
@@ -21,6 +23,7 @@ GPU_TILE_BYTES = 512 << 20
 CHUNK = 16
 
 
+Vectors = list[list[Tensor]]  # one list of tensors for each parameter vector
 LaidOut = dict[str, Tensor]  # a parameter vector by name, see `_laid_out`
 
 
@@ -122,8 +125,11 @@ class CNNPath:
         ]
         return Networks(row_list, c_list, parameters)
 
-    def forward(self, stacked: Networks, held: list[LaidOut], tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile."""
+    def outputs(self, stacked: Networks, held: list[LaidOut], tiles: Sequence[Tile]) -> Iterator[Tensor]:
+        """Outputs (B, samples, features) of each tile."""
+        return map(partial(self._forward, stacked, held), tiles)
+
+    def _forward(self, stacked: Networks, held: list[LaidOut], tile: Tile) -> Tensor:
         x = self.x[tile.start : tile.stop]
         first, rest = self.layers[0], self.layers[1:]
         base = self._convolve(first, x, self.minimum)
@@ -136,18 +142,18 @@ class CNNPath:
             outputs.append(self._run(rest, hidden, parameters))
         return torch.stack(outputs)
 
-    def room_for(self, count: int) -> list[list[Tensor]]:
-        """Tensors to write parameter vectors into."""
-        return [[torch.empty_like(tensor) for tensor in self.base.minimum] for _ in range(count)]
+    def written(self, writes: Sequence[Write]) -> Vectors:
+        """Parameter vectors as `outputs_at` takes them."""
+        vectors = [[torch.empty_like(tensor) for tensor in self.base.minimum] for _ in writes]
+        for write, vector in zip(writes, vectors, strict=True):
+            write(vector)
+        return vectors
 
-    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile at B parameter vectors."""
-        x = self.x[tile.start : tile.stop]
-        outputs = []
-        for vector in vectors:
-            parameters = self._laid_out(vector)
-            outputs.append(self._run(self.layers, x, parameters))
-        return torch.stack(outputs)
+    def outputs_at(self, vectors: Vectors, tiles: Sequence[Tile]) -> Iterator[Tensor]:
+        """Outputs (B, samples, features) of each tile at B parameter vectors."""
+        for tile in tiles:
+            x = self.x[tile.start : tile.stop]
+            yield torch.stack([self._run(self.layers, x, self._laid_out(vector)) for vector in vectors])
 
     def _run(self, layers: Sequence[Layer], hidden: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         for layer in layers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from minima_volume.perturbation.general_path import GeneralPath
 from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile, tiles_for
-from minima_volume.perturbation.values import Columns, Values, measure, measure_apart
+from minima_volume.perturbation.values import Columns, Run, Values, measure, measure_apart
 from minima_volume.samples import Samples, count, each, part, tensors
 
 MAX_GROUP = 512
@@ -51,7 +51,7 @@ class Path(Protocol):
 
     def stack(self, held: Any, rows: Tensor, coefficients: Tensor) -> Any: ...
 
-    def forward(self, stacked: Any, held: Any, tile: Tile) -> Any: ...
+    def outputs(self, stacked: Any, held: Any, tiles: Sequence[Tile]) -> Iterable[Any]: ...
 
 
 class LossEngine:
@@ -140,16 +140,16 @@ class LossEngine:
     def measure(
         self,
         path: Path,
-        forward: Callable[[Tile], Any],
+        run: Run,
         sizes: Sequence[int],
         wrong_allowed: Sequence[int] | None,
         accuracy: bool,
     ) -> Columns:
-        """Losses, accuracies and scores (K, B) of the parameter vectors that `forward` runs."""
+        """Losses, accuracies and scores (K, B) of the parameter vectors that `run` runs."""
         y = self.path_targets if path is self.path else self.y
         if self.apart:
-            return measure_apart(self.loss, y, forward, sizes, wrong_allowed, accuracy)
-        return measure(self.loss, y, tiles_for(path.tiles, sizes[-1]), forward, sizes, wrong_allowed, accuracy)
+            return measure_apart(self.loss, y, run, sizes, wrong_allowed, accuracy)
+        return measure(self.loss, y, tiles_for(path.tiles, sizes[-1]), run, sizes, wrong_allowed, accuracy)
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -274,8 +274,8 @@ class Rays:
                     torch.as_tensor(rows[some], device=engine.device),
                     torch.as_tensor(coefficients[some], device=engine.device),
                 )
-                forward = partial(path.forward, stacked, self.held)
-                parts.append(engine.measure(path, forward, sizes, wrong_allowed, accuracy))
+                run = partial(path.outputs, stacked, self.held)
+                parts.append(engine.measure(path, run, sizes, wrong_allowed, accuracy))
         return Values.join(parts)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -13,14 +13,21 @@ from minima_volume.hosts.footprint import PROBED, Footprint
 from minima_volume.hosts.host import Host
 from minima_volume.losses.loss import Loss
 from minima_volume.perturbation.directions import Directions
-from minima_volume.perturbation.tiles import Tile, plan_tiles
+from minima_volume.perturbation.tiles import SMALLEST_TILE, Tile, plan_tiles
 from minima_volume.samples import Samples, count, part, tensors
 
 TILE = 512
 TILE_BYTES = 2**28  # of activations, if a tile of 512 samples would take more
+LARGE_TILE, SMALL_BYTES = (
+    256,
+    2**18,
+)  # samples that share a tile whatever their landscapes, if their activations are few
+TOGETHER = 16  # parameter vectors whose outputs are read together, which is what a small model waits for
+OUTPUT_BYTES, VECTOR_BYTES = 2**20, 2**25  # of their outputs and of themselves, at most
 
 
 Held = list[list[Tensor]]  # (xi * F) of each direction, parameter by parameter
+Write = Callable[[Sequence[Tensor]], None]  # writes one parameter vector
 
 
 class GeneralPath:
@@ -53,29 +60,43 @@ class GeneralPath:
     @cached_property
     def tiles(self) -> list[Tile]:
         """How the samples are cut; the memory budget has no say, so that the last digits of a loss do not follow it."""
-        return plan_tiles(self.sizes, self._tile())
-
-    def _tile(self) -> int:
         most = min(TILE, count(self.x))
         if most < max(PROBED) or self.host.coupled:
-            return most
+            return plan_tiles(self.sizes, most)
         known = [*self.host.module.parameters(), *self.host.module.buffers(), *tensors(self.x)]
-        return min(most, Footprint.of(lambda n: self.host.run(part(self.x, 0, n)), known).samples(TILE_BYTES))
+        footprint = Footprint.of(lambda n: self.host.run(part(self.x, 0, n)), known)
+        smallest = max(SMALLEST_TILE, min(LARGE_TILE, footprint.samples(SMALL_BYTES)))
+        return plan_tiles(self.sizes, min(most, footprint.samples(TILE_BYTES)), smallest)
+
+    @cached_property
+    def together(self) -> int:
+        """Parameter vectors whose outputs are read at once; values do not depend on it."""
+        if not self.loss.batched or self.host.coupled:
+            return 1
+        outputs = sum(tensor.nbytes for tensor in tensors(self.host.run(part(self.x, 0, 1)))) * self.sizes[-1]
+        vector = sum(parameter.nbytes for parameter in self.parameters)
+        return max(1, min(TOGETHER, OUTPUT_BYTES // max(1, outputs), VECTOR_BYTES // max(1, vector)))
 
     def chunk_for(self, size: int) -> int:
-        """Parameter vectors that are run together, whatever the landscape."""
-        return self.chunk
+        """Parameter vectors that are best read together, whatever the landscape."""
+        return self.together
 
     def hold(self, directions: Sequence[list[Tensor]]) -> Held:
         """Keep what evaluating these directions needs; each is a list of one tensor per parameter."""
         return list(directions)
 
-    def stack(self, held: Held, rows: Tensor, coefficients: Tensor) -> None:
-        """Write the parameters for one (direction, coefficient)."""
-        direction = held[int(rows[0])]
-        for parameter, minimum, step in zip(self.parameters, self.base.minimum, direction, strict=True):
-            torch.add(minimum, step, alpha=float(coefficients[0]), out=parameter.data)
-        self.moved = True
+    def stack(self, held: Held, rows: Tensor, coefficients: Tensor) -> Sequence[Write]:
+        """The parameters for each (direction, coefficient), written when their turn comes."""
+        pairs = zip(rows.tolist(), coefficients.tolist(), strict=True)
+        return [partial(self._along, held[row], c) for row, c in pairs]
+
+    def _along(self, direction: list[Tensor], c: float, out: Sequence[Tensor]) -> None:
+        for parameter, minimum, step in zip(out, self.base.minimum, direction, strict=True):
+            torch.add(minimum, step, alpha=c, out=parameter)
+
+    def written(self, writes: Sequence[Write]) -> Sequence[Write]:
+        """Parameter vectors as `outputs` takes them: there is one place for them all."""
+        return writes
 
     def put_back(self) -> None:
         """Write the minimum, if anything else was written."""
@@ -84,17 +105,28 @@ class GeneralPath:
                 parameter.data.copy_(minimum)
         self.moved = False
 
-    def forward(self, stacked: None, held: Held, tile: Tile) -> Any:
-        """Outputs of one tile at the parameters last written: (1, samples, ...), or [outputs] for a user's own loss."""
-        outputs = self.host.run(part(self.x, tile.start, tile.stop))
-        return outputs.unsqueeze(0) if self.loss.batched else [outputs]
+    def outputs(self, stacked: Sequence[Write], held: Held, tiles: Sequence[Tile]) -> Iterator[Any]:
+        """Outputs (B, samples, ...) of each tile, or [outputs] for a user's own loss; every parameter vector is written once."""
+        return self.outputs_at(stacked, tiles)
 
-    def room_for(self, count: int) -> list[list[Tensor]]:
-        """Tensors to write parameter vectors into: the module's parameters, one vector at a time."""
-        assert count == 1
-        self.moved = True
-        return [[parameter.data for parameter in self.parameters]]
+    def outputs_at(self, stacked: Sequence[Write], tiles: Sequence[Tile]) -> Iterator[Any]:
+        """The same without directions."""
+        places, self.moved = [parameter.data for parameter in self.parameters], True
+        if len(stacked) == 1:
+            stacked[0](places)
+            yield from self.outputs_here(tiles)
+            return
+        found: list[Tensor] = []
+        for row, write in enumerate(stacked):
+            write(places)
+            for k, outputs in enumerate(self.outputs_here(tiles)):
+                if not row:
+                    found.append(outputs.new_empty(len(stacked), *outputs.shape[1:]))
+                found[k][row] = outputs[0]  # at once: a module may use what it returned again
+        yield from found
 
-    def forward_at(self, vectors: Sequence[list[Tensor]], tile: Tile) -> Any:
-        """Outputs of one tile at the parameter vector last written, see `forward`."""
-        return self.forward(None, [], tile)
+    def outputs_here(self, tiles: Sequence[Tile]) -> Iterator[Any]:
+        """Outputs (1, samples, ...) of each tile at the parameters as they are."""
+        for tile in tiles:
+            outputs = self.host.run(part(self.x, tile.start, tile.stop))
+            yield outputs.unsqueeze(0) if self.loss.batched else [outputs]

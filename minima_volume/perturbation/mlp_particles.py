@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,7 +69,7 @@ class MLPParticles:
         widths = [(path.widths[0][0], aligned(inputs + 1)), *path.widths[1:]]
         numbers = sum(rows * columns for rows, columns in widths)
         room = (GPU_BYTES if x.is_cuda else CACHE_BYTES) // (numbers * x.element_size())
-        self.chunk = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
+        self.chunk = self.drawn = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
         self.room = [x.new_zeros(self.chunk, *shape) for shape in widths]
         self.bias_room = [
             None if block is None else x.new_zeros(self.chunk, shape[0], 1)
@@ -122,9 +124,11 @@ class MLPParticles:
             None if b is None else b.index_select(0, rows) for b in biases
         ]
 
-    def forward(self, stacked: tuple[list[Tensor], list[Tensor | None]], tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
-        weights, biases = stacked
+    def outputs(self, stacked: tuple[list[Tensor], list[Tensor | None]], tiles: Sequence[Tile]) -> Iterator[Tensor]:
+        """Outputs (B, samples, features) of each tile, a transposed view that is valid until the next."""
+        return map(partial(self._forward, *stacked), tiles)
+
+    def _forward(self, weights: list[Tensor], biases: list[Tensor | None], tile: Tile) -> Tensor:
         seen = self.inputs[tile.start]
         base = self.base[tile.start]
         hidden = self.path.workspace.take(len(weights[0]), *base.shape)

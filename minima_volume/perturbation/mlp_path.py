@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -177,8 +178,11 @@ class MLPPath:
         ]
         return NetworkBatch(runs, c, weights, biases)
 
-    def forward(self, stacked: NetworkBatch, held: HeldBatch, tile: Tile) -> Tensor:
-        """Outputs (B, samples, features) of one tile, a transposed view that is valid until the next call."""
+    def outputs(self, stacked: NetworkBatch, held: HeldBatch, tiles: Sequence[Tile]) -> Iterator[Tensor]:
+        """Outputs (B, samples, features) of each tile, a transposed view that is valid until the next."""
+        return map(partial(self._forward, stacked, held), tiles)
+
+    def _forward(self, stacked: NetworkBatch, held: HeldBatch, tile: Tile) -> Tensor:
         base = self.first_base(tile)
         hidden = self.workspace.take(len(stacked.coefficients), *base.shape)
         _along(base, self._products(held, tile), stacked.runs, stacked.coefficients, hidden)

@@ -6,7 +6,7 @@ since coordinates that the samples cannot see need not be drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,12 +28,13 @@ class Runner(Protocol):
 
     dim: int  # numbers that make one particle
     chunk: int  # particles that are best run together
+    drawn: int  # particles whose numbers come from one call of the generator; other numbers come from other calls
 
     def stack(self, z: Tensor, sigma: float) -> Any: ...
 
     def take(self, stacked: Any, rows: Tensor) -> Any: ...
 
-    def forward(self, stacked: Any, tile: Tile) -> Any: ...
+    def outputs(self, stacked: Any, tiles: Sequence[Tile]) -> Iterable[Any]: ...
 
 
 class WholeParticles:
@@ -42,24 +43,24 @@ class WholeParticles:
     def __init__(self, path: GeneralPath | CNNPath) -> None:
         self.path, self.base = path, path.base
         self.counts = [shape.numel() for shape in self.base.shapes]
-        self.dim, self.chunk = sum(self.counts), path.chunk
+        self.dim, self.chunk, self.drawn = sum(self.counts), path.chunk_for(path.tiles[-1].stop), path.chunk
 
-    def stack(self, z: Tensor, sigma: float) -> list[list[Tensor]]:
+    def stack(self, z: Tensor, sigma: float) -> Any:
         """Parameter vectors theta* + sigma F z, one for each row of z (B, dim)."""
-        vectors = self.path.room_for(len(z))
-        for row, vector in zip(z, vectors, strict=True):
-            parts = zip(row.split(self.counts), self.base.minimum, self.base.factors, vector, strict=True)
-            for part, minimum, factor, out in parts:
-                torch.addcmul(minimum, part.view(minimum.shape), factor, value=sigma, out=out)
-        return vectors
+        return self.path.written([partial(self._write, row, sigma) for row in z])
 
-    def take(self, stacked: list[list[Tensor]], rows: Tensor) -> list[list[Tensor]]:
+    def _write(self, z: Tensor, sigma: float, out: Sequence[Tensor]) -> None:
+        parts = zip(z.split(self.counts), self.base.minimum, self.base.factors, out, strict=True)
+        for part, minimum, factor, place in parts:
+            torch.addcmul(minimum, part.view(minimum.shape), factor, value=sigma, out=place)
+
+    def take(self, stacked: Sequence[Any], rows: Tensor) -> Sequence[Any]:
         """Some of the stacked parameter vectors."""
         return [stacked[row] for row in rows.tolist()]
 
-    def forward(self, stacked: list[list[Tensor]], tile: Tile) -> Any:
-        """Outputs (B, samples, ...) of one tile."""
-        return self.path.forward_at(stacked, tile)
+    def outputs(self, stacked: Any, tiles: Sequence[Tile]) -> Iterable[Any]:
+        """Outputs (B, samples, ...) of each tile."""
+        return self.path.outputs_at(stacked, tiles)
 
 
 class Particles:
@@ -97,6 +98,12 @@ class Particles:
         """Standard normals (count, dim), drawn on the device of the generator and the model."""
         return torch.empty(count, self.dim, dtype=self.dtype, device=self.device).normal_(generator=generator)
 
+    def draw_into(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normals into `out` (B, dim), in as many calls as the path is used to, so that a seed means the same numbers."""
+        for rows in out.split(self.runner.drawn):
+            rows.normal_(generator=generator)
+        return out
+
     def generator(self, seed: int) -> torch.Generator:
         """A generator on the device where the particles are drawn."""
         return torch.Generator(self.device).manual_seed(seed)
@@ -115,6 +122,6 @@ class Particles:
         engine, parts = self.engine, []
         with engine.at_work():
             for chunk in z.split(self.chunk):
-                forward = partial(self.runner.forward, self.runner.stack(chunk, self.sigma))
-                parts.append(engine.measure(engine.path, forward, self.sizes, wrong_allowed, accuracy))
+                run = partial(self.runner.outputs, self.runner.stack(chunk, self.sigma))
+                parts.append(engine.measure(engine.path, run, self.sizes, wrong_allowed, accuracy))
         return Values.join(parts)

@@ -29,8 +29,9 @@ def hardest_first(engine: LossEngine, size: int) -> Tensor:
     """The order of a landscape's samples by their loss at the minimum, the largest first; equal ones stay as they are."""
     losses = []
     with engine.at_work():
-        for tile in tiles_for(engine.general.tiles, size):
-            outputs = engine.loss.read(engine.general.forward(None, [], tile), 1)
+        tiles = tiles_for(engine.general.tiles, size)
+        for tile, given in zip(tiles, engine.general.outputs_here(tiles), strict=True):
+            outputs = engine.loss.read(given, 1)
             losses.append(per_sample(engine.loss, outputs, part(engine.y, tile.start, tile.stop))[0])
     found = torch.cat(losses)[:size].nan_to_num(nan=torch.inf)
     return torch.argsort(found, descending=True, stable=True)
@@ -87,7 +88,8 @@ class Rejection:
         alive, state = torch.arange(len(z), device=z.device), self._empty(len(z), z)
         scores = torch.full((len(z),), torch.inf, dtype=torch.float64, device=z.device)
         for tile in self.tiles:
-            state = self._add(state, runner.forward(stacked, tile), tile)
+            (outputs,) = runner.outputs(stacked, [tile])
+            state = self._add(state, outputs, tile)
             keep = torch.nonzero(~self._outside(state, limits[alive], tile)).flatten()
             if len(keep) < len(alive):
                 alive, state = alive[keep], state[keep]

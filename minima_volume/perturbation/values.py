@@ -16,6 +16,7 @@ from minima_volume.perturbation.tiles import Tile
 from minima_volume.samples import part, tensors
 
 Columns = tuple[Tensor, Tensor, Tensor | None]
+Run = Callable[[Sequence[Tile]], Iterable[Any]]  # outputs of B parameter vectors, tile by tile
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def _numpy(parts: Sequence[Tensor]) -> np.ndarray:
 def measure(
     loss: Loss,
     y: Any,
-    tiles: Iterable[Tile],
-    forward: Callable[[Tile], Any],
+    tiles: Sequence[Tile],
+    run: Run,
     sizes: Sequence[int],
     wrong_allowed: Sequence[int] | None = None,
     accuracy: bool = True,
@@ -59,7 +60,7 @@ def measure(
         loss: the loss.
         y: (T, ...) targets.
         tiles: cover the longest landscape.
-        forward: outputs (B, samples, ...) of one tile.
+        run: outputs (B, samples, ...) of each tile.
         sizes: (K,) samples of the landscapes, ascending; each is the end of a cut.
         wrong_allowed: (K,) for each landscape w: asks for the (w + 1)-th smallest margin.
         accuracy: False leaves accuracies out (NaN), which saves the margins where no score is asked for.
@@ -68,8 +69,8 @@ def measure(
     total = right = torch.zeros((), dtype=torch.float64, device=tensors(y)[0].device)
     answers = 1
     losses_at, right_at, margins = [], [], []
-    for tile in tiles:
-        outputs = loss.read(forward(tile), 1)
+    for tile, given in zip(tiles, run(tiles), strict=True):
+        outputs = loss.read(given, 1)
         targets = part(y, tile.start, tile.stop)
         if look:
             elements, margin = loss.with_margins(outputs, targets)
@@ -102,7 +103,7 @@ def measure(
 def measure_apart(
     loss: Loss,
     y: Any,
-    forward: Callable[[Tile], Any],
+    run: Run,
     sizes: Sequence[int],
     wrong_allowed: Sequence[int] | None = None,
     accuracy: bool = True,
@@ -112,7 +113,7 @@ def measure_apart(
     for k, size in enumerate(sizes):
         tile = Tile(0, size, (size,))
         wrong = None if wrong_allowed is None else [wrong_allowed[k]]
-        found.append(measure(loss, y, [tile], forward, [size], wrong, accuracy))
+        found.append(measure(loss, y, [tile], run, [size], wrong, accuracy))
     losses, fractions, scores = zip(*found, strict=True)
     joined = None if scores[0] is None else torch.cat([score for score in scores if score is not None])
     return torch.cat(losses), torch.cat(fractions), joined

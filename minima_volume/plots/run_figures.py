@@ -32,7 +32,7 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     written = []
     for path in results_files:
         results = load_results(path)
-        figures = [path.parent / name for name in expected(len(results["model_data_levels"]))]
+        figures = run.volume_figures(results["loss_landscape_data_param"], results["loss_threshold"])
         if all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
             continue
         radii = read_npz(path.parent / "radii.npz")
@@ -49,11 +49,6 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
             if not isinstance(figure, str)
         ]
     return written
-
-
-def expected(num_minima: int) -> tuple[str, ...]:
-    """The figures beside a results.json of so many minima, whatever was measured; one alone has nothing to be set beside."""
-    return ("growth.png", "radius_histogram.png", *(["log_volume.png"] if num_minima > 1 else []))
 
 
 @under_lock

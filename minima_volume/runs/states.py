@@ -14,7 +14,6 @@ from minima_volume.files.atomic import read_json, read_npz
 from minima_volume.files.content import interpreted
 from minima_volume.files.user_code import CodeNotRunError, without_code
 from minima_volume.files.verify import check_figure
-from minima_volume.plots.run_figures import expected, save_cutoff_figure, save_volume_figures
 from minima_volume.stages.accuracy import measure_test_accuracies
 from minima_volume.stages.cutoffs import cutoffs
 from minima_volume.stages.freshness import require_same, results_settings
@@ -61,8 +60,12 @@ def run_stage(run: Run, stage: str, *, progress: bool = True) -> Any:
     if stage == "volume":
         files = estimate_volumes(run, progress=progress)
         measure_masses(run, progress=progress)
+        from minima_volume.plots.run_figures import save_volume_figures  # slow to import, and `status` draws nothing
+
         return save_volume_figures(run, files)
     if stage == "cutoff":
+        from minima_volume.plots.run_figures import save_cutoff_figure
+
         return save_cutoff_figure(run, cutoffs(run))
     return measure_test_accuracies(run)
 
@@ -186,13 +189,8 @@ def _volume_state(run: Run, trained: Trained) -> State:
         return State(
             "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
         )
-    undrawn = sum(not _is_drawn(run, *pair) for pair in pairs)
+    undrawn = sum(not all(figure.is_file() for figure in run.volume_figures(*pair)) for pair in pairs)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
-
-
-def _is_drawn(run: Run, landscape: int, threshold: float) -> bool:
-    minima = sum(run.config.level_of(minimum) >= landscape for minimum in run.config.minima)
-    return all(run.results_file(landscape, threshold).with_name(name).is_file() for name in expected(minima))
 
 
 def _cutoff_state(run: Run, trained: Trained) -> State:

@@ -144,6 +144,12 @@ class Run:
     def cutoffs_file(self) -> Path:
         return self.output / "cutoffs" / "cutoffs.json"
 
+    def volume_figures(self, landscape: int, threshold: float) -> list[Path]:
+        """The figures beside a results.json, whatever was measured; a minimum alone has nothing to be set beside."""
+        minima = sum(self.config.level_of(minimum) >= landscape for minimum in self.config.minima)
+        names = ("growth.png", "radius_histogram.png", *(["log_volume.png"] if minima > 1 else []))
+        return [self.results_file(landscape, threshold).with_name(name) for name in names]
+
     @property
     def loss_curves_figure(self) -> Path:
         return self.output / "loss_curves.png"

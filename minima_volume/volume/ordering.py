@@ -21,9 +21,10 @@ def ranks(values: Values) -> list[float | None]:
     >>> ranks([3.0, None, 5.0, 3.0])
     [2.5, None, 1.0, 2.5]
     """
-    known = [value for value in values if value is not None]
-    found = iter((scipy.stats.rankdata([-value for value in known]) if known else np.empty(0)).tolist())
-    return [None if value is None else next(found) for value in values]
+    known = np.array([value for value in values if value is not None])
+    return [
+        None if value is None else float((known > value).sum() + ((known == value).sum() + 1) / 2) for value in values
+    ]
 
 
 def order_holds(levels: Sequence[int], volumes: Values) -> bool | None:

@@ -308,3 +308,43 @@ def test_what_a_built_in_loss_says_of_itself(loss: Loss):
         torch.testing.assert_close(rows[:, i].T @ rows[:, i], exact, rtol=1e-9, atol=1e-12)
     margins = fitted.loss.sample_margins(logits[:1], fitted.targets[:1])
     assert fitted.loss.answers(fitted.targets) == margins.numel() == (3 if loss.name == "bce_with_logits" else 1)
+
+
+@pytest.mark.parametrize("scale", [1, 30, 100, 1000])
+@torch.inference_mode()
+def test_binary_cross_entropy_far_out_is_that_of_torch(scale: float):
+    """To the bit, except that numbers below the smallest normal one are 0."""
+    generator = torch.Generator().manual_seed(scale)
+    x, y = scale * torch.randn(4000, generator=generator), torch.rand(4000, generator=generator)
+    for labels in (y, y.round()):
+        ours, theirs = (
+            LOSSES["bce_with_logits"].elements(x.unsqueeze(-1), labels),
+            F.binary_cross_entropy_with_logits(x, labels, reduction="none"),
+        )
+        differs = ours != theirs
+        assert bool((ours[differs] == 0).all()) and bool((theirs[differs].abs() < 3e-38).all())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.0, 87.0, -87.0, 88.0, 1e30])
+@pytest.mark.parametrize("label", [0.0, 0.5, 1.0])
+@torch.inference_mode()
+def test_binary_cross_entropy_of_odd_logits_is_that_of_torch(value: float, label: float):
+    x, y = torch.tensor([value, 1.0]), torch.tensor([label, 0.0])
+    torch.testing.assert_close(
+        LOSSES["bce_with_logits"].elements(x.unsqueeze(-1), y),
+        F.binary_cross_entropy_with_logits(x, y, reduction="none"),
+        rtol=0,
+        atol=3e-38,
+        equal_nan=True,
+    )
+
+
+@pytest.mark.parametrize("spread", [60, 86, 87.5, 90, 103, 200])
+@torch.inference_mode()
+def test_cross_entropy_where_exponentials_underflow(spread: float):
+    """Single precision ends at 1e-38: what is lost is less than that, beside a large logit or a small one."""
+    logits = torch.tensor([[0.0, -spread, -spread - 1], [-spread, 0.0, -3.0]])
+    labels = torch.tensor([0, 0])
+    small = math.log1p(math.exp(-spread) + math.exp(-spread - 1))
+    large = spread + math.log1p(math.exp(-3) + math.exp(-spread))
+    assert cross_entropy_elements(logits, labels).tolist() == pytest.approx([small, large], rel=2e-6, abs=6e-38)

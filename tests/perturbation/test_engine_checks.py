@@ -29,8 +29,8 @@ def test_check_catches_a_broken_mlp_path(monkeypatch: pytest.MonkeyPatch):
     engine = LossEngine(fixed(lambda: mlp([3, 8, 2])), normal(40, 3, dtype=torch.float32), integers(2, 40))
     engine.check()
     assert engine.path.name == "mlp" and not engine.notes
-    right, forward = engine.start.loss, MLPPath.forward
-    monkeypatch.setattr(MLPPath, "forward", lambda self, *args: forward(self, *args) * 1.02)
+    right, forward = engine.start.loss, MLPPath._forward
+    monkeypatch.setattr(MLPPath, "_forward", lambda self, *args: forward(self, *args) * 1.02)
     engine.check()
     assert engine.path.name == "general" and "(mlp) disagreed" in engine.notes[0]
     np.testing.assert_allclose(engine.start.loss, right, rtol=1e-6)

@@ -257,3 +257,47 @@ def test_a_loss_that_is_no_mean_over_samples_is_taken_once_for_each_landscape() 
     assert (values.loss >= each.rays([3, 4]).evaluate(rows, coefficients).loss).all()
     particles = Particles(engine, 0.2)
     assert particles.evaluate(particles.draw(3, particles.generator(0))).loss.shape == (2, 3)
+
+
+class Reusing(Residual):
+    """Writes its outputs into the same tensor each time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = super().forward(x)
+        if not hasattr(self, "_kept") or self._kept.shape != outputs.shape:
+            self._kept = torch.empty_like(outputs)
+        return self._kept.copy_(outputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "y"),
+    [
+        (Residual, normal(40, 3), integers(2, 40)),
+        (ResNet, normal(21, 3, 8, 8), integers(4, 21)),
+        (ViT, normal(12, 1, 6, 6), integers(3, 12)),
+        (GPT, integers(11, 9, 6), integers(11, 9, 6, seed=1)),
+        (Reusing, normal(40, 3), integers(2, 40)),
+    ],
+)
+def test_values_do_not_depend_on_how_many_are_read_together(
+    make: Callable[[], nn.Module], x: Tensor, y: Tensor
+) -> None:
+    """To the bit, along rays and for particles; with several landscapes, one of which shares a tile."""
+    model = fixed(make).eval()
+    x = x.float() if x.is_floating_point() else x
+    values = []
+    for together in (16, 3, 1):
+        engine = LossEngine(model, x, y, sizes=[2, 5, len(x)], fast=False)
+        assert engine.general.together > 1
+        engine.general.together = together
+        rays = engine.rays([1, 2])
+        rows, coefficients = np.arange(9) % 2, np.linspace(0, 0.5, 9)
+        particles = Particles(engine, 0.3)
+        assert particles.chunk == together and particles.runner.drawn == 1
+        z = particles.draw(9, particles.generator(0))
+        values.append([rays.evaluate(rows, coefficients, wrong_allowed=[0, 1, 2]), particles.evaluate(z, [0, 1, 2])])
+    for other in values[1:]:
+        for a, b in zip(values[0], other, strict=True):
+            np.testing.assert_array_equal(a.loss, b.loss)
+            np.testing.assert_array_equal(a.accuracy, b.accuracy)
+            np.testing.assert_array_equal(a.score, b.score)

@@ -138,7 +138,7 @@ def test_projection_keeps_the_law() -> None:
     z = particles.draw(40_000, particles.generator(0))
     runner = particles.runner
     outputs = torch.cat(
-        [runner.forward(runner.stack(part, 0.5), engine.path.tiles[0]).clone() for part in z.split(500)]
+        [next(iter(runner.outputs(runner.stack(part, 0.5), engine.path.tiles[:1]))).clone() for part in z.split(500)]
     )
     moved = (outputs - model(x).detach())[:, :, 0]
     expected = 0.25 * (x @ x.T + 1)
@@ -180,6 +180,7 @@ def test_sigma_must_be_positive(sigma: float) -> None:
         Particles(LossEngine(Normed(), x, y), sigma)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("case", CASES)
 def test_gpu_equals_cpu(case: str) -> None:

@@ -59,14 +59,14 @@ def engine_of(kind: str) -> LossEngine:
 def counted(target: Target, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sample evaluations of each pass over a tile."""
     runner, seen = target.particles.runner, list[int]()
-    forward = runner.forward
+    run = runner.outputs
 
-    def count(stacked: Any, tile: Any) -> Any:
-        outputs = forward(stacked, tile)
-        seen.append((tile.stop - tile.start) * len(outputs))
-        return outputs
+    def count(stacked: Any, tiles: Any) -> Any:
+        for tile, outputs in zip(tiles, run(stacked, tiles), strict=True):
+            seen.append((tile.stop - tile.start) * len(outputs))
+            yield outputs
 
-    monkeypatch.setattr(runner, "forward", count)
+    monkeypatch.setattr(runner, "outputs", count)
     return seen
 
 

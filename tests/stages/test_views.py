@@ -265,6 +265,7 @@ def test_own_scaling_is_the_default(copied: Run):
     assert (settings.scaling, settings.names) == ("none", "all")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_the_same_views():
     """Noise and probes are drawn on the CPU, so that seeds mean the same on every device."""

@@ -54,6 +54,19 @@ class Rejecting(Protocol):
         """Scores (B,) of particles z (B, dim): as they are up to their limits (B,); above, any number above the limit."""
 
 
+@runtime_checkable
+class Drawing(Protocol):
+    """An event that draws its particles itself."""
+
+    def draw_into(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normals into `out` (B, dim)."""
+
+
+def draw_into(event: Event, out: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill `out` (B, dim) with standard normals."""
+    return event.draw_into(out, generator) if isinstance(event, Drawing) else out.normal_(generator=generator)
+
+
 def scores_below(event: Event, z: Tensor, limits: np.ndarray) -> np.ndarray:
     """Scores that need to be right only where they are at most the limits (B,)."""
     return event.scores_below(z, limits) if isinstance(event, Rejecting) else event.scores(z)
@@ -103,6 +116,9 @@ class Target:
 
     def generator(self, seed: int) -> torch.Generator:
         return self.particles.generator(seed)
+
+    def draw_into(self, out: Tensor, generator: torch.Generator) -> Tensor:
+        return self.particles.draw_into(out, generator)
 
     @classmethod
     def of(cls, engine: LossEngine, sigma: float, size: int, condition: Condition) -> Target:

@@ -10,16 +10,16 @@ import math
 import torch
 from torch import Tensor
 
-from minima_volume.volume.gaussian.event import Event
+from minima_volume.volume.gaussian.event import Event, draw_into
 
 ACCEPTANCE = 0.3
 FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
 CHAIN_MOVES, CHAIN_SEED = 200, 0x5DEECE66D
 
 
-def propose(z: Tensor, step: float, generator: torch.Generator, out: Tensor) -> None:
+def propose(event: Event, z: Tensor, step: float, generator: torch.Generator, out: Tensor) -> None:
     """Write sqrt(1 - b^2) z + b xi into `out`, b the step and xi standard normal."""
-    out.normal_(generator=generator).mul_(step).add_(z, alpha=math.sqrt(1 - step**2))
+    draw_into(event, out, generator).mul_(step).add_(z, alpha=math.sqrt(1 - step**2))
 
 
 def tuned(step: float, rate: float, wanted: float = ACCEPTANCE) -> float:
@@ -45,7 +45,7 @@ def stays_below(event: Event, lowest: float, limit: float, seed: int) -> bool:
     z, proposal, generator = event.empty(1).zero_(), event.empty(1), event.generator(seed ^ CHAIN_SEED)
     score, step, below = math.inf, FIRST_STEP, 0
     for move in range(CHAIN_MOVES):
-        propose(z, step, generator, proposal)
+        propose(event, z, step, generator, proposal)
         (proposed,) = event.scores(proposal)
         accepted = bool(proposed < limit)
         if accepted:

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event, scores_below
+from minima_volume.volume.gaussian.event import Event, draw_into, scores_below
 from minima_volume.volume.gaussian.mass import (
     LARGEST_SPREAD,
     GaussianMass,
@@ -159,7 +159,7 @@ def do_job(event: Event, job: Job, on_stage: Callable[[int, float], None] = lamb
     generator, hits = event.generator(job.seed), 0
     z = event.empty(min(event.chunk, job.count))
     for start in range(0, job.count, len(z)):
-        part = z[: min(len(z), job.count - start)].normal_(generator=generator)
+        part = draw_into(event, z[: min(len(z), job.count - start)], generator)
         limits = np.full(len(part), event.threshold)
         hits += int((scores_below(event, part, limits) <= event.threshold).sum())
     return hits

@@ -91,7 +91,7 @@ class _Cloud:
     """The particles of one repeat, moved in place."""
 
     def __init__(self, event: Event, z: Tensor, seed: int) -> None:
-        self.seed, self.z = seed, z
+        self.event, self.seed, self.z = event, seed, z
         self.generator, self.random = event.generator(seed), np.random.default_rng(seed)
         self.scores = np.full(len(z), np.inf)
         self.ancestors = np.arange(len(z))
@@ -101,7 +101,7 @@ class _Cloud:
         self.limit = np.inf
 
     def propose(self, part: slice, out: Tensor) -> None:
-        propose(self.z[part], self.step, self.generator, out)
+        propose(self.event, self.z[part], self.step, self.generator, out)
 
     def accept(self, part: slice, proposals: Tensor, scores: np.ndarray) -> int:
         """Take over the proposals that stay below the stage."""
