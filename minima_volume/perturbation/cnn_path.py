@@ -50,7 +50,6 @@ class CNNPath:
 
     def __init__(
         self,
-        model: nn.Module,
         directions: Directions,
         x: Tensor,
         sizes: Sequence[int],

@@ -28,6 +28,7 @@ from minima_volume.perturbation.values import Columns, Run, Values, measure, mea
 from minima_volume.samples import Samples, count, each, part, tensors
 
 MAX_GROUP = 512
+COPIES = 3  # of the model: the host's, the minimum, a path's own
 CHECKED_COEFFICIENTS = (0.01, 0.1, 1.0)
 CHECKED_SAMPLES = 256
 
@@ -40,7 +41,7 @@ class Path(Protocol):
     block: int  # coefficients of one direction that are best run together
     features_first: bool
     bytes_per_direction: int
-    bytes_for_samples: int  # what the path keeps beside the samples themselves
+    bytes_for_samples: int  # what the path keeps beside the samples themselves and directions
 
     @property
     def tiles(self) -> list[Tile]: ...
@@ -130,12 +131,16 @@ class LossEngine:
             return self.general
         # another copy: tracing runs the user's forward, which may change the model
         model = copy.deepcopy(host.module)
-        layers = trace_stack(model)
-        if layers is not None and MLPPath.fits(layers, self.directions, x):
-            return MLPPath(model, self.directions, x, sizes, layers)
-        if layers is not None and CNNPath.fits(layers, self.directions, x):
-            return CNNPath(model, self.directions, x, sizes, layers)
-        return self.general
+        try:
+            layers = trace_stack(model)
+            if layers is not None and MLPPath.fits(layers, self.directions, x):
+                return MLPPath(self.directions, x, sizes, layers)
+            if layers is not None and CNNPath.fits(layers, self.directions, x):
+                return CNNPath(self.directions, x, sizes, layers)
+            return self.general
+        finally:  # what was traced is held by its graph, and layers take their parameters from the directions
+            for parameter in model.parameters():
+                parameter.data = parameter.new_empty(0)
 
     def measure(
         self,
@@ -161,10 +166,15 @@ class LossEngine:
                 self.general.put_back()
 
     @property
+    def bytes_beside(self) -> int:
+        """What the engine keeps whatever it evaluates: copies of the model, and of the samples as a path has them."""
+        return COPIES * sum(tensor.nbytes for tensor in self.directions.minimum) + self.path.bytes_for_samples
+
+    @property
     def group_size(self) -> int:
         """Directions that are held at once within the memory budget."""
         # drawing and stacking a group takes about as much again for a moment
-        room = self.memory - self.path.bytes_for_samples
+        room = self.memory - self.bytes_beside
         return int(max(1, min(MAX_GROUP, room // (2 * self.path.bytes_per_direction))))
 
     def groups(self, seeds: Sequence[int]) -> Iterator[Rays]:

@@ -56,14 +56,10 @@ class MLPParticles:
     def __init__(self, path: MLPPath, size: int) -> None:
         self.path = path
         tiles = tiles_for(path.tiles, size)
-        x = torch.cat([path.x[tile.start][:, : tile.stop - tile.start] for tile in tiles], 1).t()
-        basis = samples_basis(x[:size])
-        inputs = x.shape[1] if basis is None else basis.shape[1]
-        # the first layer's bias is the weight of one more input that is always 1
-        self.inputs = {
-            tile.start: _with_ones(path.x[tile.start] if basis is None else basis.t() @ path.x[tile.start])
-            for tile in tiles
-        }
+        x = path.x[tiles[0].start]
+        if size not in path.seen:
+            path.seen[size] = _seen(path, size, tiles)
+        inputs, self.inputs = path.seen[size]
         self.base = {tile.start: path.first_base(tile) for tile in tiles}
         self.weights, self.biases, self.dim = self._blocks(inputs)
         widths = [(path.widths[0][0], aligned(inputs + 1)), *path.widths[1:]]
@@ -134,6 +130,18 @@ class MLPParticles:
         hidden = self.path.workspace.take(len(weights[0]), *base.shape)
         torch.baddbmm(base, weights[0], seen.expand(len(weights[0]), *seen.shape), out=hidden)
         return self.path.after_first(hidden, weights[1:], biases[1:], tile)
+
+
+def _seen(path: MLPPath, size: int, tiles: Sequence[Tile]) -> tuple[int, dict[int, Tensor]]:
+    """How many inputs the first layer has in the space that the samples span, and the samples there, by tile."""
+    x = torch.cat([path.x[tile.start][:, : tile.stop - tile.start] for tile in tiles], 1).t()
+    basis = samples_basis(x[:size])
+    inputs = x.shape[1] if basis is None else basis.shape[1]
+    # the first layer's bias is the weight of one more input that is always 1
+    return inputs, {
+        tile.start: _with_ones(path.x[tile.start] if basis is None else basis.t() @ path.x[tile.start])
+        for tile in tiles
+    }
 
 
 def samples_basis(x: Tensor) -> Tensor | None:

@@ -93,7 +93,6 @@ class MLPPath:
 
     def __init__(
         self,
-        model: nn.Module,
         directions: Directions,
         x: Tensor,
         sizes: Sequence[int],
@@ -127,10 +126,16 @@ class MLPPath:
         self.dtype = x.dtype
         self.workspace = Workspace(x)
         self.first: dict[int, Tensor] = {}
+        self.seen: dict[
+            int, tuple[int, dict[int, Tensor]]
+        ] = {}  # what particles see of the samples, see `mlp_particles`
         samples = sum(part.shape[1] for part in self.x.values())
         held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * samples
         self.bytes_per_direction = held * x.element_size()
-        self.bytes_for_samples = (x[0].numel() + len(self.weights[0])) * samples * x.element_size()
+        tile = max(part.shape[1] for part in self.x.values())
+        later = sum(weight.numel() for weight in self.weights[1:])
+        at_work = self.chunk * (2 * widest * tile + later)
+        self.bytes_for_samples = ((x[0].numel() + len(self.weights[0])) * samples + at_work) * x.element_size()
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are best run together on a landscape of this many samples."""

@@ -18,7 +18,7 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import age, under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
-from minima_volume.stages.measured import MeasuredModel, make_engine
+from minima_volume.stages.measured import MeasuredModel, forget_engine, make_engine
 from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
@@ -36,7 +36,7 @@ from minima_volume.volume.gaussian.plan import (
     do_job,
     mass_plan,
 )
-from minima_volume.volume.gaussian.splitting import Splitting, splitting
+from minima_volume.volume.gaussian.splitting import Splitting, require_room, splitting
 
 QUICK = Splitting(num_particles=20, num_moves=2, max_stages=12)  # to say beforehand about how long it takes
 
@@ -156,13 +156,17 @@ def estimate_masses(
 
 
 def _seconds(run: Run, trained: Trained, cells: Sequence[Cell]) -> float:
-    settings, taken = mass_settings(run), 0.0
+    settings = _within(run, 1)
     with threads(run.config.experiment.threads):
-        for cell in cells:
-            target = Target.of(make_engine(run, trained, cell.minimum), cell.sigma, cell.size, cell.condition)
-            if target.outside() is None:
-                taken += _seconds_per_particle(target) * expected_particles(target, settings)
-    return taken
+        return sum(_seconds_of(run, trained, cell, settings) for cell in cells)
+
+
+def _seconds_of(run: Run, trained: Trained, cell: Cell, settings: MassSettings) -> float:
+    target = Target.of(make_engine(run, trained, cell.minimum), cell.sigma, cell.size, cell.condition)
+    if target.outside() is not None:
+        return 0.0
+    require_room(target, settings.splitting)
+    return _seconds_per_particle(target) * expected_particles(target, settings)
 
 
 def expected_particles(event: Event, settings: MassSettings) -> float:
@@ -170,7 +174,7 @@ def expected_particles(event: Event, settings: MassSettings) -> float:
 
     More repeats, which a wide interval asks for, are not foreseen.
     """
-    (quick,) = splitting(event, [0], QUICK)
+    (quick,) = splitting(event, [0], replace(QUICK, memory=settings.splitting.memory))
     share = math.exp(quick.log_mass)
     if settings.method == "monte_carlo" or (settings.method == "auto" and share >= PILOT_HITS / PILOT):
         return PILOT + min(MAX_SAMPLES, max(PILOT, HITS / share))
@@ -191,13 +195,13 @@ def _seconds_per_particle(target: Target) -> float:
 def _measure(run: Run, trained: Trained, cells: Sequence[Cell], progress: bool) -> None:
     """Measure cells and keep each as soon as it is done."""
     workers = usable_workers(run.config, _seconds(run, trained, cells))
-    settings = mass_settings(run)
-    settings = replace(settings, splitting=replace(settings.splitting, memory=_memory(run) / workers))
+    settings = _within(run, workers)
     # one process does a cell after the other, so that what is done is kept early; several share the work of all
     groups = [cells] if workers > 1 else [[cell] for cell in cells]
     with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar:
         for group in groups:
             _measure_together(run, trained, group, settings, workers, bar)
+    forget_engine()
 
 
 def _measure_together(
@@ -226,8 +230,10 @@ def _measure_together(
                 bar.update()
 
 
-def _memory(run: Run) -> float:
-    return run.config.execution.memory_gib * 2**30
+def _within(run: Run, workers: int) -> MassSettings:
+    """The run's settings, with the memory of one of so many processes."""
+    settings, memory = mass_settings(run), run.config.execution.memory_gib * 2**30 / workers
+    return replace(settings, splitting=replace(settings.splitting, memory=memory))
 
 
 def _tasks(run: Run, trained: Trained, cell: Cell, jobs: Sequence[Job], workers: int) -> list[MassTask]:

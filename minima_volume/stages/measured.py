@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -40,6 +39,7 @@ class MeasuredModel:
     @classmethod
     def of(cls, run: Run, trained: Trained, minimum: int, workers: int = 1) -> MeasuredModel:
         record = trained.records[minimum]
+        _LOADED[run.folder] = trained
         return cls(run.folder, run.config, minimum, record["weights_hash"], record["data_hash"], workers)
 
     def __hash__(self) -> int:  # the configuration holds dictionaries and lists
@@ -47,7 +47,10 @@ class MeasuredModel:
 
     def engine(self) -> LossEngine:
         """The engine of the model; the last one is kept, since tasks of one model follow each other."""
-        return _engine(self)
+        if self not in _KEPT:
+            _KEPT.clear()  # before there is another, so that there is room for one
+            _KEPT[self] = _engine(self)
+        return _KEPT[self]
 
     def shards(self, seeds: Sequence[int]) -> list[Shard]:
         """Directions cut into pieces of work."""
@@ -67,10 +70,19 @@ class Shard:
         return self.model.config
 
 
-@lru_cache(maxsize=1)
+_KEPT: dict[MeasuredModel, LossEngine] = {}
+_LOADED: dict[Path, Trained] = {}  # by the driver; in a worker there is none
+
+
+def forget_engine() -> None:
+    """Let go of the engine that this process keeps for its next task, and of what it was made from."""
+    _KEPT.clear()
+    _LOADED.clear()
+
+
 def _engine(measured: MeasuredModel) -> LossEngine:
     run = Run(measured.folder, measured.config)
-    trained = load_models_and_data(run)
+    trained = _LOADED.get(measured.folder) or load_models_and_data(run)
     record = trained.records[measured.minimum]
     if (record["weights_hash"], record["data_hash"]) != (measured.weights_hash, measured.data_hash):
         raise RuntimeError(f"{run.model_file(measured.minimum)} changed while it was being measured")

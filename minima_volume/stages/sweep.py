@@ -23,7 +23,7 @@ from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.names import perturbed_names
 from minima_volume.stages.freshness import require_current_sweep, sweep_settings
-from minima_volume.stages.measured import MeasuredModel, Shard, make_engine
+from minima_volume.stages.measured import MeasuredModel, Shard, forget_engine, make_engine
 from minima_volume.stages.minimum import weights
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Pair, Run
@@ -174,6 +174,7 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
             bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {minimum}")
             if not left[minimum]:
                 _merge(run, trained, minimum, todo[minimum])
+    forget_engine()
     remove_tree(run.shards)
     return [run.sweep_file(pair.landscape, pair.minimum) for pair in run.pairs()]
 

@@ -15,7 +15,7 @@ from helpers import make_run
 
 from campaigns.common import Tally
 
-OVERHEAD_MIB = 200  # torch's and scipy's libraries on first use, samples read from a file, fragments of the allocator
+OVERHEAD_MIB = 200  # libraries on first use, samples read from a file, fragments of the allocator
 BUDGETS = (0.3, 1.0)
 STAGES = ("train", "train in batches", "perturb", "volume", "views")
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -58,7 +58,9 @@ from minima_volume.stages.open import open_run
 from minima_volume.stages.trained import load_models_and_data
 from minima_volume.stages.views import views_table
 from minima_volume.curvature.views import ViewSettings
+from minima_volume.hosts.footprint import Footprint
 folder, stage = sys.argv[1:]
+Footprint.of(lambda n: torch.nn.Linear(2, 2)(torch.ones(n, 2)))  # its first use imports 100 MiB of torch
 run = open_run(folder, "train" if stage == "views" else stage)
 if stage != "train":
     trained = load_models_and_data(run)
@@ -131,5 +133,11 @@ def _settings(name: str, size: int, budget: float) -> dict[str, Any]:
         "volume.loss_thresholds": [5.0],
         "volume.accuracy_thresholds": None,
         "volume.top_k": 4,
-        "volume.gaussian": {"sigma": 0.01, "num_particles": 20, "num_repeats": 2, "num_moves": 1},
+        "volume.gaussian": {
+            "sigma": 0.01,
+            "estimator": "splitting",
+            "num_particles": 20,
+            "num_repeats": 2,
+            "num_moves": 1,
+        },
     }

@@ -55,8 +55,12 @@ class Rejecting(Protocol):
 
 
 @runtime_checkable
-class Drawing(Protocol):
-    """An event that draws its particles itself."""
+class Modelled(Protocol):
+    """An event of a network, which draws its particles itself."""
+
+    @property
+    def bytes_beside(self) -> int:
+        """What the network and its samples take beside particles."""
 
     def draw_into(self, out: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normals into `out` (B, dim)."""
@@ -64,7 +68,13 @@ class Drawing(Protocol):
 
 def draw_into(event: Event, out: Tensor, generator: torch.Generator) -> Tensor:
     """Fill `out` (B, dim) with standard normals."""
-    return event.draw_into(out, generator) if isinstance(event, Drawing) else out.normal_(generator=generator)
+    return event.draw_into(out, generator) if isinstance(event, Modelled) else out.normal_(generator=generator)
+
+
+def bytes_beside(event: Event, count: int) -> int:
+    """What splitting takes beside the particles: the network, and three copies of a chunk, where proposals are made, run and accepted."""
+    chunk = min(event.chunk, count)
+    return 3 * chunk * event.bytes_per_particle + (event.bytes_beside if isinstance(event, Modelled) else 0)
 
 
 def scores_below(event: Event, z: Tensor, limits: np.ndarray) -> np.ndarray:
@@ -116,6 +126,10 @@ class Target:
 
     def generator(self, seed: int) -> torch.Generator:
         return self.particles.generator(seed)
+
+    @property
+    def bytes_beside(self) -> int:
+        return self.particles.engine.bytes_beside
 
     def draw_into(self, out: Tensor, generator: torch.Generator) -> Tensor:
         return self.particles.draw_into(out, generator)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
-from minima_volume.volume.gaussian.event import Event, scores_below
+from minima_volume.volume.gaussian.event import Event, bytes_beside, scores_below
 from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
 from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, SplittingStage
 
@@ -186,14 +186,9 @@ def splitting(
         ConfigError: the particles of one repeat need more than the memory budget.
     """
     drive = drive or how.drive
+    beside = require_room(event, how)
     count, each = how.num_particles, event.bytes_per_particle
-    if count * each > how.memory:
-        unit, name = (2**30, "GiB") if count * each >= 2**29 else (2**20, "MiB")
-        raise ConfigError(
-            f"num_particles {count}: one repeat needs {count * each / unit:.2f} {name} for particles of {event.dim:,} numbers, the "
-            f"budget is {how.memory / unit:.2f} {name}; lower num_particles or raise memory_gib"
-        )
-    together = int(max(1, min(event.chunk // count, how.memory // (count * each))))
+    together = int(max(1, min(event.chunk // count, (how.memory - beside) // (count * each))))
     repeats: list[Repeat] = []
     for start in range(0, len(seeds), together):
         group = seeds[start : start + together]
@@ -211,6 +206,23 @@ def splitting(
             on_stage(finished, min(cloud.log_mass for cloud in active))
         repeats += [_diagnosed(event, cloud, cloud.result) for cloud in clouds if cloud.result is not None]
     return repeats
+
+
+def require_room(event: Event, how: Splitting) -> int:
+    """Bytes that splitting takes beside its particles, if one repeat fits into the budget.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    count, each = how.num_particles, event.bytes_per_particle
+    beside = bytes_beside(event, count)
+    if (needed := count * each + beside) > how.memory:
+        unit, name = (2**30, "GiB") if needed >= 2**29 else (2**20, "MiB")
+        raise ConfigError(
+            f"num_particles {count}: one repeat needs {needed / unit:.2f} {name} for particles of {event.dim:,} numbers and the network, the "
+            f"budget is {how.memory / unit:.2f} {name}; lower num_particles or raise memory_gib"
+        )
+    return beside
 
 
 def _diagnosed(event: Event, cloud: _Cloud, repeat: Repeat) -> Repeat:

@@ -256,7 +256,7 @@ NUMBER = "sigma .* is not allowed: it must be a positive number"
         ({"seed": -1}, "seed -1 is not allowed: it must be a whole number of at least 0"),
         ({"seed": 1.5}, "seed 1.5 is not allowed"),
         ({"memory_gib": 0.0}, "memory_gib 0.0 is not allowed: it must be positive"),
-        ({"memory_gib": 1e-6}, "num_particles 60: one repeat needs 0.01 MiB for particles of 59 numbers"),
+        ({"memory_gib": 1e-6}, "num_particles 60: one repeat needs [0-9.]+ MiB for particles of 59 numbers"),
         ({"estimator": "importance"}, "estimator 'importance' does not estimate measure 'gaussian'"),
         ({"threshold": 0.0}, "threshold 0.0 is not allowed"),
     ],

@@ -19,6 +19,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from minima_volume.errors import ConfigError
+from minima_volume.volume.gaussian.event import bytes_beside
 from minima_volume.volume.gaussian.mass import splitting_estimate
 from minima_volume.volume.gaussian.moves import stays_below
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
@@ -209,7 +210,7 @@ def test_a_repeat_depends_on_its_own_seed_alone(chunk: int) -> None:
     assert [repeat.seed for repeat in together] == [5, 6, 7, 8, 9]
     assert [splitting(event, [seed], how)[0] for seed in (5, 6, 7, 8, 9)] == together
     assert splitting(event, [9, 8, 7, 6, 5], how) == together[::-1]
-    tight = replace(how, memory=2 * 50 * event.bytes_per_particle)
+    tight = replace(how, memory=bytes_beside(event, 50) + 2 * 50 * event.bytes_per_particle)
     assert splitting(event, [5, 6, 7, 8, 9], tight) == together
     if chunk >= 50:
         assert splitting(replace(event, chunk=50), [5, 6], how) == together[:2]
@@ -280,5 +281,5 @@ def test_particles_beyond_the_memory_budget() -> None:
     event = ChiSquare.of(-8.0, dim=1000)
     with pytest.raises(ConfigError) as error:
         splitting(event, [1], Splitting(num_particles=100, memory=1e5))
-    assert "num_particles 100: one repeat needs 0.76 MiB for particles of 1,000 numbers" in str(error.value)
+    assert "num_particles 100: one repeat needs 3.05 MiB for particles of 1,000 numbers" in str(error.value)
     assert "the budget is 0.10 MiB; lower num_particles or raise memory_gib" in str(error.value)
