@@ -35,7 +35,8 @@ def accuracy_under_noise(results: Mapping[str, Any]) -> Figure:
         _alpha_axis(axis, sorted(rows.loc[rows["architecture"] == name, "alpha_test"].unique()))
         axis.set(title=name)
     axes[0].set_ylabel("test accuracy")
-    axes[-1].legend(loc="lower left")
+    lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}  # one of another panel, too
+    axes[-1].legend(lines.values(), lines.keys(), loc="lower left")
     figure.suptitle(f"{_data(rows)}\nnoise on weights: alpha times each tensor's standard deviation", fontsize=10.5)
     figure.supxlabel(BAND, color=GREY, fontsize=8.5)
     return figure
