@@ -18,10 +18,7 @@ from minima_volume.samples import Samples, count, part, tensors
 
 TILE = 512
 TILE_BYTES = 2**28  # of activations, if a tile of 512 samples would take more
-LARGE_TILE, SMALL_BYTES = (
-    256,
-    2**18,
-)  # samples that share a tile whatever their landscapes, if their activations are few
+SMALL_BYTES, LARGE_TILE = 2**18, 256  # landscapes share a tile of so few activations, up to so many samples
 TOGETHER = 16  # parameter vectors whose outputs are read together, which is what a small model waits for
 OUTPUT_BYTES, VECTOR_BYTES = 2**20, 2**25  # of their outputs and of themselves, at most
 

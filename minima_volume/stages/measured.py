@@ -39,6 +39,8 @@ class MeasuredModel:
     @classmethod
     def of(cls, run: Run, trained: Trained, minimum: int, workers: int = 1) -> MeasuredModel:
         record = trained.records[minimum]
+        if run.folder not in _LOADED:
+            _LOADED.clear()  # of one run at a time
         _LOADED[run.folder] = trained
         return cls(run.folder, run.config, minimum, record["weights_hash"], record["data_hash"], workers)
 
@@ -71,7 +73,7 @@ class Shard:
 
 
 _KEPT: dict[MeasuredModel, LossEngine] = {}
-_LOADED: dict[Path, Trained] = {}  # by the driver; in a worker there is none
+_LOADED: dict[Path, Trained] = {}  # what the driver loaded of its run; in a worker there is none
 
 
 def forget_engine() -> None:
