@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-gpu campaign matrix lint bench data notebooks clean
+.PHONY: help setup run test test-gpu campaign matrix lint bench screenshots data notebooks clean
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo
 	@echo "  make run EXPERIMENT=experiments/swiss_roll/low_data/x5 SEEDS=10"
 
@@ -47,6 +47,10 @@ lint: $(STAMP) ## check style, notebooks, types and the order of imports
 
 bench: $(STAMP) ## measure the loss engine against the published loop (about 10 minutes)
 	$(BIN)/python benchmarks/engine.py
+
+screenshots: $(STAMP) ## run a condition's notebooks in JupyterLab in a browser, and save a picture of each under screenshots/
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[screenshots]'
+	$(BIN)/python tests/screenshots.py
 
 data: $(STAMP) ## place real MNIST and Fashion-MNIST under data/
 	$(BIN)/python tests/place_data.py

@@ -1,6 +1,8 @@
 """Write what a weight-noise study found into docs/weight_noise.md, and its figures into figs/.
 
-python benchmarks/weight_noise.py experiments/weight_noise/results/results.json
+    python benchmarks/weight_noise.py RESULTS [VOLUMES]
+
+RESULTS and VOLUMES are results.json: of the accuracies, and of the run that measured volumes, if that is another one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from pages import between
 
 from minima_volume.files.atomic import read_json, write_text
@@ -78,9 +81,10 @@ def volume_rows(results: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def content(results: Mapping[str, Any], found: list[Path]) -> str:
-    """What stands between the marks of the page."""
+def accuracies(results: Mapping[str, Any]) -> str:
+    """What the page says of accuracy under noise."""
     first = results["summary"][0]
+    figures = {"accuracy": accuracy_under_noise(results), "drops": drops(results)}
     parts = [
         f"Measured on {first['dataset']}, {first['test_images']:,} test images, {first['draws']} draws, "
         f"{results['settings']['training.epochs']} epochs, alpha_train {results['settings']['noise.alpha_train']:g}. Means over seeds; "
@@ -91,29 +95,37 @@ def content(results: Mapping[str, Any], found: list[Path]) -> str:
         ),
         "\n".join(f"* {verdict['words']}" for verdict in results["verdicts"]),
         table(["architecture", "α", "drop, noisy − clean", "accuracy, noisy − clean"], alpha_rows(results)),
+        *pictures(figures),
     ]
-    if results["volumes"]:
-        subset = results["volumes"][0]["subset"]
-        title = f"log P[accuracy ≥ a \\| α] on {subset:,} test images"
-        parts.append(table(["architecture", "regime", "α", "a", title, "method"], volume_rows(results)))
-    parts += [f"![{path.stem.replace('_', ' ')}](../{path.relative_to(ROOT)})" for path in found]
     return "\n\n".join(parts)
 
 
-def save_figures(results: Mapping[str, Any]) -> list[Path]:
-    """Every figure of the study."""
-    figures = {"accuracy": accuracy_under_noise(results), "drops": drops(results)}
+def volumes(results: Mapping[str, Any]) -> str:
+    """What the page says of volumes and layers."""
+    subset = results["volumes"][0]["subset"]
+    title = f"log P[accuracy ≥ a \\| α] on {subset:,} test images"
+    figures = {}
     for name in dict.fromkeys(row["architecture"] for row in results["volumes"]):
         figures[f"volume_{name}"] = volume_beside_robustness(results, name)
     for name in dict.fromkeys(row["architecture"] for row in results["layers"]):
         figures[f"layers_{name}"] = layer_profile(results, name)
-    return [save_figure(figure, FIGURES / f"weight_noise_{name}.png") for name, figure in figures.items()]
+    return "\n\n".join(
+        [table(["architecture", "regime", "α", "a", title, "method"], volume_rows(results)), *pictures(figures)]
+    )
+
+
+def pictures(figures: Mapping[str, Figure]) -> list[str]:
+    """Save figures; the lines that show them."""
+    found = [save_figure(figure, FIGURES / f"weight_noise_{name}.png") for name, figure in figures.items()]
+    return [f"![{path.stem.replace('_', ' ')}](../{path.relative_to(ROOT)})" for path in found]
 
 
 def main() -> None:
-    """Rewrite the page from a results.json."""
-    results = read_json(Path(sys.argv[1]))
-    text = between(PAGE.read_text(encoding="utf-8"), "results", content(results, save_figures(results)))
+    """Rewrite the page."""
+    found = [read_json(Path(name)) for name in sys.argv[1:]]
+    text = between(PAGE.read_text(encoding="utf-8"), "results", accuracies(found[0]))
+    if found[-1]["volumes"]:
+        text = between(text, "volumes", volumes(found[-1]))
     print(write_text(PAGE, text))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from minima_volume.analysis.quantities import MASS, MORE, STAR, Quantity
 from minima_volume.analysis.results import Results
+from minima_volume.numerals import fixed
 from minima_volume.volume.ordering import discordant_pairs, spearman
 
 STRONG = 0.5  # rank correlation from which an answer is a plain yes
@@ -79,4 +80,4 @@ def loss_answer(values: Sequence[float | None], losses: Sequence[float | None]) 
     pairs = sum(a != c and b != d for (a, b), (c, d) in combinations(known, 2))
     agree = pairs - discordant_pairs(values, losses)
     word = "Yes" if rho >= STRONG else "Weakly" if rho > 0 else "No"
-    return f"{word}: rho = {rho:.2f}; in {agree} of {pairs} pairs the larger minimum has the larger test loss."
+    return f"{word}: rho = {fixed(rho)}; in {agree} of {pairs} pairs the larger minimum has the larger test loss."

@@ -9,6 +9,7 @@ import pandas as pd
 from minima_volume.analysis.collect import NAMED, Collected
 from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out
 from minima_volume.analysis.tables import Tables
+from minima_volume.numerals import fixed
 from minima_volume.volume.claims import p_text
 
 
@@ -89,7 +90,7 @@ def _order(tables: Tables, quantity: Quantity, kind: str) -> str:
     text = (
         f"By it, more {MORE[kind]} goes with a smaller volume without exception in {exact} of {_count(count, 'seed')} "
         f"(pairs in the other order: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; "
-        f"{'mean ' if count > 1 else ''}Spearman correlation {orders['spearman_data'].mean():.2f})"
+        f"{'mean ' if count > 1 else ''}Spearman correlation {fixed(orders['spearman_data'].mean())})"
     )
     differences = tables.differences(quantity.column)
     tested = differences[differences["p_value"].notna()]
@@ -134,7 +135,7 @@ def _loss(tables: Tables) -> str:
     for quantity in tables.quantities:
         rho = tables.orders(quantity.column)["spearman_loss"]
         if rho.notna().any():
-            parts.append(f"{rho.mean():.2f} for the {quantity.name}")
+            parts.append(f"{fixed(rho.mean())} for the {quantity.name}")
     over = ", mean over seeds" if tables.rows["run"].nunique() > 1 else ""
     return f"Spearman correlation of volume and test loss{over}: {', '.join(parts)}." if parts else ""
 

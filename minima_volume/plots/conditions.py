@@ -21,6 +21,7 @@ from minima_volume.analysis.quantities import (
     with_estimates,
     x_of,
 )
+from minima_volume.numerals import fixed
 from minima_volume.plots.marks import Look, looks_of, ring
 from minima_volume.plots.panels import (
     data_axis,
@@ -128,7 +129,7 @@ def estimators(rows: pd.DataFrame) -> Figure:
     joined = [np.insert(ordered[q.column].to_numpy(dtype=float), breaks, np.nan) for q in (MASS, STAR)]
     axis.plot(*joined, color=GREY, linewidth=0.8, zorder=0)
     names = {MASS: "Gaussian", STAR: "published number"}
-    rho = [f"{order_table(rows, q.column)['spearman_data'].mean():.2f} ({names[q]})" for q in with_estimates(rows)]
+    rho = [f"{fixed(order_table(rows, q.column)['spearman_data'].mean())} ({names[q]})" for q in with_estimates(rows)]
     axis.set(
         xlabel=f"Gaussian local volume, {MASS.label}",
         ylabel=f"published number,\n{STAR.label}",

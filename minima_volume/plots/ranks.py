@@ -20,6 +20,7 @@ from minima_volume.analysis.quantities import (
     x_of,
 )
 from minima_volume.analysis.statistics import FEWEST
+from minima_volume.numerals import fixed
 from minima_volume.plots.marks import looks_of, ring
 from minima_volume.plots.panels import (
     bars_of,
@@ -79,7 +80,7 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
         rho = order_table(rows, quantity.column)["spearman_loss"].mean()
         axis.set(
             xlabel=f"average rank by {quantity.noun} (1 = largest)",
-            title=f"{quantity.name}\n{mean_of(rows)}Spearman correlation {rho:.2f}",
+            title=f"{quantity.name}\n{mean_of(rows)}Spearman correlation {fixed(rho)}",
             xlim=(count + 0.5, 0.5),
             ylim=(count + 0.5, 0.5),
         )

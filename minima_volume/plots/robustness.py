@@ -9,11 +9,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from minima_volume.plots.style import BLUE, GREY, MARKERS, ORANGE, new_figure, styled
+from minima_volume.plots.style import BLUE, GREY, ORANGE, new_figure, styled
 
 COLORS = {"clean": BLUE, "noisy": ORANGE}
 LABELS = {"clean": "trained clean", "noisy": "trained under noise"}
+MARKS: dict[str, dict[str, Any]] = {
+    "clean": {"marker": "o", "markersize": 7},
+    "noisy": {"marker": "s", "markersize": 4},
+}  # both seen where they agree
 ALPHA = "noise alpha"
 BAND = "line: mean over seeds and draws\nband: from the smallest to the largest mean of a seed, and its deviation over draws"
 
@@ -52,9 +57,8 @@ def _band(axis: Axes, rows: pd.DataFrame, regime: str, color: str) -> None:
         grouped.index,
         grouped["mean"],
         color=color,
-        marker="o" if regime == "clean" else "s",
-        markersize=4.5,
         label=LABELS[regime],
+        **MARKS[regime],
     )
     if rows["recalibrated"].all():
         mean = rows.groupby("alpha_test")["acc_recalibrated"].mean()
@@ -68,7 +72,7 @@ def _alpha_axis(axis: Axes, alphas: Sequence[float]) -> None:
     axis.set_xlim(-0.2 * positive[0], positive[-1] * 1.15)
     room: list[float] = []
     for alpha in alphas:
-        if not room or room[-1] == 0 or alpha / room[-1] > 1.7:
+        if not room or room[-1] == 0 or alpha / room[-1] > 1.4:
             room.append(alpha)
     axis.set_xticks(room, [f"{alpha:g}" for alpha in room])
     axis.set_xticks([], minor=True)
@@ -138,9 +142,10 @@ def layer_profile(results: Mapping[str, Any], architecture: str) -> Figure:
         for offset, (regime, color) in zip((-0.12, 0.12), COLORS.items(), strict=True):
             some = [row for row in rows if row["part"] == part and row["regime"] == regime]
             for row in some:
-                _horizontal(axis, row, tensors.index(row["tensor"]) + offset, color)
-            axis.plot([], [], "o", color=color, label=LABELS[regime])
+                _horizontal(axis, row, tensors.index(row["tensor"]) + offset, regime)
+            axis.plot([], [], linestyle="", color=color, label=LABELS[regime], **MARKS[regime])
         axis.set(xlabel=f"log P[accuracy >= {rows[0]['accuracy']:g}]", title=f"noise on {title}")
+        axis.xaxis.set_major_locator(MaxNLocator(5))
     axes[0].set_yticks(range(len(tensors)), tensors)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
@@ -151,12 +156,13 @@ def layer_profile(results: Mapping[str, Any], architecture: str) -> Figure:
     return figure
 
 
-def _horizontal(axis: Axes, row: Mapping[str, Any], y: float, color: str) -> None:
+def _horizontal(axis: Axes, row: Mapping[str, Any], y: float, regime: str) -> None:
+    color = COLORS[regime]
     low, high, value = row["lower"], row["upper"], row["log_mass"]
     if low is not None and high is not None:
         axis.plot([low, high], [y, y], color=color, linewidth=2)
     if value is not None:
-        axis.plot(value, y, "o", color=color)
+        axis.plot(value, y, color=color, **MARKS[regime])
     elif (limit := high if low is None else low) is not None:
         axis.plot(limit, y, "<" if low is None else ">", color=color)
 
@@ -183,7 +189,7 @@ def volume_beside_robustness(results: Mapping[str, Any], architecture: str) -> F
             _profile(
                 right,
                 some[some["accuracy"] == accuracy].sort_values("alpha"),
-                color,
+                regime,
                 style,
                 f"{LABELS[regime]}, a = {accuracy:g}",
             )
@@ -202,11 +208,10 @@ def volume_beside_robustness(results: Mapping[str, Any], architecture: str) -> F
     return figure
 
 
-def _profile(axis: Axes, rows: pd.DataFrame, color: str, style: str, label: str) -> None:
+def _profile(axis: Axes, rows: pd.DataFrame, regime: str, style: str, label: str) -> None:
+    color = COLORS[regime]
     known = rows.dropna(subset=["log_mass"])
-    axis.plot(
-        known["alpha"], known["log_mass"], linestyle=style, color=color, marker=MARKERS[0], markersize=4.5, label=label
-    )
+    axis.plot(known["alpha"], known["log_mass"], linestyle=style, color=color, label=label, **MARKS[regime])
     both = rows.dropna(subset=["lower", "upper"])
     axis.vlines(both["alpha"], both["lower"], both["upper"], color=color, linewidth=2, alpha=0.5)
     bounded = rows[rows["log_mass"].isna() & rows["upper"].notna()]

@@ -9,6 +9,7 @@ from minima_volume.analysis.results import Limits, Mass, Results, Star
 from minima_volume.analysis.run_tables import interval_text
 from minima_volume.analysis.run_words import describe_order
 from minima_volume.errors import ConfigError
+from minima_volume.numerals import fixed
 from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run
 
@@ -82,7 +83,7 @@ def _text(value: float | None, limits: Limits, is_estimate: bool) -> str:
     interval = interval_text(limits)
     if not is_estimate or value is None:
         return interval
-    return f"{f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.2f}'} ({interval})"
+    return f"{f'{value:,.0f}' if abs(value) >= 1000 else fixed(value)} ({interval})"
 
 
 def _trust(read: Results) -> list[str]:

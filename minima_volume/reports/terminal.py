@@ -6,6 +6,7 @@ import pandas as pd
 
 from minima_volume.analysis.quantities import MASS, STAR
 from minima_volume.analysis.readable import NOTHING
+from minima_volume.numerals import fixed
 from minima_volume.reports.analyze import Analysis
 
 
@@ -61,7 +62,9 @@ def mass_column(table: pd.DataFrame) -> dict[str, list[str]]:
     cells = zip(table["log_mass"], table["log_mass_lower"], table["log_mass_upper"], strict=True)
     return {
         f"{MASS.name} ({MASS.noun})": [
-            "undefined" if pd.isna(mean) else f"{mean:.2f}" + ("" if pd.isna(low) else f" ({low:.2f} to {high:.2f})")
+            "undefined"
+            if pd.isna(mean)
+            else fixed(mean) + ("" if pd.isna(low) else f" ({fixed(low)} to {fixed(high)})")
             for mean, low, high in cells
         ]
     }

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 
 from minima_volume.confidence import CONFIDENCE
+from minima_volume.numerals import fixed
 
 SOURCES = ("seeds", "draws", "images")
 
@@ -37,7 +38,7 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        return f"{self.mean:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f})"
+        return f"{fixed(self.mean, 4, '+')} (95 % interval {fixed(self.low, 4, '+')} to {fixed(self.high, 4, '+')})"
 
 
 def crossed_mean(values: np.ndarray) -> Estimate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from minima_volume.config.noise import HEADLINE, NEEDED
+from minima_volume.numerals import fixed
 from minima_volume.robustness.evaluate import read_sweep
 from minima_volume.robustness.run import Work, train_and_measure
 from minima_volume.robustness.study import CLEAN, NOISY, REGIMES, Network, Study
@@ -61,14 +62,16 @@ def _drop(sweeps: Sweeps) -> str:
     (sweep,) = sweeps.values()
     drop = mean_drop(sweeps)
     first, last = (float(sweep.at(alpha).mean()) for alpha in NEEDED)
-    return f"acc@0 {first:.4f}, acc@{HEADLINE:g} {last:.4f}, drop {drop.mean:+.4f} +- {drop.standard_error:.4f}"
+    return (
+        f"acc@0 {first:.4f}, acc@{HEADLINE:g} {last:.4f}, drop {fixed(drop.mean, 4, '+')} +- {drop.standard_error:.4f}"
+    )
 
 
 def judge(sweeps: Mapping[str, Sweeps], architecture: str = "mlp") -> Sanity:
     """OK unless the noisy drop exceeds the clean one by more than 2.6 paired standard errors (a false alarm in 1 of 200)."""
     verdict: Verdict = compare(architecture, sweeps[CLEAN], sweeps[NOISY])
     drop = verdict.drop
-    found = f"noisy minus clean drop {drop.mean:+.4f} +- {drop.standard_error:.4f} (paired standard error)"
+    found = f"noisy minus clean drop {fixed(drop.mean, 4, '+')} +- {drop.standard_error:.4f} (paired standard error)"
     if drop.mean > MOST_ERRORS * drop.standard_error:
         return Sanity(
             f"{found}\nSanity check failed: the noisy-trained network drops more than the clean one, by more than "

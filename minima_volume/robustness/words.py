@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minima_volume.files.atomic import read_pt
+from minima_volume.numerals import fixed
 from minima_volume.robustness.study import Network, Study
 
 HEADER = ("Architecture", "Regime", "Seed", "Acc(0)", "Acc(0.1)", "Drop")
@@ -33,8 +34,8 @@ def describe_results(content: Mapping[str, Any]) -> str:
     drops = []
     for row in content["mean_drops"]:
         drop = row["drop"]
-        interval = f"{drop['low']:+.4f} to {drop['high']:+.4f}"
-        drops.append((row["architecture"], row["regime"], len(row["seeds"]), f"{drop['mean']:+.4f}", interval))
+        interval = f"{fixed(drop['low'], 4, '+')} to {fixed(drop['high'], 4, '+')}"
+        drops.append((row["architecture"], row["regime"], len(row["seeds"]), fixed(drop["mean"], 4, "+"), interval))
     header = ("Architecture", "Regime", "Seeds", "Mean drop at 0.1", "95 % interval")
     verdicts = [row["words"] for row in content["verdicts"]]
     return "\n\n".join(filter(None, [table(rows, HEADER), table(drops, header), "\n".join(verdicts)]))

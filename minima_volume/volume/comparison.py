@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minima_volume.confidence import CONFIDENCE
+from minima_volume.numerals import fixed
 from minima_volume.volume.claims import clear, holm, p_text
 
 CANNOT_TELL = "these two minima cannot be told apart"
@@ -105,15 +106,18 @@ def mass_verdict(names: Sequence[str], difference: Difference, adjusted: float |
     >>> mass_verdict(["+0", "+540"], Difference(2.1, 1.8, 2.4, 0.998, 0.004))
     '+0 is larger than +540 by 2.10 (1.80 to 2.40; p = 0.004, this comparison alone)'
     """
-    if difference.p_value is None or difference.value is None:
+    low, high = difference.lower, difference.upper
+    if difference.p_value is None or difference.value is None or low is None or high is None:
         return f"{names[0]} and {names[1]} cannot be compared: one of them is no estimate"
     tested = p_text(difference.p_value, adjusted, count)
     if not difference.told_apart(adjusted):
-        limits = f"{difference.lower:.2f} to {difference.upper:.2f}"
-        return f"{names[0]} and {names[1]} cannot be told apart: difference {difference.value:.2f} ({limits}; {tested})"
+        limits = f"{fixed(low)} to {fixed(high)}"
+        return (
+            f"{names[0]} and {names[1]} cannot be told apart: difference {fixed(difference.value)} ({limits}; {tested})"
+        )
     low, high = _sizes(difference)
     larger, smaller = _ordered(names, difference)
-    return f"{larger} is larger than {smaller} by {abs(difference.value):.2f} ({low:.2f} to {high:.2f}; {tested})"
+    return f"{larger} is larger than {smaller} by {abs(difference.value):.2f} ({fixed(low)} to {fixed(high)}; {tested})"
 
 
 def star_verdict(

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 
 from minima_volume.confidence import CONFIDENCE
+from minima_volume.numerals import fixed
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.splitting import Repeat
 
@@ -74,8 +75,7 @@ class GaussianMass:
         """How far to trust it, in words."""
         low, high = self.interval
         if self.log_mass is not None and low is not None and high is not None:
-            mean, low, high = (round(value, 2) + 0.0 for value in (self.log_mass, low, high))  # no -0.00
-            text = f"measured: {mean:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+            text = f"measured: {fixed(self.log_mass)}, 95 % interval {fixed(low)} to {fixed(high)}"
             return f"{text}; {self.note}" if self.note else text
         if low is not None and high is not None:
             text = f"log mass between {low:.1f} and {high:.1f}"
