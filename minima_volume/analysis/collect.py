@@ -10,7 +10,7 @@ import pandas as pd
 
 from minima_volume.analysis.aggregates import aggregate
 from minima_volume.analysis.comparable import odd_ones_out, other_minima
-from minima_volume.analysis.quantities import bounded
+from minima_volume.analysis.quantities import bounded, x_of
 from minima_volume.analysis.run_rows import CUTOFF_COLUMNS, RunResults, read_results
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
@@ -148,7 +148,7 @@ def select(collected: Collected, landscape: int | None = None, threshold: float 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over seeds for each level, with 95 % intervals of the means (t): what `make run` prints.
 
-    Means are over estimates (`estimates`, of the `inside` volumes); `log_volume_above` is the smallest lower limit (97.5 %) of the others.
+    `x` is what figures draw on the axis: training samples, or what tells the minima of a series apart. Means are over estimates (`estimates`, of the `inside` volumes); `log_volume_above` is the smallest lower limit (97.5 %) of the others.
     """
     grouped = rows.groupby("level")
     mass, star, published = (
@@ -157,6 +157,7 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     limits = rows["log_volume_lower"].astype(float).where(bounded(rows, "log_volume"))
     return pd.DataFrame(
         {
+            "x": x_of(rows).groupby(rows["level"]).first(),
             "seeds": grouped["run"].nunique(),
             "sigma": grouped["sigma"].first(),
             "log_mass": mass["mean"],

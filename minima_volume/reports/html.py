@@ -67,7 +67,7 @@ def render(condition: Path, collected: Collected) -> str:
     rows, table, config = tables.rows, tables.summary, collected.config
     body = {
         "words": _missing(collected) + _words(paragraph(tables)),
-        "table": f"{_table(shown_table(table, config.variation))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
+        "table": f"{_table(shown_table(table, kind_of(rows)))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
         "figures": "".join(
             _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(tables).items()
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from minima_volume.analysis.quantities import MASS, STAR
+from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, kind_of
 from minima_volume.analysis.readable import NOTHING
 from minima_volume.numerals import fixed
 from minima_volume.reports.analyze import Analysis
@@ -16,7 +16,7 @@ def describe(analysis: Analysis) -> str:
     landscape, threshold = min(collected.table["landscape"]), collected.config.volume.headline
     lines = [
         f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds (95 % intervals)",
-        format_table(table, collected.config.variation),
+        format_table(table, kind_of(collected.table)),
         trust(table),
         left_out(table),
         told_apart(analysis),
@@ -27,17 +27,17 @@ def describe(analysis: Analysis) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def format_table(table: pd.DataFrame, variation: str = "level") -> str:
+def format_table(table: pd.DataFrame, kind: str = "level") -> str:
     """`shown_table` as text."""
-    return shown_table(table, variation).to_string(index=False)
+    return shown_table(table, kind).to_string(index=False)
 
 
-def shown_table(table: pd.DataFrame, variation: str = "level") -> pd.DataFrame:
-    """Both volumes, test accuracy and loss, and what the published number rests on, to read; a row per minimum."""
+def shown_table(table: pd.DataFrame, kind: str = "level") -> pd.DataFrame:
+    """Both volumes, test accuracy and loss, and what the published number rests on, to read; a row per minimum of a `kind_of` minima."""
     published = f"{STAR.name} ({STAR.noun})"
     return pd.DataFrame(
         {
-            variation.replace("_", " "): table["level"],
+            AXIS_LABELS[kind]: table["x"].map("{:,.0f}".format),
             "seeds": table["seeds"],
             **mass_column(table),
             published: [volume_cell(row) for _, row in table.iterrows()],
