@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +14,10 @@ import pytest
 import torch
 from helpers import ALL_STAGES, make_run
 
+from minima_volume.plots import style
 from minima_volume.stages.run import Run, read_run
+
+TESTS, RENDER = Path(__file__).parent, style.figure_bytes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,11 +57,43 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+# whose tests are about pictures, or about everything at once; elsewhere a stage's figures are built, and five seconds of rendering are not spent
+PICTURES = (
+    "plots",
+    "reports",
+    "repository",
+    "robustness",
+    "directories",
+    "campaigns",
+    "cli",
+    "runs/test_smoke",
+    "runs/test_batch_files",
+    "analysis",
+)
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
+
+
+@contextlib.contextmanager
+def _pictures(rendered: bool) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(style, "figure_bytes", RENDER if rendered else lambda figure, *_, **__: PIXEL)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures become one pixel, except in `PICTURES`, in doctests and in every process that a test starts."""
+    folder = Path(str(request.path)).parent
+    with _pictures(not folder.is_relative_to(TESTS) or folder.relative_to(TESTS).as_posix().startswith(PICTURES)):
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A tiny digits run through all stages; never written to: take `copied` for that."""
     torch.set_num_threads(1)
-    return make_run(tmp_path_factory.mktemp("condition") / "model_0_data_10", stages=ALL_STAGES)
+    with _pictures(rendered=True):
+        return make_run(tmp_path_factory.mktemp("condition") / "model_0_data_10", stages=ALL_STAGES)
 
 
 @pytest.fixture

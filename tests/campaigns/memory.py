@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,22 +79,22 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
 
 
-def campaign(count: int | None = None, seed: int = 0) -> Tally:
-    """Try networks and budgets, all or `count` of them; each takes its run as far as the budget lets it."""
+def campaign(count: int | None = None, seed: int = 0, stages: Sequence[str] = STAGES) -> Tally:
+    """Try networks and budgets, all or `count` of them; each takes its run as far as the budget, or `stages`, lets it."""
     tally, cases = Tally("memory"), list(itertools.product(NETWORKS, BUDGETS))
     for name, budget in cases if count is None else random.Random(seed).sample(cases, count):
         with tempfile.TemporaryDirectory() as folder:
-            _try(Path(folder) / "model_0_data_10", name, budget, tally)
+            _try(Path(folder) / "model_0_data_10", name, budget, stages, tally)
     return tally
 
 
-def _try(folder: Path, name: str, budget: float, tally: Tally) -> None:
+def _try(folder: Path, name: str, budget: float, stages: Sequence[str], tally: Tally) -> None:
     size = 600 if name == "resnet18" else 2000
     folder.mkdir()
     (folder / "shapes.py").write_text(SHAPES.replace("SIZE", str(size)), encoding="utf-8")
     settings = _settings(name, size, budget)
     make_run(folder, settings)
-    for stage in STAGES:
+    for stage in stages:
         start = time.perf_counter()
         if stage == "train in batches":  # anew, if all at once was refused
             if (folder / "models_and_data" / "model_additional_0.pt").exists():

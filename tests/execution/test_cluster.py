@@ -164,8 +164,9 @@ def test_a_scheduler_that_goes_away_in_the_middle(tmp_path, impatient):
             list(tasks)
 
 
-def test_a_cluster_that_is_not_there(impatient):
+def test_a_cluster_that_is_not_there(monkeypatch):
     """No program answers; the address is not one; both ways are named."""
+    monkeypatch.setattr("minima_volume.execution.cluster.CONNECT_SECONDS", 2)
     with pytest.raises(ClusterError, match=r"nothing answers at 'tcp://127.0.0.1:1'"):
         connect(Execution(scheduler="tcp://127.0.0.1:1"))
     for wrong, words in (

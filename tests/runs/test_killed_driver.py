@@ -28,7 +28,7 @@ SMALL = {
     "volume.accuracy_thresholds": None,
     "volume.gaussian": {"sigma": 0.05, "num_particles": 40, "num_repeats": 2, "num_moves": 2},
 }
-KILLS = {"train": 2, "perturb": 3, "volume": 3, "cutoff": 1, "accuracy": 1}
+KILLS = {"train": 1, "perturb": 2, "volume": 2, "cutoff": 1, "accuracy": 1}
 
 # a process that forks drivers, so that imports are done once; a driver says which stage it is at, and executes it in itself
 DRIVERS = """
@@ -95,7 +95,7 @@ def same_models(first: Path, second: Path) -> None:
 
 
 def test_killed_in_every_stage_and_run_again(tmp_path):
-    """Ten kills at seeded moments of a run; whichever half-done state each leaves, the next attempt goes on from it."""
+    """Seven kills at seeded moments of a run; whichever half-done state each leaves, the next attempt goes on from it."""
     draw = random.Random(6)
     kills = []
     for stage, count in KILLS.items():  # each attempt goes on where the last one was killed
@@ -109,7 +109,7 @@ def test_killed_in_every_stage_and_run_again(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     landed = json.loads(done.stdout.splitlines()[-1])
-    assert sum(landed.values()) >= 6 and all(landed[stage] for stage in ("train", "perturb", "volume")), landed
+    assert sum(landed.values()) >= 4 and all(landed[stage] for stage in ("train", "perturb", "volume")), landed
     first, second = (tmp_path / name / "model_0_data_10" for name in ("whole", "killed"))
     files = [{path.relative_to(run) for path in run.rglob("*") if path.is_file()} for run in (first, second)]
     assert files[0] == files[1] and len(files[0]) > 20
