@@ -16,13 +16,13 @@ def test_configs():
 
 
 def test_hostile_folders():
-    tally = hostile.campaign(5, seed=1)
-    assert tally.tried == 5 and not tally.wrong, tally
+    tally = hostile.campaign(3, seed=1)
+    assert tally.tried == 3 and not tally.wrong, tally
 
 
 def test_failing_writes():
-    tally = failing_writes.campaign(3, seed=1)
-    assert tally.tried == 3 and not tally.wrong, tally
+    tally = failing_writes.campaign(2, seed=1)
+    assert tally.tried == 2 and not tally.wrong, tally
 
 
 def test_kills():

@@ -198,11 +198,8 @@ def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tm
         shutil.copytree(digits_condition, condition, ignore=shutil.ignore_patterns("analysis"))
     sync_notebooks(tmp_path)
     before = tree(base), tree(poison)
-    for name in ("analyze_experiments_data.ipynb", "full_pipeline.ipynb"):
-        with pytest.raises(
-            papermill.PapermillExecutionError, match="set condition to one of: 'low_data/base', 'poison'"
-        ):
-            execute(experiment, name)
+    with pytest.raises(papermill.PapermillExecutionError, match="set condition to one of: 'low_data/base', 'poison'"):
+        execute(experiment, "full_pipeline.ipynb")
     assert (tree(base), tree(poison)) == before
     execute(
         experiment, "analyze_experiments_data.ipynb", condition="low_data/base", compare_with={"poisoned": "poison"}
