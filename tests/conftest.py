@@ -66,7 +66,6 @@ PICTURES = (
     "directories",
     "campaigns",
     "cli",
-    "runs/test_smoke",
     "runs/test_batch_files",
     "analysis",
 )

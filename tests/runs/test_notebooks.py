@@ -15,6 +15,7 @@ from helpers import ROOT, SWISS, tiny, tree
 import minima_volume as mv
 from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_notebooks
+from minima_volume.runs.execute import _manager
 from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
 from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
@@ -117,7 +118,8 @@ def digits_condition(tmp_path_factory):
     return condition
 
 
-def execute(folder: Path, name: str, **parameters) -> None:
+def execute(folder: Path, name: str, kernels: type | None = None, **parameters) -> None:
+    """In an ordinary kernel, or in one of the pipeline's, which costs no imports."""
     papermill.execute_notebook(
         str(folder / name),
         str(folder / name),
@@ -125,6 +127,7 @@ def execute(folder: Path, name: str, **parameters) -> None:
         cwd=str(folder),
         progress_bar=False,
         log_output=False,
+        **({} if kernels is None else {"kernel_manager_class": kernels}),
     )
 
 
@@ -191,7 +194,7 @@ def test_the_analysis_notebook(digits_condition):
 @pytest.mark.notebooks
 def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tmp_path):
     """Without a name an error lists them and nothing is written; with one, that condition; a copy in a condition folder means that folder."""
-    experiment = tmp_path / "digits"
+    experiment, forked = tmp_path / "digits", _manager({})
     base, poison = experiment / "low_data" / "base", experiment / "poison"
     shutil.copytree(digits_condition.parents[1] / "template", experiment / "template")
     for condition in (base, poison):
@@ -199,15 +202,19 @@ def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tm
     sync_notebooks(tmp_path)
     before = tree(base), tree(poison)
     with pytest.raises(papermill.PapermillExecutionError, match="set condition to one of: 'low_data/base', 'poison'"):
-        execute(experiment, "full_pipeline.ipynb")
+        execute(experiment, "full_pipeline.ipynb", forked)
     assert (tree(base), tree(poison)) == before
     execute(
-        experiment, "analyze_experiments_data.ipynb", condition="low_data/base", compare_with={"poisoned": "poison"}
+        experiment,
+        "analyze_experiments_data.ipynb",
+        forked,
+        condition="low_data/base",
+        compare_with={"poisoned": "poison"},
     )
     assert (base / "analysis" / "conditions.png").is_file() and tree(poison) == before[1]
     shutil.copy(experiment / "Run Volume Parallel.ipynb", poison)
     with pytest.raises(papermill.PapermillExecutionError, match="1 of 2 runs failed: model_0_data_10"):
-        execute(poison, "Run Volume Parallel.ipynb")
+        execute(poison, "Run Volume Parallel.ipynb", forked)
     assert "skipped" in outputs(poison / "Run Volume Parallel.ipynb")
 
 
