@@ -9,6 +9,10 @@ from minima_volume.files.yaml import read_yaml
 from minima_volume.stages.run import CONFIG_NAME, seeds_of
 
 TEMPLATE = "template"
+SECTIONS_OF_OTHERS = {
+    "architectures",
+    "train",
+}  # of robustness studies and of experiment directories; volume runs have neither
 
 
 def template_of(condition: Path) -> Path | None:
@@ -28,16 +32,16 @@ def batch_folder(condition: Path) -> Path:
 
 
 def is_condition(folder: Path) -> bool:
-    """Whether a folder has a config.yaml and is neither a template, nor a run, nor a robustness study."""
+    """Whether a folder has a config.yaml and is neither a template, nor a run, nor of another study."""
     if not (folder / CONFIG_NAME).is_file() or folder.resolve().name == TEMPLATE:
         return False
-    return not (_is_run(folder) or _is_study(folder))
+    return not (_is_run(folder) or _is_of_another_study(folder))
 
 
-def _is_study(folder: Path) -> bool:
-    """Whether its config.yaml is that of a robustness study, which trains architectures and has no runs."""
+def _is_of_another_study(folder: Path) -> bool:
+    """Whether its config.yaml is that of a robustness study or of an experiment directory, which have no runs."""
     try:
-        return "architectures" in read_yaml(folder / CONFIG_NAME)
+        return not SECTIONS_OF_OTHERS.isdisjoint(read_yaml(folder / CONFIG_NAME))
     except MinimaVolumeError:  # whoever opens it learns what is wrong
         return False
 

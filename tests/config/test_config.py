@@ -14,6 +14,7 @@ from minima_volume.config.run import Gaussian, Perturbation, load_config, parse_
 from minima_volume.config.sections import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.yaml import read_yaml, write_yaml
+from minima_volume.runs.conditions import is_condition
 from minima_volume.stages.open import parse_override
 from minima_volume.stages.run import read_run
 
@@ -113,7 +114,9 @@ def test_every_committed_config_is_complete_and_allowed():
     paths = sorted(EXPERIMENTS.rglob("config.yaml"))
     assert {path.relative_to(EXPERIMENTS).parts[0] for path in paths} >= {"digits", "swiss_roll", "MNIST"}
     for path in paths:
-        if path.parent.name.startswith("model_") or path.parent.name == "weight_noise":  # a schema of its own
+        if not (
+            is_condition(path.parent) or path.parent.name == "template"
+        ):  # runs, and other studies with their own schemas
             continue
         config = load_config(path)
         fixed = 10 if path.parent.name == "fixed_data" else None  # one data seed for many model seeds

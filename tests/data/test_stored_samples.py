@@ -21,6 +21,7 @@ from minima_volume.data.pixels import Pixels
 from minima_volume.data.svhn import PIXELS as SVHN
 from minima_volume.data.text import windows
 from minima_volume.files.atomic import read_pt, write_pt
+from minima_volume.runs.conditions import is_condition
 from minima_volume.runs.states import run_stage
 from minima_volume.stages.run import Run
 
@@ -191,7 +192,9 @@ def test_conditions_keep_their_samples_where_these_fit():
     """`full` up to 256 MB, `indices` above."""
     found = {"full": 0, "indices": 0}
     for path in sorted(EXPERIMENTS.rglob("config.yaml")):
-        if path.parent.name.startswith("model_") or path.parent.name == "weight_noise":  # a schema of its own
+        if not (
+            is_condition(path.parent) or path.parent.name == "template"
+        ):  # runs, and other studies with their own schemas
             continue
         data = load_config(path).data
         one, tests = sizes(data.source, str(data.options))

@@ -39,6 +39,18 @@ def test_a_robustness_study_is_no_condition(tmp_path: Path):
     assert conditions_of(tmp_path) == [] and sync_notebooks(tmp_path) == []
 
 
+@pytest.mark.parametrize("config", ["train_vae", "train_sae"])
+def test_an_experiment_directory_is_no_condition(config: str, tmp_path: Path):
+    """Wherever it lies, and whether the package wrote its config.yaml or a user copied it there."""
+    shutil.copytree(EXPERIMENTS / "digits" / "template", tmp_path / "digits" / "template")
+    directory = tmp_path / "vae" / "baseline"
+    directory.mkdir(parents=True)
+    shutil.copy(ROOT / "configs" / f"{config}.yaml", directory / CONFIG_NAME)
+    assert not is_condition(directory) and conditions_of(tmp_path) == []
+    sync_notebooks(tmp_path)
+    assert [path.name for path in directory.iterdir()] == [CONFIG_NAME]
+
+
 def notebooks_in(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.ipynb")}
 
