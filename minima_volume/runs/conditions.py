@@ -9,10 +9,8 @@ from minima_volume.files.yaml import read_yaml
 from minima_volume.stages.run import CONFIG_NAME, seeds_of
 
 TEMPLATE = "template"
-SECTIONS_OF_OTHERS = {
-    "architectures",
-    "train",
-}  # of robustness studies and of experiment directories; volume runs have neither
+# of robustness studies and of experiment directories; volume runs have neither
+SECTIONS_OF_OTHERS = {"architectures", "train"}
 
 
 def template_of(condition: Path) -> Path | None:
