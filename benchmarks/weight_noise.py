@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from pages import between
 
 from minima_volume.files.atomic import read_json, write_text
+from minima_volume.numerals import fixed
 from minima_volume.plots.robustness import accuracy_under_noise, drops, layer_profile, volume_beside_robustness
 from minima_volume.plots.style import save_figure
 
@@ -35,6 +36,12 @@ def mean_or_beyond(values: pd.Series, largest: float) -> str:
     return f"> {largest:g}" if values.isna().any() else f"{values.mean():.2f}"
 
 
+def signed(estimate: Mapping[str, float]) -> str:
+    """A mean with its interval."""
+    mean, low, high = (fixed(estimate[name], 4, "+") for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
 def group_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A line per architecture and regime."""
     summary, rows = pd.DataFrame(results["summary"]), []
@@ -48,7 +55,7 @@ def group_rows(results: Mapping[str, Any]) -> list[list[str]]:
                 str(len(some)),
                 f"{some['acc_0'].mean():.4f}",
                 f"{some['acc_01'].mean():.4f}",
-                f"{drop['mean']:+.4f} ({drop['low']:+.4f} to {drop['high']:+.4f})",
+                signed(drop),
                 mean_or_beyond(some["alpha_lost_1_percent"], largest),
                 mean_or_beyond(some["alpha_50"], largest),
             ]
@@ -61,7 +68,7 @@ def alpha_rows(results: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for verdict in results["verdicts"]:
         for one in verdict["alphas"]:
-            cells = [f"{e['mean']:+.4f} ({e['low']:+.4f} to {e['high']:+.4f})" for e in (one["drop"], one["accuracy"])]
+            cells = [signed(estimate) for estimate in (one["drop"], one["accuracy"])]
             rows.append([verdict["architecture"], f"{one['alpha']:g}", *cells])
     return rows
 

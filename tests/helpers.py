@@ -16,12 +16,14 @@ from minima_volume.files.atomic import read_json
 from minima_volume.files.yaml import read_commented_yaml, set_dotted, write_yaml
 from minima_volume.perturbation.directions import draw_gaussian
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.runs.conditions import TEMPLATE, is_condition
 from minima_volume.runs.states import run_stage
 from minima_volume.stages.open import open_run
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.volume.gaussian.mass import GaussianMass
 
 ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
 
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},
@@ -70,6 +72,12 @@ def edit_config(folder: Path, overrides: dict[str, Any]) -> Run:
     set_dotted(content, overrides)
     write_yaml(folder / "config.yaml", content)
     return read_run(folder)
+
+
+def volume_configs() -> list[Path]:
+    """config.yaml of each template and condition under experiments/, of no run and no other study."""
+    paths = sorted(EXPERIMENTS.rglob("config.yaml"))
+    return [path for path in paths if path.parent.name == TEMPLATE or is_condition(path.parent)]
 
 
 def tree(folder: Path) -> dict[str, bytes]:

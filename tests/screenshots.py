@@ -1,8 +1,7 @@
 """Run a condition's five notebooks in JupyterLab, in a headless browser, and save a picture of each (`make screenshots`).
 
 The condition is copied to a temporary folder, a run folder is made there, and each notebook is opened as a user would and run by
-JupyterLab's own "Run All Cells". A cell that fails ends the script with its error; so does a notebook without a figure where the package
-draws one. Needs playwright (installed by make) and a Chromium or Chrome of the machine.
+JupyterLab's own "Run All Cells". Exit code 1, and what is wrong, if a cell fails or a notebook shows no figure. Needs playwright (installed by make) and a Chromium or Chrome of the machine.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from minima_volume.runs.conditions import is_condition
 from minima_volume.runs.create import new_runs
 from minima_volume.stages.run import RUN_NOTEBOOKS
 
@@ -41,9 +41,9 @@ RUN_ALL = """async () => {
   await app.commands.execute('notebook:run-all-cells');
 }"""
 OUTCOME = """() => {
-  const outputs = window.jupyterapp.shell.currentWidget.content.model.cells;
+  const cells = window.jupyterapp.shell.currentWidget.content.model.cells;
   const found = {cells: 0, ran: 0, figures: 0, errors: []};
-  for (const cell of outputs) {
+  for (const cell of cells) {
     const json = cell.toJSON();
     if (json.cell_type !== 'code') continue;
     found.cells += 1; found.ran += json.execution_count ? 1 : 0;
@@ -68,6 +68,10 @@ def main() -> int:
     parser.add_argument("--condition", type=Path, default=ROOT / "experiments/digits/low_data/base")
     parser.add_argument("--output", type=Path, default=ROOT / "screenshots", help="folder for the pictures")
     arguments = parser.parse_args()
+    if not is_condition(arguments.condition):
+        return fail(
+            f"{arguments.condition} is not a condition: it must be a folder like experiments/digits/low_data/base"
+        )
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         return fail(f"no browser: none of {', '.join(BROWSERS)} is on this machine; on Debian, apt install chromium")
@@ -166,8 +170,10 @@ def pictured(browser: Browser, server: tuple[str, str], path: str, picture: Path
     print(
         f"{picture}: {path}, {found['ran']} of {found['cells']} code cells ran, {found['figures']} figures", flush=True
     )
-    whole = found["ran"] == found["cells"] and not found["errors"]
-    return [] if whole else [f"{path}: {found['errors'] or 'not every cell ran'}"]
+    problems = list(found["errors"])
+    problems += ["not every cell ran"] if found["ran"] < found["cells"] else []
+    problems += ["no figure"] if not found["figures"] else []
+    return [f"{path}: {problem}" for problem in problems]
 
 
 if __name__ == "__main__":

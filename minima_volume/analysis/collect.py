@@ -148,7 +148,8 @@ def select(collected: Collected, landscape: int | None = None, threshold: float 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread over seeds for each level, with 95 % intervals of the means (t): what `make run` prints.
 
-    `x` is what figures draw on the axis: training samples, or what tells the minima of a series apart. Means are over estimates (`estimates`, of the `inside` volumes); `log_volume_above` is the smallest lower limit (97.5 %) of the others.
+    `x` is what figures draw on the axis: training samples, or what tells the minima of a series apart. Means are over estimates
+    (`estimates`, of the `inside` volumes); `log_volume_above` is the smallest lower limit (97.5 %) of the others.
     """
     grouped = rows.groupby("level")
     mass, star, published = (

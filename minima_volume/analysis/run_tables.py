@@ -10,7 +10,6 @@ import pandas as pd
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.analysis.readable import readable
 from minima_volume.analysis.results import Results
-from minima_volume.numerals import fixed
 from minima_volume.stages.run import variation_of
 from minima_volume.stages.trained import Trained
 
@@ -168,4 +167,4 @@ def _share(value: float | None) -> str:
 def _number(value: float | None) -> str:
     if value is None:
         return "undefined"
-    return f"{value:,.0f}" if abs(value) >= 1000 else fixed(value) if abs(value) >= 1 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"

@@ -98,7 +98,7 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
             log_output=False,
             # critical only: each kernel would warn about its transport, and call the interrupt that begins its shutdown an error
             extra_arguments=["--IPKernelApp.log_level=50"],
-            kernel_manager_class=_manager(environment),
+            kernel_manager_class=kernel_manager(environment),
         )
     except PapermillExecutionError as failure:
         error = _line(failure.ename, failure.evalue)
@@ -124,7 +124,7 @@ def _line(kind: str, failure: object) -> str:
     return f"{kind}: {failure}".strip().splitlines()[0]
 
 
-def _manager(environment: dict[str, str]) -> Any:
+def kernel_manager(environment: dict[str, str]) -> Any:
     """A kernel manager whose kernels have variables of their own, and can be stopped by `stop_kernels`."""
     from jupyter_client.manager import AsyncKernelManager
 

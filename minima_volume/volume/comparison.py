@@ -117,7 +117,7 @@ def mass_verdict(names: Sequence[str], difference: Difference, adjusted: float |
         )
     low, high = _sizes(difference)
     larger, smaller = _ordered(names, difference)
-    return f"{larger} is larger than {smaller} by {abs(difference.value):.2f} ({fixed(low)} to {fixed(high)}; {tested})"
+    return f"{larger} is larger than {smaller} by {abs(difference.value):.2f} ({low:.2f} to {high:.2f}; {tested})"
 
 
 def star_verdict(

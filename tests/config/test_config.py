@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, TINY, edit_config, make_run, tiny, tree
+from helpers import EXPERIMENTS, TINY, edit_config, make_run, tiny, tree, volume_configs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,11 +14,8 @@ from minima_volume.config.run import Gaussian, Perturbation, load_config, parse_
 from minima_volume.config.sections import Execution
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError, StaleError
 from minima_volume.files.yaml import read_yaml, write_yaml
-from minima_volume.runs.conditions import is_condition
 from minima_volume.stages.open import parse_override
 from minima_volume.stages.run import read_run
-
-EXPERIMENTS = ROOT / "experiments"
 
 # override -> what the message must say: the key, the value, what is allowed
 BAD_VALUES = [
@@ -111,13 +108,9 @@ def test_missing_config_says_where_one_comes_from(tmp_path):
 
 def test_every_committed_config_is_complete_and_allowed():
     """Each config.yaml under experiments/ parses, has no seeds, and lists every section and key of the schema (not mlflow, which is off)."""
-    paths = sorted(EXPERIMENTS.rglob("config.yaml"))
+    paths = volume_configs()
     assert {path.relative_to(EXPERIMENTS).parts[0] for path in paths} >= {"digits", "swiss_roll", "MNIST"}
     for path in paths:
-        if not (
-            is_condition(path.parent) or path.parent.name == "template"
-        ):  # runs, and other studies with their own schemas
-            continue
         config = load_config(path)
         fixed = 10 if path.parent.name == "fixed_data" else None  # one data seed for many model seeds
         assert config.seeds.model is None and config.seeds.data == fixed, path

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import ALL_STAGES, ROOT, edit_config, make_run, tiny
+from helpers import ALL_STAGES, edit_config, make_run, tiny, volume_configs
 from original_files import write_cifar10, write_idx, write_svhn
 
 import minima_volume as mv
@@ -21,13 +21,11 @@ from minima_volume.data.pixels import Pixels
 from minima_volume.data.svhn import PIXELS as SVHN
 from minima_volume.data.text import windows
 from minima_volume.files.atomic import read_pt, write_pt
-from minima_volume.runs.conditions import is_condition
 from minima_volume.runs.states import run_stage
 from minima_volume.stages.run import Run
 
 SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 INPUTS = SEED_KEYS[::2]
-EXPERIMENTS = ROOT / "experiments"
 LIMIT = 256e6
 IMAGES = {
     "mnist": lambda root: write_idx(root / "MNIST" / "raw"),
@@ -191,11 +189,7 @@ def sizes(source: str, options: str) -> tuple[int, int]:
 def test_conditions_keep_their_samples_where_these_fit():
     """`full` up to 256 MB, `indices` above."""
     found = {"full": 0, "indices": 0}
-    for path in sorted(EXPERIMENTS.rglob("config.yaml")):
-        if not (
-            is_condition(path.parent) or path.parent.name == "template"
-        ):  # runs, and other studies with their own schemas
-            continue
+    for path in volume_configs():
         data = load_config(path).data
         one, tests = sizes(data.source, str(data.options))
         size = (data.base_size + data.levels[-1]) * one + tests

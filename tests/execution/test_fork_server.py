@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from minima_volume.execution.fork_server import LAUNCHER, SERVER, ForkedKernel, ForkServer, possible
-from minima_volume.runs.execute import _manager
+from minima_volume.runs.execute import kernel_manager
 
 LOOK = """
 import json, os, sys
@@ -41,7 +41,7 @@ def look(folder, mark):
         str(folder / "done.ipynb"),
         resources={"metadata": {"path": str(folder)}},
         progress_bar=False,
-        kernel_manager_class=_manager({"MARK": mark}),
+        kernel_manager_class=kernel_manager({"MARK": mark}),
     )
     return json.loads((folder / "seen.json").read_text())
 

@@ -109,6 +109,8 @@ def test_many_seeds_from_a_shell(project: Path):
     assert shell(project, COMMANDS[7]).count("complete") == 10
     assert "summary" not in shell(project, COMMANDS[8])
     assert (project / DIGITS / "analysis" / "summary.csv").is_file()
+    again = shell(project, "make -o .venv/.installed run SEEDS=1")
+    assert again.count("skipped") == 5
 
 
 def test_jupyter_lab_opens_the_run_folder(project: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ import minima_volume as mv
 from minima_volume.errors import ConfigError
 from minima_volume.plots.interactive import loss_curve_browser, surface
 from minima_volume.plots.marks import looks
-from minima_volume.runs.execute import _manager
+from minima_volume.runs.execute import kernel_manager
 from minima_volume.stages.plane import run_plane
 
 NOTEBOOKS = sorted((ROOT / "visualization").glob("*.ipynb"))
@@ -60,7 +60,7 @@ def test_the_notebooks_draw_a_tiny_run(tmp_path):
             {**settings[path.name], "figs": str(figs)},
             cwd=str(tmp_path),
             progress_bar=False,
-            kernel_manager_class=_manager({}),
+            kernel_manager_class=kernel_manager({}),
         )
         cells = nbformat.read(executed, as_version=4).cells
         assert "image/png" in json.dumps([cell.get("outputs") for cell in cells])

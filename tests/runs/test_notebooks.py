@@ -15,7 +15,7 @@ from helpers import ROOT, SWISS, tiny, tree
 import minima_volume as mv
 from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.create import BATCH_NOTEBOOKS, notebook_source, sync_notebooks
-from minima_volume.runs.execute import _manager
+from minima_volume.runs.execute import kernel_manager
 from minima_volume.runs.pipeline import PipelineError, outcome_table, raise_failures, run_pipeline
 from minima_volume.stages.run import RUN_NOTEBOOKS, STAGES, seeds_of
 
@@ -194,7 +194,7 @@ def test_the_analysis_notebook(digits_condition):
 @pytest.mark.notebooks
 def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tmp_path):
     """Without a name an error lists them and nothing is written; with one, that condition; a copy in a condition folder means that folder."""
-    experiment, forked = tmp_path / "digits", _manager({})
+    experiment, forked = tmp_path / "digits", kernel_manager({})
     base, poison = experiment / "low_data" / "base", experiment / "poison"
     shutil.copytree(digits_condition.parents[1] / "template", experiment / "template")
     for condition in (base, poison):
