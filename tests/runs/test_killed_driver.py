@@ -22,7 +22,7 @@ from minima_volume.files.yaml import write_yaml
 
 SMALL = {
     "data.levels": [0, 20],
-    "training.epochs": 200,
+    "training.epochs": 20,
     "perturbation.shard_size": 2,
     "volume.loss_thresholds": [0.5],
     "volume.accuracy_thresholds": None,
@@ -30,56 +30,54 @@ SMALL = {
 }
 KILLS = {"train": 1, "perturb": 2, "volume": 2, "cutoff": 1, "accuracy": 1}
 
-# a process that forks drivers, so that imports are done once; a driver says which stage it is at, and executes it in itself
+# a process that forks drivers, so that imports are done once; a driver executes the stages in itself and counts what each one does
+# to files: a kill leaves nothing but files behind, so that these moments are all there are, and they are the same on any machine
 DRIVERS = """
-import json, os, shutil, signal, sys, time
-import papermill, psutil, torch
+import json, os, shutil, signal, sys
+import papermill, torch
 from pathlib import Path
 from minima_volume.stages.run import STAGES
 from minima_volume.stages.open import open_run
 from minima_volume.runs.pipeline import run_pipeline
 from minima_volume.runs.states import run_stage
 
+WRITES, count = os.O_WRONLY | os.O_RDWR | os.O_CREAT, {"done": 0, "last": None}
+
+def counted(event, arguments):
+    if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or event == "open" and arguments[2] & WRITES:
+        count["done"] += 1
+        if count["done"] == count["last"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
 def execute(source, target, **options):
     folder, stage = Path(source).parent, next(key for key, name in STAGES.items() if name == Path(source).name)
-    begun = time.process_time()
-    os.write(said, f"{stage}\\n".encode())
+    count.update(done=0, last=last if stage == where else None)
     run_stage(open_run(folder, stage), stage, progress=False)
-    os.write(said, f"{time.process_time() - begun}\\n".encode())
+    os.write(said, f"{stage} {count['done']}\\n".encode())
+    count["last"] = None
     shutil.copy(source, target)
 
-def driver(condition):
-    global said
+def driver(condition, stage=None, at=None):
+    global said, where, last
     heard, said = os.pipe()
     if pid := os.fork():
         os.close(said)
-        return pid, os.fdopen(heard)
+        return os.fdopen(heard).read().split(), os.waitpid(pid, 0)[1]
     torch.set_num_threads(1)
-    papermill.execute_notebook = execute
+    papermill.execute_notebook, where, last = execute, stage, at
+    sys.addaudithook(counted)
     outcomes = run_pipeline(condition, jobs=1, progress=False)
     os._exit(any(o.outcome == "failed" for o in outcomes))
 
 whole, killed, kills = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-pid, words = driver(whole)
-lines = words.read().split()
-assert os.waitpid(pid, 0)[1] == 0, lines
-seconds = dict(zip(lines[::2], map(float, lines[1::2])))
+lines, code = driver(whole)
+assert code == 0, lines
+writes = dict(zip(lines[::2], map(int, lines[1::2])))
 landed = {stage: 0 for stage in STAGES}
 for stage, share in kills:
-    pid, words = driver(killed)
-    for line in words:
-        if line.strip() == stage:
-            process = psutil.Process(pid)
-            start, due = sum(process.cpu_times()[:2]), share * seconds[stage]
-            while process.status() != psutil.STATUS_ZOMBIE and sum(process.cpu_times()[:2]) < start + due:
-                time.sleep(0.002)  # in its own CPU time, so that it is the same moment on a busy machine, too
-            os.kill(pid, signal.SIGKILL)
-            break
-    landed[stage] += os.waitpid(pid, 0)[1] == signal.SIGKILL
-pid, words = driver(killed)
-words.read()
-assert os.waitpid(pid, 0)[1] == 0
-print(json.dumps(landed))
+    landed[stage] += driver(killed, stage, max(1, round(share * writes[stage])))[1] == signal.SIGKILL
+assert driver(killed)[1] == 0
+print(json.dumps([landed, writes]))
 """
 
 
@@ -95,7 +93,7 @@ def same_models(first: Path, second: Path) -> None:
 
 
 def test_killed_in_every_stage_and_run_again(tmp_path):
-    """Seven kills at seeded moments of a run; whichever half-done state each leaves, the next attempt goes on from it."""
+    """Seven kills at seeded writes of a run; whichever half-done state each leaves, the next attempt goes on from it."""
     draw = random.Random(6)
     kills = []
     for stage, count in KILLS.items():  # each attempt goes on where the last one was killed
@@ -108,8 +106,8 @@ def test_killed_in_every_stage_and_run_again(tmp_path):
     command = [sys.executable, "-c", DRIVERS, str(tmp_path / "whole"), str(tmp_path / "killed"), json.dumps(kills)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
-    landed = json.loads(done.stdout.splitlines()[-1])
-    assert sum(landed.values()) >= 4 and all(landed[stage] for stage in ("train", "perturb", "volume")), landed
+    landed, writes = json.loads(done.stdout.splitlines()[-1])
+    assert landed == KILLS, (landed, writes)
     first, second = (tmp_path / name / "model_0_data_10" for name in ("whole", "killed"))
     files = [{path.relative_to(run) for path in run.rglob("*") if path.is_file()} for run in (first, second)]
     assert files[0] == files[1] and len(files[0]) > 20
