@@ -18,6 +18,7 @@ from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
 
 CUTOFF_COLUMNS = ("run", "level", "threshold", "samples", "inside_all")
+WORDS = ("run", "variation", "variant", "subject", "left_out", "verdict", "log_mass_verdict", "quantity")  # columns of text
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ def read_results(folder: Path) -> RunResults:
             results = Results(load_results(path))
             _require_current(run, settings, results, path, hashes)
             with interpreted(path):
-                rows += _rows(run, results)
+                rows += map(_with_numbers, _rows(run, results))
                 place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-                pairs += [place | _pair("log_mass", pair) for pair in results.mass_comparisons()]
-                pairs += [place | _pair("log_volume", pair) for pair in results.comparisons()]
+                pairs += [_with_numbers(place | _pair("log_mass", pair)) for pair in results.mass_comparisons()]
+                pairs += [_with_numbers(place | _pair("log_volume", pair)) for pair in results.comparisons()]
     cutoffs, partial = _cutoffs(run)
     return RunResults(rows, pairs, cutoffs, partial, config)
 
@@ -77,7 +78,8 @@ def _cutoffs(run: Run) -> tuple[list[dict[str, Any]], str | None]:
                 for threshold, samples in entry.get("cutoffs", {}).items():
                     level = entry.get("variation_value", entry["additional_data"])
                     place = run.folder.name, level, float(threshold), samples
-                    rows.append(dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None})
+                    row = dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None}
+                    rows.append(_with_numbers(row))
     except DamagedFileError as error:
         return [], str(error)
     return rows, None
@@ -148,6 +150,14 @@ def _pair(quantity: str, pair: Comparison) -> dict[str, Any]:
         "p_value": pair.p_value,
         "verdict": pair.verdict,
     }
+
+
+def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose columns of numbers hold numbers, or nothing."""
+    for key, value in row.items():
+        if key not in WORDS and not isinstance(value, int | float | None):
+            raise TypeError(f"{key} is {value!r:.40}, not a number")
+    return row
 
 
 def _weights_hash(run: Run, level: int) -> str | None:

@@ -157,6 +157,19 @@ def test_runs_without_results_are_named(two_runs):
     assert set(analysis.collected.table["run"]) == {"model_0_data_10", "model_1_data_11"}
 
 
+@pytest.mark.parametrize("key", ["log_exp_r_n_values", "log_volume_values", "test_loss_values", "train_loss_values"])
+@pytest.mark.parametrize("value", ["x", [1.0], {"a": 1}])
+def test_a_run_with_words_for_numbers_is_named(two_runs, key, value):
+    """It does not keep the others from being analyzed."""
+    path = sorted((two_runs / "model_1_data_11").rglob("results.json"))[0]
+    content = read_json(path)
+    content[key][0] = value
+    write_json(path, content)
+    collected = collect(two_runs)
+    assert str(path) in collected.missing["model_1_data_11"] and "not a number" in collected.missing["model_1_data_11"]
+    assert set(collected.table["run"]) == {"model_0_data_10"}
+
+
 def test_runs_with_other_levels_are_named(two_runs):
     """They are analyzed, each with what it has, and said to be not like the others."""
     run = make_run(two_runs / "model_3_data_13", {"data.levels": [0, 20]})
