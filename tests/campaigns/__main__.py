@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from campaigns import configs, failing_writes, hostile, kills, malformed, memory
+from campaigns import configs, failing_writes, full_disk, hostile, kills, malformed, memory
 from campaigns.common import Tally
 
 CAMPAIGNS: dict[str, Callable[[], Tally]] = {
@@ -15,6 +15,7 @@ CAMPAIGNS: dict[str, Callable[[], Tally]] = {
     "malformed": lambda: malformed.campaign(1000),
     "hostile": lambda: hostile.campaign(60),
     "failing_writes": lambda: failing_writes.campaign(),
+    "full_disk": lambda: full_disk.campaign(),
     "memory": lambda: memory.campaign(),
     "kill_run": lambda: kills.campaign(25, command="run"),
     "kill_pipeline": lambda: kills.campaign(25, command="pipeline"),

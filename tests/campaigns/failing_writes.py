@@ -101,7 +101,14 @@ def campaign(cases: int | None = None, seed: int = 0) -> Tally:
     return tally
 
 
-def _prepared(run: Path) -> Path:
+def left_behind(run: Path) -> list[str]:
+    """Temporary files and locks that a command which has ended left there."""
+    left = [path.name for path in run.rglob("*") if path.suffix == ".tmp" or path.name == ".lock"]
+    return [f"left behind: {left}"] if left else []
+
+
+def prepared(run: Path) -> Path:
+    """A run folder that holds its config.yaml."""
     write_yaml(run / "config.yaml", tiny(_settings()))
     return run
 
@@ -112,28 +119,27 @@ def _settings() -> dict[str, Any]:
 
 
 def _whole(run: Path) -> dict[str, object]:
-    said = call("run", _prepared(run), "--quiet")
+    said = call("run", prepared(run), "--quiet")
     assert said.code == 0 and not said.crash, said
     return contents(run)
 
 
 def _count(run: Path, kind: str) -> int:
     counter = Counter(None, for_good=False)
-    _prepared(run)
+    prepared(run)
     with failing(kind, counter):
         call("run", run, "--quiet")
     return counter.calls
 
 
 def _case(run: Path, kind: str, k: int, *, for_good: bool, true: dict[str, object]) -> list[str]:
-    _prepared(run)
+    prepared(run)
     with failing(kind, Counter(k, for_good)):
         said = call("run", run, "--quiet")
     problems = said.problems(limit=120)
     if said.code != 1 or "No space left on device" not in said.err:
         problems.append(f"the failure was not said: {said.code} {said.err[:200]!r}")
-    if left := [path.name for path in run.rglob("*") if path.suffix == ".tmp" or path.name == ".lock"]:
-        problems.append(f"left behind: {left}")
+    problems += left_behind(run)
     try:
         contents(run)
     except DamagedFileError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from campaigns import configs, failing_writes, hostile, kills, malformed, memory
+import pytest
+
+from campaigns import configs, failing_writes, full_disk, hostile, kills, malformed, memory
 
 
 def test_malformed_files():
@@ -23,6 +25,12 @@ def test_hostile_folders():
 def test_failing_writes():
     tally = failing_writes.campaign(2, seed=1)
     assert tally.tried == 2 and not tally.wrong, tally
+
+
+@pytest.mark.skipif(not full_disk.possible(), reason="mounting a small file system takes root")
+def test_full_disk():
+    tally = full_disk.campaign(3, seed=20)
+    assert tally.tried == 3 and not tally.wrong, tally
 
 
 def test_kills():
