@@ -18,7 +18,16 @@ from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
 
 CUTOFF_COLUMNS = ("run", "level", "threshold", "samples", "inside_all")
-WORDS = ("run", "variation", "variant", "subject", "left_out", "verdict", "log_mass_verdict", "quantity")  # columns of text
+WORDS = (
+    "run",
+    "variation",
+    "variant",
+    "subject",
+    "left_out",
+    "verdict",
+    "log_mass_verdict",
+    "quantity",
+)  # columns of text
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,9 @@ def read_results(folder: Path) -> RunResults:
     """
     run = read_run(folder)
     config = run.config
-    rows, pairs, settings = [], [], results_settings(run.config)
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    settings = results_settings(run.config)
     hashes = {level: _weights_hash(run, level) for level in config.minima}
     for landscape in config.data.levels:
         for threshold in config.volume.loss_thresholds:

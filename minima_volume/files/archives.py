@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,19 +19,54 @@ MAX_PICKLE = 2**26  # bytes of the part of a .pt that is not tensors
 END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"  # of an archive without a comment
 MANY = 2**16 - 1  # and more members: their number stands elsewhere
 EMPTY_ITEMS = 10**6  # items of no size
+COMPRESSED = "{} is compressed in a way that this package does not use"
 
 
-def check_archive(file: BinaryIO, *, stored: bool = False) -> None:
-    """Read every member of an archive once and compare it with its checksum; the file is at its beginning afterwards.
+def check_archive(file: BinaryIO) -> None:
+    """Read every member of an archive in which nothing is compressed, as in a .pt, and compare it with its checksum.
 
-    Args:
-        file: the open archive.
-        stored: nothing in it may be compressed, as in a .pt.
+    The file is at its beginning afterwards.
 
     Raises:
         ValueError: it promises more than it may hold, has two members of one name, or a member is not what it says.
         BadZipFile: it is no zip archive, or a checksum differs.
     """
+    with _opened(file) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(COMPRESSED.format(member.filename))
+            if member.filename.endswith(".pkl") and member.file_size > MAX_PICKLE:
+                raise ValueError(
+                    f"{member.filename} has {member.file_size / 2**20:.0f} MiB, {MAX_PICKLE / 2**20:g} are allowed"
+                )
+            with archive.open(member) as content:
+                while content.read(CHUNK):
+                    pass  # the checksum is compared at the end
+    file.seek(0)
+
+
+def read_arrays(file: BinaryIO, keys: Sequence[str] | None, listed: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of a .npz, each compared with its checksum as it is read.
+
+    Args:
+        file: the open archive.
+        keys: which; None: all, and members that are no arrays are compared with their checksums, too.
+        listed: further ones that must be there.
+
+    Raises:
+        ValueError: as `check_archive`; or an array is missing, or holds Python objects.
+        BadZipFile: it is no zip archive, or a checksum differs.
+    """
+    with _opened(file) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        if missing := [key for key in (*(keys or ()), *listed) if key not in members]:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return {key: _array(archive, members[key]) for key in (members if keys is None else keys)}
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """An archive whose list of members is what it says."""
     size = file.seek(0, 2)
     counted = _stated_members(file, size)
     file.seek(0)
@@ -42,9 +79,7 @@ def check_archive(file: BinaryIO, *, stored: bool = False) -> None:
         promised = sum(member.file_size for member in members)
         if promised > max(FREE_BYTES, MAX_RATIO * size):
             raise ValueError(f"it would unpack to {promised / 2**30:.1f} GiB from {size / 2**20:.1f} MiB")
-        for member in members:
-            _check_member(archive, member, stored)
-    file.seek(0)
+        yield archive
 
 
 def _stated_members(file: BinaryIO, size: int) -> int:
@@ -56,31 +91,27 @@ def _stated_members(file: BinaryIO, size: int) -> int:
     return END.unpack(end)[4]
 
 
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, stored: bool) -> None:
-    allowed = (zipfile.ZIP_STORED,) if stored else (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-    if member.compress_type not in allowed:
-        raise ValueError(f"{member.filename} is compressed in a way that this package does not use")
-    if stored and member.filename.endswith(".pkl") and member.file_size > MAX_PICKLE:
-        raise ValueError(
-            f"{member.filename} has {member.file_size / 2**20:.0f} MiB, {MAX_PICKLE / 2**20:g} are allowed"
-        )
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array. The header may not promise more than there is, since room is made for it before it is read."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(COMPRESSED.format(member.filename))
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"{member.filename} is no array")
     with archive.open(member) as content:
-        if member.filename.endswith(".npy"):
-            _check_array(content, member)
-        while content.read(CHUNK):
-            pass  # the checksum is compared at the end
-
-
-def _check_array(content: Any, member: zipfile.ZipInfo) -> None:
-    """The header of a .npy may not promise more than there is: numpy makes room for it before it reads."""
-    version = np.lib.format.read_magic(content)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(content)
-    count = math.prod(shape)
-    if not dtype.hasobject and (
-        content.tell() + count * dtype.itemsize != member.file_size or (dtype.itemsize == 0 and count > EMPTY_ITEMS)
-    ):
-        raise ValueError(f"{member.filename} says that its shape is {shape}, which is not what it holds")
+        version = np.lib.format.read_magic(content)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(content)
+        count = math.prod(shape)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects")
+        if content.tell() + count * dtype.itemsize != member.file_size or (dtype.itemsize == 0 and count > EMPTY_ITEMS):
+            raise ValueError(f"{member.filename} says that its shape is {shape}, which is not what it holds")
+        array = np.empty(shape[::-1] if fortran else shape, dtype)
+        room, place = array.reshape(-1).view(np.uint8) if array.nbytes else np.empty(0, np.uint8), 0
+        while part := content.read(CHUNK):  # the checksum is compared at the end
+            room[place : place + len(part)] = np.frombuffer(part, np.uint8)
+            place += len(part)
+    return array.T if fortran else array
 
 
 def check_tensors(value: Any) -> None:

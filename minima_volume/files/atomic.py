@@ -9,7 +9,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from minima_volume.errors import DamagedFileError, MissingStageError
-from minima_volume.files.archives import check_archive, check_tensors
+from minima_volume.files.archives import check_archive, check_tensors, read_arrays
 from minima_volume.files.boundary import check_way
 from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash
 from minima_volume.files.plain import open_plain, read_text
@@ -132,12 +132,13 @@ def read_json(path: Path, *, advice: str = ADVICE, hashed: bool = False) -> dict
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        content = json.loads(read_text(path, MAX_JSON), parse_constant=refuse)
+        text = read_text(path, MAX_JSON)
+        content = json.loads(text, parse_constant=refuse)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}). {advice}.") from error
-    return checked(content, path, advice, hashed)
+    return checked(content, text, path, advice, hashed)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
@@ -153,12 +154,13 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
     return write_atomic(path, lambda file: np.savez_compressed(file, allow_pickle=False, **plain))
 
 
-def read_npz(path: Path, keys: list[str] | None = None) -> dict[str, np.ndarray]:
+def read_npz(path: Path, keys: Sequence[str] | None = None, *, listed: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read a .npz without pickles.
 
     Args:
         path: the file.
-        keys: the entries to read; all by default.
+        keys: the entries to read and to compare with their checksums; all by default.
+        listed: further entries that must be there.
 
     Raises:
         MissingStageError: there is no such file.
@@ -166,9 +168,7 @@ def read_npz(path: Path, keys: list[str] | None = None) -> dict[str, np.ndarray]
     """
     try:
         with open_plain(path) as file:
-            check_archive(file)
-            with np.load(file, allow_pickle=False) as archive:
-                return {key: archive[key] for key in (archive.files if keys is None else keys)}
+            return read_arrays(file, keys, listed)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
     except DamagedFileError:
@@ -224,7 +224,7 @@ def read_pt(path: Path) -> dict[str, Any]:
     """
     try:
         with open_plain(path) as file:
-            check_archive(file, stored=True)
+            check_archive(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a dictionary")

@@ -24,21 +24,23 @@ def content_hash(content: Mapping[str, Any]) -> str:
     >>> content_hash({"a": 1}) == content_hash({"a": True})
     False
     """
-    plain = {key: value for key, value in content.items() if key != HASH_KEY}
-    text = json.dumps(_canonical(plain), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _text_hash(json.dumps(dict(content)))
 
 
-def _canonical(value: Any) -> Any:
-    """Whole floats as integers, which other programs write without a point."""
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < EXACT else value
+def _text_hash(text: str) -> str:
+    """The hash of the object that JSON text holds; whole floats count as integers, which other programs write without a point."""
+    content = json.loads(text, parse_float=_number)
+    content.pop(HASH_KEY, None)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def checked(content: Any, path: Path, advice: str = ADVICE, hashed: bool = False) -> dict[str, Any]:
+def _number(text: str) -> float:
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < EXACT else value
+
+
+def checked(content: Any, text: str, path: Path, advice: str = ADVICE, hashed: bool = False) -> dict[str, Any]:
     """The object of a JSON file without its hash, if it has one (with `hashed` it must), and compared with it.
 
     Raises:
@@ -48,7 +50,7 @@ def checked(content: Any, path: Path, advice: str = ADVICE, hashed: bool = False
         raise DamagedFileError(f"{path} holds a {type(content).__name__}, not an object. {advice}.")
     if hashed and HASH_KEY not in content:
         raise DamagedFileError(f"{path} has no {HASH_KEY}: this package did not write it. {advice}.")
-    if HASH_KEY in content and content.pop(HASH_KEY) != content_hash(content):
+    if HASH_KEY in content and content.pop(HASH_KEY) != _text_hash(text):
         raise DamagedFileError(
             f"{path} was changed since it was written: its values do not match {HASH_KEY}. {advice}."
         )

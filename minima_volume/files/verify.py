@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 from minima_volume.errors import DamagedFileError
 from minima_volume.files.atomic import MAX_JSON, read_json, read_npz, read_pt
@@ -36,7 +37,7 @@ def verify(path: Path) -> bool | None:
     elif path.suffix == ".png":
         check_figure(path)
     elif path.suffix == ".ipynb":
-        if not is_notebook(path):
+        if read_notebook(path) is None:
             raise DamagedFileError(f"{path} is no notebook, or damaged; replace it by another run's")
         return None
     else:
@@ -64,10 +65,11 @@ def check_figure(path: Path) -> None:
         raise DamagedFileError(f"{path} is truncated or damaged. Delete it and run its stage again, which draws it.")
 
 
-def is_notebook(path: Path) -> bool:
-    """Whether a file is a notebook that can be read."""
+def read_notebook(path: Path) -> dict[str, Any] | None:
+    """A notebook's content; None if there is none that can be read."""
     try:
         content = json.loads(read_text(path, MAX_NOTEBOOK))
-        return isinstance(content["cells"], list) and all(isinstance(cell, dict) for cell in content["cells"])
+        whole = isinstance(content["cells"], list) and all(isinstance(cell, dict) for cell in content["cells"])
+        return content if whole else None
     except (OSError, DamagedFileError, LookupError, ValueError, TypeError, RecursionError):
-        return False
+        return None

@@ -19,7 +19,7 @@ from minima_volume.stages.cutoffs import cutoffs
 from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
-from minima_volume.stages.results.results_json import is_current, is_whole
+from minima_volume.stages.results.results_json import has_present_mark, is_whole
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
 from minima_volume.stages.train import missed_targets, train_models
@@ -173,19 +173,20 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
-    for pair in pairs:  # a damaged one is named
-        if (path := run.results_file(*pair)).is_file():
-            read_json(path)
-            if (radii := run.radii_file(*pair)).is_file():
-                read_npz(radii)
-            for figure in path.parent.glob("*.png"):
-                check_figure(figure)
-    have = sum(is_current(run, trained, landscape, threshold) for landscape, threshold in pairs)
+    stored = {pair: read_json(path) for pair in pairs if (path := run.results_file(*pair)).is_file()}
+    for pair in stored:  # a damaged one is named
+        for figure in run.results_file(*pair).parent.glob("*.png"):
+            check_figure(figure)
+        if (radii := run.radii_file(*pair)).is_file():
+            read_npz(radii, ())
+    have = sum(
+        run.radii_file(*pair).is_file() and has_present_mark(run, trained, *pair, stored[pair]) for pair in stored
+    )
     if have < len(pairs):
         return State("partial" if have else "missing", f"{have} of {len(pairs)} results.json current")
     if missing := unmeasured(run, trained, wanted_cells(run)):
         return State("partial", f"{len(missing)} Gaussian local volumes to measure")
-    if unwritten := [pair for pair in pairs if not is_whole(run, trained, *pair)]:
+    if unwritten := [pair for pair in pairs if not is_whole(run, trained, *pair, stored[pair])]:
         return State(
             "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
         )

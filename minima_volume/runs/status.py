@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from minima_volume.errors import ConfigError, MinimaVolumeError
+from minima_volume.errors import ConfigError
 from minima_volume.files.lock import age, lock_of
-from minima_volume.files.plain import read_text
-from minima_volume.files.verify import MAX_NOTEBOOK, is_notebook
+from minima_volume.files.verify import read_notebook
 from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.states import POINTERS, State, stage_states
@@ -72,9 +70,10 @@ def _rows(run: Path, run_code: bool) -> list[StageStatus]:
 
 
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
-    seconds, error = executed(run / STAGES[stage])
+    notebook = read_notebook(run / STAGES[stage])
+    seconds, error = executed(notebook)
     name = state.name
-    if state.complete and (reason := _without_record(run, stage)):
+    if state.complete and (reason := "" if notebook else _without_record(run, stage)):
         return StageStatus(run.name, stage, "partial", reason, seconds, "", working)
     if name in ("missing", "partial"):
         if error.startswith(INTERRUPT) or (temporary_notebook(run, stage).is_file() and not working):
@@ -87,28 +86,29 @@ def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:
 
 
 def _without_record(run: Path, stage: str) -> str:
-    """Why a complete stage has no notebook to show for it; empty if it has one, or the run folder has none at all."""
+    """Why a complete stage has no notebook to show for it; empty if the run folder has none at all."""
     notebook = run / STAGES[stage]
     if not notebook.exists():
         others = any((run / name).exists() for name in STAGES.values())
         return f"its notebook is missing: `minima-volume propagate` copies one to {run.name}" if others else ""
-    return "" if is_notebook(notebook) else f"{notebook.name} is no notebook, or damaged: replace it by another run's"
+    return f"{notebook.name} is no notebook, or damaged: replace it by another run's"
 
 
-def executed(notebook: Path) -> tuple[float | None, str]:
+def executed(notebook: dict[str, Any] | None) -> tuple[float | None, str]:
     """Seconds that an executed notebook took (None: not executed by the pipeline) and its error's last line (empty: none)."""
+    if notebook is None:
+        return None, ""
     try:
-        content: dict[str, Any] = json.loads(read_text(notebook, MAX_NOTEBOOK))
         errors = [
             output
-            for cell in content["cells"]
+            for cell in notebook["cells"]
             for output in cell.get("outputs", ())
             if output.get("output_type") == "error"
         ]
-        seconds = content["metadata"].get("papermill", {}).get("duration")
+        seconds = notebook["metadata"].get("papermill", {}).get("duration")
         line = f"{errors[-1]['ename']}: {errors[-1]['evalue']}".strip().splitlines()[0] if errors else ""
         return seconds, line
-    except (OSError, MinimaVolumeError, LookupError, ValueError, AttributeError, TypeError, RecursionError):
+    except (LookupError, AttributeError, TypeError):
         return None, ""
 
 

@@ -27,7 +27,7 @@ from minima_volume.stages.measured import MeasuredModel, Shard, forget_engine, m
 from minima_volume.stages.minimum import weights
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Pair, Run
-from minima_volume.stages.sweep_files import Sweep, read_sweep, write_sweep
+from minima_volume.stages.sweep_files import Sweep, read_marks, read_sweep, write_sweep
 from minima_volume.stages.trained import Trained, load_models_and_data
 
 PROBED, LONG = (
@@ -80,9 +80,9 @@ def missing_seeds(run: Run, trained: Trained) -> dict[int, list[int]]:
             if not path.is_file():
                 have = set()
                 continue
-            sweep = read_sweep(path, with_state_dict=False)
-            require_current_sweep(sweep.metadata, run.config, path, trained.records[minimum], moved)
-            have &= set(sweep.perturbation_seed.tolist())
+            seeds, marks = read_marks(path)
+            require_current_sweep(marks, run.config, path, trained.records[minimum], moved)
+            have &= set(seeds.tolist())
         missing[minimum] = [seed for seed in wanted if seed not in have]
     return missing
 

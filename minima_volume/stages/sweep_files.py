@@ -18,6 +18,7 @@ from minima_volume.files.content import interpreted
 from minima_volume.perturbation.curves import Curves
 
 STATE_DICT = "state_dict/"
+MARKS = ("weights_hash", "data_hash", "settings", "left_out")  # by which it is known whether a sweep is current
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,23 @@ def write_sweep(path: Path, sweep: Sweep) -> Path:
     return write_npz(path, arrays)
 
 
+def read_marks(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The seeds of a sweep's directions, and what it was made from; its curves are not read, nor is their checksum compared.
+
+    Raises:
+        DamagedFileError: truncated, or not a sweep of this package.
+    """
+    content = read_npz(path, ("perturbation_seed", *MARKS), listed=ARRAYS)
+    with interpreted(path):
+        return content.pop("perturbation_seed"), {key: _value(array) for key, array in content.items()}
+
+
+def _value(array: np.ndarray) -> Any:
+    """A metadatum; what was a dictionary or a list is stored as JSON text."""
+    value = array.item()
+    return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+
+
 def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
     """Read one sweep.
 
@@ -83,8 +101,7 @@ def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
     with interpreted(path):
         for key, array in content.items():
             if key not in ARRAYS and not key.startswith(STATE_DICT):
-                value = array.item()
-                metadata[key] = json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
+                metadata[key] = _value(array)
         shape = (*content["perturbation_seed"].shape, *content["coefficients"].shape)
         if len(shape) != 2 or any(content[name].shape != shape for name in ("loss", "accs")):
             raise ValueError(f"losses of shape {content['loss'].shape} for {shape} directions and coefficients")

@@ -35,16 +35,21 @@ class Trained(NamedTuple):
     records: dict[int, dict[str, Any]]
 
 
-def check_trained_settings(run: Run) -> None:
+def check_trained_settings(run: Run) -> dict[int, dict[str, Any]]:
     """Refuse settings that differ from those the run's existing models were made with.
+
+    Returns:
+        What the files of these models hold.
 
     Raises:
         StaleError: names the setting, its two values and the way out.
     """
+    records = {}
     for minimum in run.config.minima:
         path = run.model_file(minimum)
         if path.is_file():
-            require_same(_read_record(run, minimum)["settings"], weights_settings(run.config), path, TRAIN_AGAIN)
+            records[minimum] = _read_record(run, minimum)
+            require_same(records[minimum]["settings"], weights_settings(run.config), path, TRAIN_AGAIN)
     known = {run.model_file(minimum) for minimum in run.config.minima}
     for variation, prefix in MODEL_PREFIXES.items():
         for path in run.models.glob(f"{prefix}*.pt"):
@@ -58,6 +63,7 @@ def check_trained_settings(run: Run) -> None:
                     else "Set it back, or delete this file; the others stay."
                 )
                 raise StaleError(f"{path}: {listed} {values} does not have this one. {way_out}")
+    return records
 
 
 @own_defaults()
@@ -72,11 +78,11 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
         StaleError: the models were made with other settings or other samples.
     """
     run = run if isinstance(run, Run) else read_run(run)
-    check_trained_settings(run)
+    found = check_trained_settings(run)
     dataset = load_dataset(run.dataset_file, run.config, run.folder)
     models, records = {}, {}
     for minimum in run.config.minima:
-        record = _read_record(run, minimum)
+        record = found.pop(minimum, None) or _read_record(run, minimum)
         level = data_level(record)
         if level > len(dataset.x_additional) or record["data_hash"] != dataset.hash(level):
             raise StaleError(

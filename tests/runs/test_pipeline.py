@@ -19,6 +19,7 @@ from helpers import tiny, tree
 
 import minima_volume as mv
 from minima_volume.files.lock import LOCK_NAME, Lock
+from minima_volume.files.verify import read_notebook
 from minima_volume.files.yaml import write_yaml
 from minima_volume.runs.create import notebook_source
 from minima_volume.runs.execute import Outcome, execute_stage
@@ -178,7 +179,7 @@ def test_the_status_table(condition, in_process):
     code.outputs = [nbformat.v4.new_output("error", ename="DataError", evalue="no samples\nmore", traceback=["x"])]
     notebook.metadata["papermill"] = {"duration": 200.0}
     nbformat.write(notebook, run / TRAIN)
-    assert executed(run / TRAIN) == (200.0, "DataError: no samples")
+    assert executed(read_notebook(run / TRAIN)) == (200.0, "DataError: no samples")
     table = mv.status_table(condition)
     assert list(table.columns) == [*STAGES, "done", "time", "working", "error"]
     assert table.loc["model_0_data_10", list(STAGES)].tolist() == ["complete"] * 5

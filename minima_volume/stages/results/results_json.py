@@ -6,7 +6,7 @@ This is the only place that writes the file; `experiments/README.md` lists its k
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from minima_volume.errors import DamagedFileError
 from minima_volume.files.atomic import jsonable, read_json, read_npz, write_json, write_npz
+from minima_volume.files.content import content_hash
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
-from minima_volume.stages.mass_cells import current_masses
+from minima_volume.stages.mass_cells import Cell, current_masses
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.results.mass_keys import mass_keys
 from minima_volume.stages.results.older_formats import FORMAT, upgraded
@@ -25,9 +26,12 @@ from minima_volume.stages.results.star_keys import none_if_nan, star_keys, top_r
 from minima_volume.stages.run import Run
 from minima_volume.stages.thresholds import threshold_keys
 from minima_volume.stages.trained import Trained
+from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.ordering import ranks
 from minima_volume.volume.star.radii import Radii
 from minima_volume.volume.star.volume import StarVolume, star_volume
+
+CELLS = "log_mass_fingerprint"  # the key of the hash of the cells
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,31 @@ def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> 
         return False
     try:
         read_npz(run.radii_file(landscape, threshold))
-        return read_json(path).get("fingerprint") == _present_mark(run, trained, landscape, threshold)
+        return has_present_mark(run, trained, landscape, threshold, read_json(path))
     except DamagedFileError:
         return False
 
 
-def is_whole(run: Run, trained: Trained, landscape: int, threshold: float) -> bool:
-    """Whether a current results.json says what the cells beside it say."""
-    content = upgraded(read_json(run.results_file(landscape, threshold)))
-    return jsonable(content | mass_content(run, trained, landscape, threshold, content)) == content
+def has_present_mark(run: Run, trained: Trained, landscape: int, threshold: float, stored: Mapping[str, Any]) -> bool:
+    """Whether the content of a results.json is of the present weights, data and settings."""
+    return stored.get("fingerprint") == _present_mark(run, trained, landscape, threshold)
+
+
+def is_whole(run: Run, trained: Trained, landscape: int, threshold: float, stored: Mapping[str, Any]) -> bool:
+    """Whether the content of a current results.json says what the cells beside it say."""
+    known = current_masses(run, trained, landscape, threshold)
+    if not known or stored.get(CELLS) == _cells_mark(known):
+        return True
+    if CELLS in stored:
+        return False
+    content = upgraded(stored)  # of a version that kept no hash of the cells
+    made = mass_content(run, trained, landscape, threshold, content)
+    return jsonable(content | {key: made[key] for key in made if key != CELLS}) == content
+
+
+def _cells_mark(masses: Mapping[Cell, GaussianMass]) -> str:
+    """A hash of measured cells, by which a results.json is known to say what they say."""
+    return content_hash(jsonable({str(cell): asdict(mass) for cell, mass in masses.items()}))
 
 
 def _present_mark(run: Run, trained: Trained, landscape: int, threshold: float) -> str:
@@ -195,7 +215,7 @@ def mass_content(
     """The keys that speak of Gaussian local volumes, from all current cells; nothing if there are none."""
     known = current_masses(run, trained, landscape, threshold, sigmas)
     present = sorted({cell.sigma for cell in known})
-    keys: dict[str, Any] = {}
+    keys: dict[str, Any] = {CELLS: _cells_mark(known)} if known else {}
     for kind in ("loss", "accuracy"):
         masses = {(cell.minimum, cell.sigma): mass for cell, mass in known.items() if cell.condition.kind == kind}
         if masses:
