@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import getpass
 import json
 import math
@@ -179,10 +180,20 @@ def _take(path: Path, mine: Lock) -> bool:
                             f"{path.parent.name} is in use by {held}. Wait for it or stop it; if you know that it is gone, "
                             f"delete {path}"
                         )
-                    content = json.dumps(asdict(mine)).encode()
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, content, 0)
+                    _write(path, descriptor, json.dumps(asdict(mine)).encode())
                     return True
+
+
+def _write(path: Path, descriptor: int, content: bytes) -> None:
+    """Write a lock whole; on a full disk it is removed."""
+    try:
+        os.ftruncate(descriptor, 0)
+        if os.pwrite(descriptor, content, 0) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -213,3 +214,22 @@ def test_everything_that_writes_takes_the_lock(stage, copied, cli):
 
 def write(folder, lock):
     (folder / LOCK_NAME).write_text(json.dumps(asdict(lock)), encoding="utf-8")
+
+
+@pytest.mark.parametrize("written", [None, 0, 10])
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch, written):
+    """Whether the system says so, or writes a part; the folder can be taken as soon as there is room."""
+
+    def full(descriptor, content, place):
+        if written is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, content[:written], place)
+
+    write = os.pwrite
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(MissingStageError, match="cannot be written to: No space left on device"):
+            locked(tmp_path).__enter__()
+    assert tree(tmp_path) == {}
+    with locked(tmp_path):
+        assert lock_of(tmp_path) is not None
