@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import shutil
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ALL_STAGES, make_run
+from helpers import ALL_STAGES, PIXEL, make_run
 
 from minima_volume.plots import style
 from minima_volume.stages.run import Run, read_run
@@ -59,7 +58,6 @@ def one_thread():
 
 # folders whose tests are about pictures; elsewhere figures are built, and not rendered: that takes five of a tiny run's seven seconds
 PICTURES = {"plots", "reports", "repository", "robustness", "directories", "campaigns", "cli", "analysis"}
-PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import math
 from pathlib import Path
@@ -24,6 +25,8 @@ from minima_volume.volume.gaussian.mass import GaussianMass
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
+# a whole .png
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg==")
 
 TINY: dict[str, Any] = {
     "experiment": {"name": "tiny digits"},

@@ -31,6 +31,14 @@ COMMANDS = [
 ]
 
 
+FEW = {
+    "training.epochs": 5,
+    "data.levels": [0, 20],
+    "volume.loss_thresholds": [0.5],
+    "volume.accuracy_thresholds": [0.8],
+}
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the README's commands use, with tiny settings and this environment as its .venv."""
@@ -41,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "experiments", project / "experiments", ignore=ignore)
     (project / ".venv").symlink_to(sys.prefix)
     for folder in (DIGITS, "experiments/digits/template"):
-        write_yaml(project / folder / "config.yaml", tiny({"training.epochs": 5}))
+        write_yaml(project / folder / "config.yaml", tiny(FEW))
     return project
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import random
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from helpers import numbers, same_arrays, tiny
+from helpers import PIXEL, numbers, same_arrays, tiny
 
 import minima_volume as mv
 from minima_volume.files.yaml import write_yaml
@@ -33,14 +34,16 @@ KILLS = {"train": 1, "perturb": 2, "volume": 2, "cutoff": 1, "accuracy": 1}
 # a process that forks drivers, so that imports are done once; a driver executes the stages in itself and counts what each one does
 # to files: a kill leaves nothing but files behind, so that these moments are all there are, and they are the same on any machine
 DRIVERS = """
-import json, os, shutil, signal, sys
-import papermill, torch
+import base64, json, os, shutil, signal, sys
+import papermill, sklearn.datasets, torch, torch._dynamo
+from minima_volume.plots import style
 from pathlib import Path
 from minima_volume.stages.run import STAGES
 from minima_volume.stages.open import open_run
 from minima_volume.runs.pipeline import run_pipeline
 from minima_volume.runs.states import run_stage
 
+style.figure_bytes = lambda *_, **__: base64.b64decode(sys.argv[4])
 WRITES, count = os.O_WRONLY | os.O_RDWR | os.O_CREAT, {"done": 0, "last": None}
 
 def counted(event, arguments):
@@ -103,7 +106,8 @@ def test_killed_in_every_stage_and_run_again(tmp_path):
         (tmp_path / name).mkdir()
         write_yaml(tmp_path / name / "config.yaml", tiny(SMALL))
         mv.new_runs(tmp_path / name, [(0, 10)])
-    command = [sys.executable, "-c", DRIVERS, str(tmp_path / "whole"), str(tmp_path / "killed"), json.dumps(kills)]
+    folders = [str(tmp_path / name) for name in ("whole", "killed")]
+    command = [sys.executable, "-c", DRIVERS, *folders, json.dumps(kills), base64.b64encode(PIXEL).decode()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     landed, writes = json.loads(done.stdout.splitlines()[-1])

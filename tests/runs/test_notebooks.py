@@ -179,7 +179,7 @@ def test_the_pipeline_from_the_command_line(digits_condition, cli):
 def test_the_analysis_notebook(digits_condition):
     """Figures and tables in the condition's analysis/, nothing beside the notebook; the run without results is named."""
     experiment = digits_condition.parents[1]
-    execute(experiment, "analyze_experiments_data.ipynb")
+    execute(experiment, "analyze_experiments_data.ipynb", kernel_manager({}))
     assert "not analyzed: model_0_data_10" in outputs(experiment / "analyze_experiments_data.ipynb")
     assert {p.name for p in experiment.iterdir()} == {"template", "low_data", *BATCH_NOTEBOOKS}
     names = {p.name for p in (digits_condition / "analysis").iterdir()}
@@ -220,13 +220,14 @@ def test_batch_notebooks_where_there_are_several_conditions(digits_condition, tm
 
 @pytest.mark.notebooks
 def test_the_five_notebooks_on_the_swiss_roll(tmp_path):
-    """One after another as a user opens them, with overrides in the first, and a figure in each."""
+    """One after another as a user opens them (the first two in kernels of their own), with overrides in the first, and a figure in each."""
     folder = tmp_path / "model_0_data_10"
     write_yaml(folder / "config.yaml", tiny({**SWISS, **FEW}))
     for name in RUN_NOTEBOOKS:
         (folder / name).write_text(notebook_source(name), encoding="utf-8")
-    for name in RUN_NOTEBOOKS:
-        execute(folder, name, **({"overrides": {"training.epochs": 50}} if name == RUN_NOTEBOOKS[0] else {}))
+    for i, name in enumerate(RUN_NOTEBOOKS):
+        overrides = {"overrides": {"training.epochs": 50}} if i == 0 else {}
+        execute(folder, name, kernel_manager({}) if i > 1 else None, **overrides)
         assert "image/png" in outputs(folder / name), name
     assert all(state.complete for state in mv.stage_states(folder).values())
     assert mv.open_run(folder).config.training.epochs == 50
