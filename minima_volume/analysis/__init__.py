@@ -20,6 +20,7 @@ from minima_volume.analysis.run_tables import (
     volume_table,
 )
 from minima_volume.analysis.run_words import describe_order
+from minima_volume.analysis.subjects import subject
 from minima_volume.analysis.words import paragraph
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "readable",
     "scaling_law",
     "select",
+    "subject",
     "summary",
     "training_table",
     "verdicts",

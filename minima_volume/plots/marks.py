@@ -18,6 +18,7 @@ from minima_volume.plots.style import GREY, MARKERS, RED, level_colors
 LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (3, 1)))
 ARROWS = {"up": (r"$\uparrow$", 0, 1), "down": (r"$\downarrow$", 0, -1), "right": (r"$\rightarrow$", 1, 0)}
 ARROW_POINTS = 10.0  # from a bound to the middle of its arrow
+ARROW_ROOM = 0.15  # share of an axis that is left free beyond the outermost bound, so that its arrow stays inside
 NATIVE = "native minimum"
 LINE_HEIGHT = 12.0  # points, of a label
 
@@ -93,6 +94,8 @@ def bounds(axis: Axes, x: Any, y: Any, way: str, look: Look, label: str | None =
     hollow: dict[str, Any] = {"color": look.color, "markerfacecolor": "white", "markeredgewidth": 1.5}
     axis.plot(x, y, look.marker, **hollow, markersize=7, zorder=3, label=label)
     arrow, across, up = ARROWS[way]
+    margins = axis.margins() or (0.0, 0.0)
+    axis.margins(max(margins[0], abs(across) * ARROW_ROOM), max(margins[1], abs(up) * ARROW_ROOM))
     figure = axis.get_figure()
     assert figure is not None
     shift = ScaledTranslation(across * ARROW_POINTS / 72, up * ARROW_POINTS / 72, figure.dpi_scale_trans)

@@ -223,7 +223,7 @@ def cliff(across: pd.DataFrame, name: str, sigma: float, threshold: float) -> Fi
             last = inside.iloc[-1]
             floor = inside["log_mass"].min() - 0.35 * max(np.ptp(inside["log_mass"]), 1.0)
             top.plot([last["size"], outside["size"].min()], [last["log_mass"], floor], ":", color=BLUE, linewidth=2)
-    top.set(ylabel=MASS.label, title=f"{name}, sigma {sigma:g}, loss threshold {threshold:g}")
+    top.set(ylabel=MASS.label, title=f"{name}\nsigma {sigma:g}, loss threshold {threshold:g}")
     bottom.set(ylabel="mean loss", yscale="log")
     size_axis(bottom, across["size"], LANDSCAPE_AXIS)
     handles = {

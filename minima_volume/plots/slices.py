@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.plane import Plane
@@ -18,17 +19,21 @@ from minima_volume.plots.style import BLUE, GREEN, GREY, PURPLE, RED, new_figure
 
 MARKERS, CMAP = "o^s", "cividis"
 STYLES, LINE_COLORS = ("-", "--", "-.", ":"), (BLUE, GREEN, PURPLE, GREY)
+HALO = [withStroke(linewidth=4, foreground="white")]
 DECADES = 1e-6  # of the largest loss, down to which a line is drawn
 
 
 @styled
-def planes(plane: Plane | PlaneSlice, names: Sequence[str] = (), threshold: float | None = None) -> Figure:
+def planes(
+    plane: Plane | PlaneSlice, names: Sequence[str] = (), threshold: float | None = None, subject: str = ""
+) -> Figure:
     """The plane through minima, a panel per landscape: colour is the loss, the line the threshold.
 
     Args:
         plane: from `run_plane`; or from `slice_plane`, which knows its names and threshold.
         names: of the minima, for the legend ("60 samples").
         threshold: of the loss.
+        subject: data set and model, for the title.
     """
     title, axes_of, note = "minimum trained on", ("the first axis", "across"), None
     if isinstance(plane, PlaneSlice):
@@ -51,13 +56,15 @@ def planes(plane: Plane | PlaneSlice, names: Sequence[str] = (), threshold: floa
     ]
     labels = list(names)
     if threshold is not None:
-        handles.append(Line2D([], [], color=RED, linewidth=2))
+        handles.append(Line2D([], [], color=RED, linewidth=2, path_effects=HALO))
         labels.append(f"loss {threshold:g}")
         if (plane.at_points > threshold).any():
             handles.append(Line2D([], [], color="none", marker="o", markeredgecolor=GREY, markersize=9))
             labels.append("hollow: outside")
     figure.legend(handles, labels, title=title, loc="outside lower center", ncols=min(5, len(labels)))
-    if note:
+    if subject:
+        figure.suptitle(subject, fontsize=10.5)
+    elif note:
         figure.suptitle(note, fontsize=8.5, color=GREY)
     return figure
 
@@ -87,9 +94,10 @@ def draw_plane(axis: Axes, plane: Plane, landscape: int, norm: LogNorm, threshol
     shown = np.clip(np.where(np.isnan(loss), np.inf, loss), norm.vmin, norm.vmax)
     axis.pcolormesh(plane.u, plane.v, shown, norm=norm, cmap=CMAP, shading="gouraud", rasterized=True)
     if threshold is not None and shown.min() < threshold < shown.max():
-        axis.contour(
+        lines = axis.contour(
             plane.u, plane.v, np.log(shown), levels=[np.log(threshold)], colors=[RED], linewidths=2, linestyles="solid"
         )
+        lines.set(path_effects=HALO)  # the line's red and the colours of losses near the threshold are one grey
     for (u, v), marker, own in zip(plane.points, MARKERS, plane.at_points[landscape], strict=False):
         inside = threshold is None or own <= threshold
         axis.plot(
