@@ -80,7 +80,7 @@ def left_out(rows: pd.DataFrame, quantity: Quantity) -> str:
     if not count:
         return ""
     which = f"{count} of {total + count} values have a limit on one side only and are left out"
-    return f"{which if total else 'none of the values is an estimate'}: they are not averaged, fitted or put in order"
+    return f"{which if total else 'none of the values is an estimate'}: they are not averaged, fitted or ranked"
 
 
 def x_of(rows: pd.DataFrame) -> pd.Series:

@@ -44,7 +44,7 @@ def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
         )
     if callable(loss):
         never_negative = bool(getattr(loss, "nonnegative", False))
-        return Loss(getattr(loss, "__name__", "custom"), loss, batched=False, non_negative=never_negative)
+        return Loss(getattr(loss, "__name__", type(loss).__name__), loss, batched=False, non_negative=never_negative)
     if loss not in LOSSES:
         raise ConfigError(
             f"loss {loss!r} is not known; allowed: {', '.join(LOSSES)}, or a callable (outputs, targets) -> losses"

@@ -44,6 +44,7 @@ from minima_volume.plots.style import (
     PURPLE,
     RED,
     SKY,
+    caption,
     new_figure,
     plain_log,
     styled,
@@ -101,7 +102,7 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
             + ", ".join(f"{n} {s}" for n, s in sigmas.items())
         )
     lines += [f"{q.name}: {word}" for q in quantities if (word := left_out(everything, q))]
-    figure.supxlabel("\n".join(lines), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(lines))
     return figure
 
 
@@ -142,7 +143,7 @@ def estimators(rows: pd.DataFrame) -> Figure:
         "grey: the minima of one seed; where it rises, both agree on what is larger" if star.notna().any() else ""
     )
     word = left_out(rows, STAR).replace(": ", ":\n")
-    figure.supxlabel("\n".join(filter(None, [joined_by, word])), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(filter(None, [joined_by, word])))
     thousands(axis.yaxis, rows[STAR.column])
     axis.legend(title=AXIS_LABELS[kind_of(rows)], loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure

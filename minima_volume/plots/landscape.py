@@ -16,7 +16,7 @@ from minima_volume.analysis.subjects import subject
 from minima_volume.perturbation import Curves
 from minima_volume.plots.marks import Look, bounds, label_ends, looks, ring
 from minima_volume.plots.panels import minima_axis
-from minima_volume.plots.style import GREY, RED, new_figure, plain_log, size_axis, styled
+from minima_volume.plots.style import GREY, RED, caption, new_figure, plain_log, size_axis, styled
 from minima_volume.stages.run import minimum_name, variation_of
 from minima_volume.stages.sweep_files import Sweep
 
@@ -181,7 +181,7 @@ def volumes(results: Mapping[str, Any]) -> Figure | str:
         fontsize=10.5,
     )
     if (~estimates & np.isfinite(volume)).any():
-        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
+        caption(figure, ARROW)
     return figure
 
 

@@ -15,7 +15,7 @@ from minima_volume.analysis.run_tables import NOT_MEASURED
 from minima_volume.plots.landscape import ALONE, ARROW, point_of, star_volume
 from minima_volume.plots.marks import NATIVE, Look, bounds, looks, ring, ring_handle
 from minima_volume.plots.panels import minima_axis
-from minima_volume.plots.style import GREY, new_figure, plain_log, styled
+from minima_volume.plots.style import caption, new_figure, plain_log, styled
 
 
 @styled
@@ -53,7 +53,7 @@ def log_masses(results: Mapping[str, Any]) -> Figure | str:
         right.legend([ring_handle()], [NATIVE], loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(read.title, fontsize=10.5)
     if any(star.log_volume is not None and not star.is_estimate for star in stars):
-        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
+        caption(figure, ARROW)
     return figure
 
 

@@ -25,6 +25,7 @@ from minima_volume.plots.style import (
     MARKERS,
     PURPLE,
     RED,
+    caption,
     count_axis,
     new_figure,
     plain_log,
@@ -180,7 +181,7 @@ def stars(estimates: Mapping[str, VolumeEstimate]) -> Figure:
     if right.lines:
         right.legend(title="model", loc="center left", bbox_to_anchor=(1.02, 0.5))
     if bounds:
-        figure.supxlabel(ARROW, color=GREY, fontsize=8.5)
+        caption(figure, ARROW)
     return figure
 
 

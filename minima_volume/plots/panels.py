@@ -252,7 +252,7 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
         star = f"published number: rests on {effective:.1f} of {rows['num_directions'].min()} directions (median)"
         if estimates < inside:
             which = "none is an estimate" if not estimates else f"{inside - estimates} of {inside} are no estimates"
-            star += f"; {which}:\nhollow, with an arrow: lower limits (97.5 %); they are not averaged, fitted or put in order"
+            star += f"; {which}:\nhollow, with an arrow: lower limits (97.5 %); they are not averaged, fitted or ranked"
         lines.append(star)
     if outside := int(rows["log_volume"].isna().sum()):
         lines.append(f"outside the landscape and not shown: {outside} of {len(rows)} minima")

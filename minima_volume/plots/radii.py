@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.quantities import AXIS_LABELS, axis_point
 from minima_volume.analysis.results import Results, Star
 from minima_volume.plots.marks import Look, looks
-from minima_volume.plots.style import GREY, RED, new_figure, plain_log, styled
+from minima_volume.plots.style import GREY, RED, caption, new_figure, plain_log, styled
 
 BINS = 36
 Measured = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
@@ -51,11 +51,10 @@ def radius_details(measured: Sequence[Measured]) -> Figure:
     figure.suptitle(
         f"{first.title.rpartition(',')[0]}, {measured[0][1]['radius'].shape[1]:,} directions", fontsize=10.5
     )
-    figure.supxlabel(
+    caption(
+        figure,
         f"rows: minima by {AXIS_LABELS[first.kind]}; height: directions\n"
         "ticks: the largest radii, as many as directions count (effective sample size)",
-        color=GREY,
-        fontsize=8.5,
     )
     return figure
 

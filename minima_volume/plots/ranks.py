@@ -34,7 +34,7 @@ from minima_volume.plots.panels import (
     title_of,
     volume_panels,
 )
-from minima_volume.plots.style import GREY, QUANTITY_COLORS, RED, new_figure, styled
+from minima_volume.plots.style import GREY, QUANTITY_COLORS, RED, caption, new_figure, styled
 
 
 @styled
@@ -57,7 +57,7 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
     shared_legend(figure, [axis], title_of(rows), ncols=2)
-    figure.supxlabel(_explained(rows, f"means over seeds; bars: {bars_of(rows)}"), color=GREY, fontsize=8.5)
+    caption(figure, _explained(rows, f"means over seeds; bars: {bars_of(rows)}"))
     return figure
 
 
@@ -90,7 +90,7 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
     figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
     figure.suptitle(title_of(rows), fontsize=10.5)
     explained = _explained(rows, "small: single seeds", "dotted: the same order by both; right and above: the largest")
-    figure.supxlabel(explained, color=GREY, fontsize=8.5)
+    caption(figure, explained)
     return figure
 
 
@@ -137,5 +137,5 @@ def differences(rows: pd.DataFrame) -> Figure:
     )
     alone = " of each mean alone" if rows["run"].nunique() >= FEWEST else ""
     over = f"dots: seeds; bars: {bars_of(rows)}{alone}; filled: clear over all points of its panel (Holm)"
-    figure.supxlabel(_explained(rows, over), color=GREY, fontsize=8.5)
+    caption(figure, _explained(rows, over))
     return figure

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from minima_volume.plots.style import BLUE, GREY, ORANGE, new_figure, styled
+from minima_volume.plots.style import BLUE, GREY, ORANGE, caption, new_figure, styled
 
 COLORS = {"clean": BLUE, "noisy": ORANGE}
 LABELS = {"clean": "trained clean", "noisy": "trained under noise"}
@@ -43,7 +43,7 @@ def accuracy_under_noise(results: Mapping[str, Any]) -> Figure:
     lines = {str(line.get_label()): line for axis in axes for line in axis.get_lines()}  # one of another panel, too
     axes[-1].legend(lines.values(), lines.keys(), loc="lower left")
     figure.suptitle(f"{_data(rows)}\nnoise on weights: alpha times each tensor's standard deviation", fontsize=10.5)
-    figure.supxlabel(BAND, color=GREY, fontsize=8.5)
+    caption(figure, BAND)
     return figure
 
 

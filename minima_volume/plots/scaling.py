@@ -37,7 +37,7 @@ from minima_volume.plots.panels import (
     thousands,
     volume_panels,
 )
-from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, plain_log, size_axis, styled
+from minima_volume.plots.style import BLUE, GREEN, RED, caption, new_figure, plain_log, size_axis, styled
 
 LANDSCAPE_AXIS = "samples of the landscape"
 
@@ -70,7 +70,7 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
     shared_legend(figure, axes, f"{subject_of(native)}{title}")
     sources = dict.fromkeys(law.interval_from for law in laws if law is not None)
     explained = [f"in brackets: the slope's 95 % interval, from {source}" for source in sources]
-    figure.supxlabel("\n".join([*explained, *notes(native, [STAR])]), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join([*explained, *notes(native, [STAR])]))
     return figure
 
 
@@ -129,7 +129,7 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
         axis.axhline(threshold, color=RED, linestyle="--", linewidth=1.2)
         axis.set(yscale="log", ylabel="mean loss of\nthe minimum itself")
         plain_log(axis.yaxis)
-        size_axis(axis, rows["size"], LANDSCAPE_AXIS)
+        size_axis(axis, rows["size"], LANDSCAPE_AXIS, share=0.7)
     marker_legend(figure, panels[0][0], AXIS_LABELS[kind_of(rows)])
     figure.suptitle(
         f"{subject_of(rows)}minima across landscapes, loss threshold {threshold:g} (dashed), {seeds_of(rows)}",
@@ -141,7 +141,7 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
         "points side by side are of one landscape",
         *notes(rows, [STAR]),
     ]
-    figure.supxlabel("\n".join(explained), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(explained))
     return figure
 
 

@@ -34,7 +34,7 @@ from minima_volume.plots.panels import (
     title_of,
     volume_panels,
 )
-from minima_volume.plots.style import GREEN, GREY, new_figure, plain_log, styled
+from minima_volume.plots.style import GREEN, caption, new_figure, plain_log, styled
 
 
 @styled
@@ -51,7 +51,7 @@ def mass_against_data(rows: pd.DataFrame) -> Figure:
         axis.set(ylabel=quantity.label, title=panel_title(rows, quantity))
         data_axis(axis, rows)
     shared_legend(figure, axes, title_of(rows))
-    figure.supxlabel("\n".join(notes(rows)), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(notes(rows)))
     return figure
 
 
@@ -63,7 +63,7 @@ def volume_against_data(rows: pd.DataFrame) -> Figure:
     axes[0].set(ylabel=STAR.label)
     data_axis(axes[0], rows)
     shared_legend(figure, axes, title_of(rows))
-    figure.supxlabel("\n".join(notes(rows, [STAR])), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(notes(rows, [STAR])))
     return figure
 
 
@@ -115,7 +115,7 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
     figure.suptitle(title_of(rows), fontsize=10.5)
     what = "means over seeds" + (" (of test loss: geometric)" if column == "test_loss" else "")
     explained = f"large: {what}, bars: {bars_of(rows)}; small: single seeds" if rows["run"].nunique() > 1 else ""
-    figure.supxlabel("\n".join(filter(None, [explained, *notes(rows, [STAR])])), color=GREY, fontsize=8.5)
+    caption(figure, "\n".join(filter(None, [explained, *notes(rows, [STAR])])))
     return figure
 
 

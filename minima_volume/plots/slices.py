@@ -47,8 +47,8 @@ def planes(
     norm = loss_norm(plane, threshold)
     for k, (axis, size) in enumerate(zip(axes, plane.sizes, strict=True)):
         draw_plane(axis, plane, k, norm, threshold)
-        axis.set(xlabel=f"radius along {axes_of[0]}", title=f"landscape of {size:,} samples")
-    axes[0].set_ylabel(f"radius {axes_of[1] if axes_of[1] == 'across' else 'along ' + axes_of[1]}")
+        axis.set(xlabel=f"radius along {axes_of[0]} (filter norms)", title=f"landscape of {size:,} samples")
+    axes[0].set_ylabel(f"radius {axes_of[1] if axes_of[1] == 'across' else 'along ' + axes_of[1]} (filter norms)")
     figure.colorbar(ScalarMappable(norm, CMAP), ax=axes, label="mean loss", extend="max")
     handles = [
         Line2D([], [], color="white", marker=marker, markeredgecolor="black", markersize=9, linestyle="none")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -37,6 +38,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
 MARKERS = "os^DvPXp<>"
 LIGHTEST = 0.58  # of viridis: lighter colours have a contrast below 3:1 on white
 LETTER = 0.085  # inches, of a digit on an axis
+CAPTION_LETTERS = 16.0  # an inch, of the small lines under a figure
 QUANTITY_COLORS = {"log_mass": BLUE, "log_volume": ORANGE}
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -99,8 +101,21 @@ def new_figure(width: float = 6.0, height: float = 3.8) -> Figure:
     return figure
 
 
-def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples") -> None:
-    """A logarithmic x axis with a tick at each number of samples, where there are few enough to read."""
+def caption(figure: Figure, text: str) -> None:
+    """Small grey lines under a figure, which break where its width ends."""
+    width = int(figure.get_figwidth() * CAPTION_LETTERS)
+    figure.supxlabel("\n".join(fill(line, width) for line in text.splitlines()), color=GREY, fontsize=8.5)
+
+
+def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples", share: float = 1.0) -> None:
+    """A logarithmic x axis with a tick at each number of samples, where there are few enough to read.
+
+    Args:
+        axis: the axis.
+        sizes: numbers of samples.
+        label: what they are.
+        share: of its present width that a legend beside it leaves to the axis.
+    """
     ticks = sorted(set(sizes))
     axis.set_xscale("log")
     axis.set_xlabel(label)
@@ -109,7 +124,7 @@ def size_axis(axis: Axes, sizes: Iterable[float], label: str = "training samples
     axis.set_xlim(ticks[0] / pad, ticks[-1] * pad)
     figure = axis.get_figure()
     assert figure is not None
-    inch = math.log(span * pad**2) / axis.bbox.width * figure.dpi
+    inch = math.log(span * pad**2) / (share * axis.bbox.width) * figure.dpi
     half = {tick: LETTER * (len(f"{tick:,.0f}") + 1) / 2 * inch for tick in ticks}  # of a label's width
     labelled: list[float] = []
     for tick in [ticks[0], *reversed(ticks[1:])] if span > 1 else ticks[:1]:  # both ends first
@@ -157,8 +172,9 @@ def level_colors(count: int) -> np.ndarray:
     return mpl.colormaps["viridis"](np.linspace(0.0, LIGHTEST, max(count, 2)))[:count]
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
+def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
     """Write a figure atomically, in the format of the file's ending; it is laid out by the first format and keeps that layout."""
+    path = Path(path)
     content = figure_bytes(figure, path.suffix.lstrip("."), dpi)
     return write_atomic(path, lambda file: file.write(content))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -68,10 +70,17 @@ def _density(axis: Axes, density: Density, largest: np.ndarray | None, scaling: 
 def _chains(axis: Axes, found: LearningCoefficient) -> None:
     steps = np.arange(1, found.losses.shape[1] + 1)
     for i, losses in enumerate(found.losses):
-        axis.plot(steps, losses, color=(BLUE, GREEN, PURPLE, GREY)[i % 4], linewidth=0.8)
+        axis.plot(
+            steps,
+            losses,
+            color=(BLUE, GREEN, PURPLE, GREY)[i % 4],
+            linestyle=("-", "--", "-.", ":")[i % 4],
+            linewidth=0.8,
+        )
     axis.axvspan(0, found.num_burn_in, color=GREY, alpha=0.15, linewidth=0, label="burn-in, left out")
     axis.axhline(found.start_loss, color=RED, linestyle="--", label="loss at the minimum")
-    value = "undefined" if found.value is None else f"{found.value:.4g}"
+    trusted = found.verdict.startswith("estimate")
+    value = f"{found.value:.4g}" if trusted else re.split("[:;,]", found.verdict)[0]
     axis.set(
         xlabel="step",
         ylabel="mean loss",

@@ -49,7 +49,7 @@ class Condition:
 def condition_of(threshold: float | None, accuracy_threshold: float | None) -> Condition:
     """What keeps a perturbed model inside, from the one of the two that was given."""
     if (threshold is None) == (accuracy_threshold is None):
-        raise ConfigError("give either threshold (a loss) or accuracy_threshold (a fraction), not both or none")
+        raise ConfigError("give exactly one of threshold (a loss) and accuracy_threshold (a fraction)")
     if threshold is not None:
         return Condition("loss", _number("threshold", threshold, np.inf, "it must be a positive loss"))
     allowed = "it must be above 0 and at most 1"

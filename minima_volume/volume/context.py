@@ -94,6 +94,8 @@ class Estimate(Result):
             "samples": self.context.landscape,
             "names": names if isinstance(names, str) else ", ".join(names),
         }
+        if terms["measure"] != "gaussian":  # a volume of another dimension is in another unit; a probability has none
+            terms["parameters"] = f"{getattr(self, 'num_params', 0) + getattr(self, 'num_zero', 0):,}"
         if terms["measure"] == "ball":
             terms["max_coefficient"] = number(settings["max_coefficient"])
         return terms

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Protocol
 
 from minima_volume.confidence import CONFIDENCE
 from minima_volume.errors import ConfigError
@@ -146,11 +145,25 @@ def _single(volume: Estimate) -> tuple[Estimate, ...]:
     return volume.volumes if isinstance(volume, VolumeProfile) else (volume,)
 
 
+def _different_sizes(first: LocalVolume, second: LocalVolume) -> str:
+    """What to know of a comparison of two architectures."""
+    ours, theirs = first.num_params + first.num_zero, second.num_params + second.num_zero
+    if ours == theirs:
+        return ""
+    return (
+        f"; they have {ours:,} and {theirs:,} parameters: sigma does not mean the same to networks of different "
+        "sizes, so this says which survives this noise more often, and no more"
+    )
+
+
 def _pair(first: Estimate, second: Estimate, names: Names) -> _Pair:
     check_alike(first, second, names)
     if isinstance(first, LocalVolume) and isinstance(second, LocalVolume):
-        difference = compare_masses(first, second)
-        words: Any = partial(mass_verdict, names, difference)
+        difference, note = compare_masses(first, second), _different_sizes(first, second)
+
+        def words(adjusted: float | None, count: int) -> str:
+            return mass_verdict(names, difference, adjusted, count) + note
+
         return _Pair(names, difference, words, first.sigma)
     assert isinstance(first, VolumeEstimate) and isinstance(second, VolumeEstimate)
     found = compare_stars(first.star, second.star, names)

@@ -44,6 +44,8 @@ class Volumes(Result):
     estimates: dict[str, LocalVolume | VolumeProfile | VolumeEstimate]
 
     def __getitem__(self, name: str) -> LocalVolume | VolumeProfile | VolumeEstimate:
+        if name not in self.estimates:
+            raise ConfigError(f"there is no volume of {name!r}; measured were {', '.join(map(repr, self.estimates))}")
         return self.estimates[name]
 
     @cached_property

@@ -228,7 +228,7 @@ def test_words_say_the_numbers(collected, condition):
     assert "is clearly larger than 2 and clearly smaller than 0 of the 2 others" in masses
     assert "the least clear of these has p < 0.001; p < 0.001 after Holm over 2 comparisons" in masses
     assert "6 of 6 compared pairs of minima can be told apart by this number (Holm over all 6)" in masses
-    assert star.startswith("none of the values is an estimate: they are not averaged, fitted or put in order.")
+    assert star.startswith("none of the values is an estimate: they are not averaged, fitted or ranked.")
     limits = [log_volume(seed, 20, size) - 4 for seed in range(3) for size in (20, 40, 60)]
     assert f"only a lower limit is known (97.5 % each): {min(limits):,.1f} to {max(limits):,.1f}." in star
     assert not any(

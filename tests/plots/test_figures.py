@@ -230,7 +230,7 @@ def test_what_is_no_estimate_is_not_averaged_fitted_or_put_in_order(tmp_path):
             assert all(line.get_linestyle() == "None" for line in lines)
             assert sorted(float(y) for line in lines for y in line.get_ydata()) == sorted(limits)
         assert all(line in hollow or line in arrows for line in drawn_lines(axis))
-        assert not axis.containers and "they are not averaged, fitted or put in order" in figure.get_supxlabel()
+        assert not axis.containers and "they are not averaged, fitted or ranked" in figure.get_supxlabel()
     scaling = mv.plots.scaling(found.table, 0.5)
     assert [line.get_linestyle() for line in scaling.axes[1].lines].count("--") == 0
     assert "no line: it takes three seeds" in scaling.axes[1].get_title() and "a = -2.00" in scaling.axes[0].get_title()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -10,7 +12,7 @@ from matplotlib.colors import to_rgb
 from minima_volume.perturbation.plane import Plane
 from minima_volume.plots.marks import ARROW_POINTS, ARROWS, Look, bounds
 from minima_volume.plots.slices import CMAP, planes
-from minima_volume.plots.style import RED, new_figure
+from minima_volume.plots.style import RED, caption, new_figure, size_axis
 
 
 @pytest.mark.parametrize("way", ARROWS)
@@ -44,3 +46,28 @@ def test_the_threshold_is_seen_in_grey():
     assert colors == ["white"] and figure.get_suptitle() == "digits, MLP [16]"
     middle = luminance(colormaps[CMAP](0.5))
     assert abs(luminance(RED) - middle) < 0.15 < 0.4 < luminance("white") - middle
+
+
+@pytest.mark.parametrize("width", [4.0, 6.4, 10.0])
+def test_captions_break_where_the_figure_ends(width):
+    """Whatever a table has to say of its numbers."""
+    figure = new_figure(width, 4)
+    figure.subplots().plot([0, 1])
+    wide = "Gaussian local volume: 1 of 12 values have a limit on one side only and are left out: MMMM averaged, fitted or ranked"
+    caption(figure, f"{wide}\nsecond line")
+    figure.canvas.draw()
+    (text,) = (one for one in figure.texts if "second line" in one.get_text())
+    box = text.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and text.get_text().splitlines()[-1] == "second line"
+
+
+def test_ticks_beside_a_legend_do_not_touch():
+    """The legend takes its part of the width after the ticks are chosen."""
+    figure = new_figure(6.6, 4)
+    axis = figure.subplots()
+    size_axis(axis, [400, 410, 420, 450, 500], share=0.7)
+    axis.plot([400, 500], [0, 1], label="wrongly labelled training samples")
+    figure.legend(loc="outside right center")
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    assert len(boxes) >= 3 and all(a.x1 + 3 < b.x0 for a, b in itertools.pairwise(boxes))

@@ -230,3 +230,30 @@ def test_texts_are_short():
     several = mv.measure_volumes({"<a>": off(0.0), "b": off(0.5)}, X, Y, "mse", threshold=0.1, sigma=0.3, **QUICK)
     html = several._repr_html_()
     assert "&lt;a&gt;" in html and "<a>" not in html and html.count("<tr>") == 3
+
+
+def wide(units: int) -> nn.Module:
+    """A linear network with a hidden layer: 5 `units` weights, in whatever width the same function of its product."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(K, units, bias=False), nn.Linear(units, 1, bias=False)).double()
+
+
+def test_networks_of_different_sizes():
+    """Probabilities are compared, with a note; volumes in spaces of different dimension have no common unit."""
+    threshold = 1.0
+    first, second = (
+        mv.measure_volume(wide(units), X, Y, "mse", threshold=threshold, sigma=0.3, **QUICK) for units in (2, 3)
+    )
+    assert "they have 10 and 15 parameters: sigma does not mean the same" in mv.compare(first, second).verdict
+    assert "parameters" not in mv.compare(first, first).verdict
+    names = BALL | {"names": "all"}
+    stars = [mv.measure_volume(wide(units), X, Y, "mse", threshold=threshold, **names) for units in (2, 3)]
+    with pytest.raises(ConfigError, match=r"parameters: 10 and 15\)"):
+        mv.compare(*stars)
+
+
+def test_a_name_that_was_not_measured():
+    """The error lists those that were."""
+    volumes = mv.measure_volumes({"a": off(0.0), "b": off(0.1)}, X, Y, "mse", threshold=0.1, sigma=0.3, **QUICK)
+    with pytest.raises(ConfigError, match="no volume of 'c'; measured were 'a', 'b'"):
+        volumes["c"]
