@@ -78,7 +78,8 @@ def current_masses(
     """The measured cells of a landscape and threshold that still stand, at the sigmas of config.yaml, those on disk and those given."""
     wanted = sorted({*run.config.volume.gaussian.sigmas, *sigmas, *kept_sigmas(run, landscape, threshold)})
     cells = cells_of(run, [landscape], [threshold], wanted)
-    found = {cell: read_mass(cell.path(run), cell.mark(run, trained)) for cell in cells}
+    there = [cell for cell in cells if cell.path(run).exists()]
+    found = {cell: read_mass(cell.path(run), cell.mark(run, trained)) for cell in there}
     return {cell: mass for cell, mass in found.items() if mass is not None}
 
 

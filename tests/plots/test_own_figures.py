@@ -183,3 +183,14 @@ def test_several_from_a_dictionary_is_the_same_as_measured_together(results):
     """`Volumes` of estimates that were measured one by one."""
     again = Volumes(dict(results["several"].estimates))
     assert again.verdict == results["several"].verdict
+
+
+def test_growth_of_star_regions(results):
+    """The last point of each curve is the estimate; masses have no directions to count."""
+    figure = mv.plots.growth_with_directions(results["stars"])
+    curves = {line.get_label(): line for line in figure.axes[0].lines if not line.get_label().startswith("_")}
+    assert set(curves) == {"short", "long"}
+    for name, line in curves.items():
+        assert line.get_xdata()[-1] == 60 and line.get_ydata()[-1] == pytest.approx(results["stars"][name].log_exp_r_n)
+    with pytest.raises(ConfigError, match="growth is that of star regions .*, not of LocalVolume"):
+        mv.plots.growth_with_directions(results["several"])

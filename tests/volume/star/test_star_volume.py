@@ -251,8 +251,8 @@ def test_a_minimum_outside_through_the_front_door():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "either threshold"),
-        ({"threshold": 0.1, "accuracy_threshold": 0.9}, "either threshold"),
+        ({}, "exactly one of threshold"),
+        ({"threshold": 0.1, "accuracy_threshold": 0.9}, "exactly one of threshold"),
         ({"threshold": 0.0}, "positive loss"),
         ({"threshold": math.inf}, "positive loss"),
         ({"accuracy_threshold": 1.1}, "at most 1"),
