@@ -132,13 +132,21 @@ def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:
     return replace(mass, interval=found.interval, standard_error=found.standard_error)
 
 
+def _pair(value: Any, key: str) -> tuple[Any, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(end, int | float | None) for end in value):
+        raise TypeError(f"{key} is {value!r:.40}, not two numbers")
+    return tuple(value)
+
+
 def _mass(content: dict[str, Any]) -> GaussianMass:
     try:
         repeats = tuple(
             Repeat(**repeat | {"stages": tuple(SplittingStage(**stage) for stage in repeat["stages"])})
             for repeat in content["repeats"]
         )
-        pairs = {key: None if content[key] is None else tuple(content[key]) for key in ("interval", "moves_effect")}
+        pairs = {key: _pair(content[key], key) for key in ("interval", "moves_effect")}
         mass = GaussianMass(**content | {"repeats": repeats} | pairs)
         for field in fields(GaussianMass):
             value = getattr(mass, field.name)

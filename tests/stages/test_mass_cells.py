@@ -81,3 +81,12 @@ def test_older_cells_that_are_measured_again(tmp_path: Path, mass: GaussianMass,
     first_estimator(path)
     assert read_mass(path, "abc") == (mass if kept else None)
     assert math.isfinite(read_json(path)["sigma"])
+
+
+@pytest.mark.parametrize("key", ["interval", "moves_effect"])
+@pytest.mark.parametrize("value", ["x", "xy", ["x", 1.0], [1.0], [1.0, 2.0, 3.0], {"a": 1, "b": 2}, True])
+def test_a_cell_with_words_for_limits_is_measured_again(tmp_path: Path, key: str, value: object) -> None:
+    """Its file is whole and its hash is right; what it says cannot be used."""
+    path = write_mass(tmp_path / "cell.json", MEASURED, CELL, "abc")
+    write_json(path, read_json(path) | {key: value})
+    assert read_mass(path, "abc") is None
