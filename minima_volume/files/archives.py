@@ -50,7 +50,7 @@ def read_arrays(file: BinaryIO, keys: Sequence[str] | None, listed: Sequence[str
 
     Args:
         file: the open archive.
-        keys: which; None: all, and members that are no arrays are compared with their checksums, too.
+        keys: which; None: all.
         listed: further ones that must be there.
 
     Raises:

@@ -133,6 +133,7 @@ def _of_first_estimator(mass: GaussianMass) -> GaussianMass | None:
 
 
 def _pair(value: Any, key: str) -> tuple[Any, ...] | None:
+    """Two numbers, either of which may be None."""
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(end, int | float | None) for end in value):

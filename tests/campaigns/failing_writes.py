@@ -102,9 +102,14 @@ def campaign(cases: int | None = None, seed: int = 0) -> Tally:
 
 
 def left_behind(run: Path) -> list[str]:
-    """Temporary files and locks that a command which has ended left there."""
+    """Temporary files, locks and damaged files that a command which has ended left there."""
     left = [path.name for path in run.rglob("*") if path.suffix == ".tmp" or path.name == ".lock"]
-    return [f"left behind: {left}"] if left else []
+    problems = [f"left behind: {left}"] if left else []
+    try:
+        contents(run)
+    except DamagedFileError as error:
+        problems.append(str(error))
+    return problems
 
 
 def prepared(run: Path) -> Path:
@@ -140,10 +145,6 @@ def _case(run: Path, kind: str, k: int, *, for_good: bool, true: dict[str, objec
     if said.code != 1 or "No space left on device" not in said.err:
         problems.append(f"the failure was not said: {said.code} {said.err[:200]!r}")
     problems += left_behind(run)
-    try:
-        contents(run)
-    except DamagedFileError as error:
-        problems.append(str(error))
     again = call("run", run, "--quiet")
     if again.code or again.crash:
         problems.append(f"the resumed run failed: {again.err[:200]}{again.crash}")

@@ -13,7 +13,6 @@ from pathlib import Path
 from campaigns.common import Tally, call, contents
 from campaigns.failing_writes import left_behind, prepared
 from campaigns.same import differences
-from minima_volume.errors import DamagedFileError
 
 PAGE, ROOM = 4096, 2**26  # bytes
 
@@ -47,11 +46,12 @@ def campaign(cases: int | None = None, seed: int = 0) -> Tally:
         cases: how many, evenly spread over all sizes; None: all.
         seed: shifts which ones.
     """
-    tally = Tally("full disk" if possible() else "full disk (not tried: mounting a small file system takes root)")
+    can = possible()
+    tally = Tally("full disk" if can else "full disk (not tried: mounting a small file system takes root)")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes: list[int] = []
-        if possible():
+        if can:
             with disk(folder / "reference", ROOM) as place:
                 run = prepared(place / "model_0_data_10")
                 assert call("run", run, "--quiet").code == 0
@@ -76,10 +76,6 @@ def _case(place: Path, true: dict[str, object]) -> list[str]:
     if said.code and "No space left on device" not in said.err:
         problems.append(f"the failure was not said: {said.code} {said.err[:200]!r}")
     problems += left_behind(run)
-    try:
-        contents(run)
-    except DamagedFileError as error:
-        problems.append(str(error))
     if said.code:
         _mount("-o", f"remount,size={ROOM}", str(place))
         again = call("run", run, "--quiet")
