@@ -35,7 +35,7 @@ from minima_volume.volume.gaussian.splitting import Splitting
 
 MOST = {"mlp": 4096, "cnn": 512, "transformer": 8}  # samples in a timed piece
 SHARE = 0.4  # of the coefficients of a direction, before it stops early
-PASSES_PER_RADIUS = 5  # of the samples of a landscape, for each threshold
+PASSES_PER_RADIUS = 4  # of the samples of a landscape, for each threshold
 STAGES, NOTEBOOK_SECONDS = 5, 6.0  # of splitting near log mass -8; to start the kernel of a notebook
 
 # shape of a sample, outputs, test samples

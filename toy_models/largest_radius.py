@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from minima_volume.plots.style import GREY, RED, count_axis, level_colors, new_figure, styled
+from minima_volume.plots.marks import LINES
+from minima_volume.plots.style import GREY, MARKERS, RED, count_axis, level_colors, new_figure, styled
 from minima_volume.volume.star.uncertainty import log_mean
 
 CONDITION = 10.0  # largest over smallest curvature
@@ -82,18 +83,21 @@ def figure_of_radii(radii: Radii, shown: Sequence[int] = (10, 100, 1000)) -> Fig
     """How n log r scatters, the error of the mean beside that of the largest radius alone, and the effective sample size."""
     figure = new_figure(12, 3.9)
     first, second, third = figure.subplots(1, 3)
-    for n, color in zip(shown, level_colors(len(shown)), strict=True):
+    for n, color, line in zip(shown, level_colors(len(shown)), LINES, strict=False):
         logs = radii.logs[n]
-        first.hist(logs, bins=60, density=True, histtype="step", color=color, linewidth=1.6, label=f"n = {n:,}")
+        first.hist(
+            logs, bins=60, density=True, histtype="step", color=color, linewidth=1.6, linestyle=line, label=f"n = {n:,}"
+        )
     first.axvline(0, color=RED, linewidth=1, linestyle="--", label=r"log E $r^n$, exact")
     first.set(xlabel=r"n log r − log E $r^n$ (nats)", ylabel="density over directions", yscale="log")
     first.legend(loc="upper left")
     for k, color in enumerate(level_colors(len(radii.counts))):
         name = f"{radii.counts[k]:,}"
         values, alone = (np.median(part[:, :, k], axis=0) for part in (radii.estimates, radii.largest))
-        second.plot(radii.dims, values, "o-", color=color, markersize=4, label=name)
+        points = {"marker": MARKERS[k], "color": color, "markersize": 5, "label": name}
+        second.plot(radii.dims, values, **points)
         second.plot(radii.dims, alone, "--", color=color, linewidth=1.2)
-        third.plot(radii.dims, np.median(radii.effective[:, :, k], axis=0), "o-", color=color, markersize=4, label=name)
+        third.plot(radii.dims, np.median(radii.effective[:, :, k], axis=0), **points)
     second.axhline(0, color=GREY, linewidth=0.9)
     second.plot([], [], "--", color=GREY, linewidth=1.2, label=r"$n\,\log\,r_{\max} - \log\,D$")
     second.set_ylabel(r"log mean $r^n$ − exact (nats)")

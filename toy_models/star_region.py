@@ -119,7 +119,7 @@ def figure_of_star(measured: StarRegion, num_points: int = 700) -> Figure:
     points = 1 + measured.sigma * np.random.default_rng(0).standard_normal((2, num_points))
     inside = loss(*points) <= THRESHOLD
     third.plot(*points[:, ~inside], ".", color=GREY, markersize=2.5, alpha=0.6, label="outside")
-    third.plot(*points[:, inside], ".", color=RED, markersize=4.5, label="inside")
+    third.plot(*points[:, inside], "^", color=RED, markersize=4, label="inside")
     third.legend(loc="lower right", handletextpad=0.1, frameon=True, framealpha=0.9, edgecolor="none")
     first.text(-3, 2.5, "loss ≤ threshold", color=BLUE, fontsize=9)
     first.text(-3, 2.0, "star region", color=GREEN, fontsize=9)
@@ -159,17 +159,17 @@ def region(axis: Axes) -> None:
 
 def rays(plane: Axes, curve: Axes) -> None:
     """Two rays that leave and come back: into the other branch, and across the bend of its own."""
-    for name, degrees, color in (("A", 225, RED), ("B", -22, ORANGE)):
+    for name, degrees, color, line in (("A", 225, RED, "-"), ("B", -22, ORANGE, "-.")):
         angle = math.radians(degrees)
         distance = np.linspace(0, 4.2, 2000)[1:]
         w1, w2 = 1 + distance * math.cos(angle), 1 + distance * math.sin(angle)
         shown = (np.abs(w1) < REACH) & (np.abs(w2) < REACH)
-        plane.plot(w1[shown], w2[shown], color=color, linewidth=1.2, linestyle="--")
+        plane.plot(w1[shown], w2[shown], color=color, linewidth=1.2, linestyle=line)
         end = w1[shown][-1], w2[shown][-1]
         plane.annotate(name, end, xytext=(-3, -13), textcoords="offset points", color=color, ha="right", weight="bold")
         r = float(radius(np.array([angle]))[0])
         plane.plot(1 + r * math.cos(angle), 1 + r * math.sin(angle), "o", color=color, markersize=6, zorder=5)
-        curve.plot(distance, loss(w1, w2), color=color, label=f"ray {name}")
+        curve.plot(distance, loss(w1, w2), color=color, linestyle=line, label=f"ray {name}")
         curve.plot(r, THRESHOLD, "o", color=color, markersize=6, zorder=5)
     curve.axhline(THRESHOLD, color=GREY, linewidth=1, linestyle="--", label="threshold")
     curve.set(xlabel="distance from the minimum", ylabel="loss", yscale="log", ylim=(1e-4, 5), xlim=(0, 4.2))

@@ -35,12 +35,16 @@ class ViewSettings:
             or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`, `sample_std`).
         names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
-        num_products: Hessian-vector products for the trace.
-        density_vectors, density_steps: random vectors, and steps of Lanczos from each, for the density of all eigenvalues;
-            density_vectors = 0 leaves it out.
+        num_products: Hessian-vector products for the trace, which is estimated from random vectors (Hutch++); more make its
+            error smaller.
+        density_vectors, density_steps: random vectors, and products with the Hessian from each (Lanczos' method), for the density of
+            all eigenvalues; density_vectors = 0 leaves it out.
         sam_rho, asam_rho: radii of the balls of SAM and ASAM.
         ascent_steps: steps towards the largest loss in them; 1 is SAM's own.
-        num_chains, num_draws, num_burn_in, localisation, step_size: of the learning coefficient; num_chains = 0 leaves it out.
+        num_chains, num_draws, num_burn_in, localisation, step_size: of the learning coefficient, which comes from the mean excess loss
+            along chains of noisy gradient steps: how many there are, draws kept from each and dropped before, the strength of the
+            spring to the minimum, the size of a step (None: found). Chains must agree, that is R-hat (their common spread over
+            that within each) is close to 1. num_chains = 0 leaves it out.
         seed: of all that is random.
     """
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.files.user_code import load_object
@@ -18,6 +20,11 @@ from minima_volume.samples import count, each, part
 
 # what config.yaml may name is listed in `config.sections.BUILT_IN_LOSSES`
 LOSSES = {loss.name: loss for loss in (CROSS_ENTROPY, BINARY, MSE)}
+TORCH_MODULES: dict[type[nn.Module], Loss] = {
+    nn.CrossEntropyLoss: CROSS_ENTROPY,
+    nn.BCEWithLogitsLoss: BINARY,
+    nn.MSELoss: MSE,
+}
 
 
 def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
@@ -55,6 +62,9 @@ def get_loss(loss: LossLike, folder: Path | None = None) -> Loss:
 def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None = None) -> Fit:
     """Check a loss, a model's outputs and targets against each other, and say how the outputs are read.
 
+    PyTorch's own cross-entropy, `BCEWithLogits` and MSE, as a module or function with its default settings, are the built-in losses of
+    the same meaning, unless only PyTorch's takes these targets (probabilities of classes, ignored labels).
+
     Outputs may be (N, C) or PyTorch's (N, C, d1, ...) for `cross_entropy`, with labels (N,) or (N, d1, ...); classes last, (N, d1,
     ..., C), if only that fits. `bce_with_logits` and `mse` take targets of the outputs' shape, up to extents of 1.
 
@@ -68,6 +78,10 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
     Raises:
         ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
     """
+    if same := _built_in(loss):
+        axis = 1 if same is CROSS_ENTROPY and class_axis is None else class_axis
+        with contextlib.suppress(ConfigError):
+            return fit(same, some, rows, targets, axis)
     if loss.prepare is None:
         loss.per_sample(each(some, torch.clone), part(targets, 0, rows))
         whole = loss.returns_one(some, part(targets, 0, rows))
@@ -87,6 +101,24 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
             f"the model must return one row per sample: for {rows} samples it gives outputs of shape {tuple(some.shape)}"
         )
     return loss.prepare(loss, Given((samples, *some.shape[1:]), some.dtype, targets, class_axis))
+
+
+def _built_in(loss: Loss) -> Loss | None:
+    """The built-in loss that a module or function of PyTorch is, if it is one."""
+    own: Any = loss.elements
+    for kind, same in TORCH_MODULES.items():
+        if own is getattr(F, str(same.torch_name)):
+            return same
+        if type(own) is kind:
+            plain = {**_settings(kind()), "reduction": own.reduction}
+            if own.reduction in ("mean", "none") and _settings(own) == plain and not own.state_dict():
+                return same
+    return None
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What was set on a module of PyTorch, hooks too."""
+    return {name: value for name, value in vars(module).items() if name not in ("training", "_buffers")}
 
 
 def _first(outputs: Any) -> str:

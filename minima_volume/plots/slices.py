@@ -20,6 +20,7 @@ from minima_volume.plots.style import BLUE, GREEN, GREY, PURPLE, RED, new_figure
 MARKERS, CMAP = "o^s", "cividis"
 STYLES, LINE_COLORS = ("-", "--", "-.", ":"), (BLUE, GREEN, PURPLE, GREY)
 HALO = [withStroke(linewidth=4, foreground="white")]
+SHADOW = [withStroke(linewidth=3, foreground="black")]  # white is not seen on the colours of large losses
 DECADES = 1e-6  # of the largest loss, down to which a line is drawn
 
 
@@ -106,7 +107,9 @@ def draw_plane(axis: Axes, plane: Plane, landscape: int, norm: LogNorm, threshol
             marker,
             color="white" if inside else "none",
             markeredgecolor="black" if inside else "white",
+            markeredgewidth=1.0 if inside else 1.6,
             markersize=9,
+            path_effects=None if inside else SHADOW,
         )
     axis.set_aspect("equal")
     axis.grid(False)

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minima_volume.analysis.quantities import AXIS_LABELS
+from minima_volume.analysis.subjects import subject
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
 from minima_volume.files.boundary import check_way
 from minima_volume.perturbation.directions import Directions
 from minima_volume.plots.predictions import CLASSES, probability
 from minima_volume.plots.samples import scatter
-from minima_volume.plots.slices import CMAP, draw_plane, loss_norm
+from minima_volume.plots.slices import CMAP, SHADOW, draw_plane, loss_norm
 from minima_volume.plots.style import BLUE, GREEN, GREY, RED, new_figure, style
 from minima_volume.stages.plane import run_plane, three_of
 from minima_volume.stages.run import Run, minimum_name
@@ -48,17 +49,30 @@ def landscape_frames(run: Run, frames: int = 40, *, resolution: int = 31, progre
     plane = run_plane(run, minima, sorted(set(sizes)), resolution=resolution, progress=progress)
     threshold, norm = config.volume.headline, loss_norm(plane, config.volume.headline)
     base = config.data.base_size if config.variation == "level" else 0
-    names = ", ".join(f"{base + minimum:,}" for minimum in minima)
+    middle = sum(plane.u[[0, -1]]) / 2
     for size in sizes:
         with style():
             figure = new_figure(6.4, 5.2)
             axis = figure.subplots()
             draw_plane(axis, plane, plane.sizes.index(size), norm, threshold)
+            for minimum, point in zip(minima, plane.points, strict=True):
+                way = 1 if point[0] <= middle else -1
+                axis.annotate(
+                    f"{base + minimum:,}",
+                    point,
+                    xytext=(9 * way, 0),
+                    textcoords="offset points",
+                    ha="left" if way > 0 else "right",
+                    va="center",
+                    color="white",
+                    path_effects=SHADOW,
+                )
             axis.set(
-                xlabel=f"distance (radius); {AXIS_LABELS[config.variation]} {names}: circle, triangle, square",
-                ylabel="distance across (radius)",
+                xlabel=f"radius (filter norms); at the minima: {AXIS_LABELS[config.variation]}",
+                ylabel="radius across (filter norms)",
                 title=f"landscape of {size:,} samples; line: loss {threshold:g}; hollow: outside",
             )
+            figure.suptitle(subject(config.model_dump()), fontsize=10.5)
             figure.colorbar(ScalarMappable(norm, CMAP), ax=axis, label="mean loss", extend="max")
         yield figure
 

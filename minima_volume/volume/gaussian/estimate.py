@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,11 +96,20 @@ class VolumeProfile(Estimate):
 
     @property
     def verdict(self) -> str:
-        """One line per sigma."""
-        return "\n".join(f"sigma {s:g}: {v.verdict}" for s, v in zip(self.sigmas, self.volumes, strict=True))
+        """One line per sigma, and one for what is to be said of each."""
+        notes = [(volume.note or "").split("; ") for volume in self.volumes]
+        shared = [text for text in notes[0] if text and all(text in others for others in notes)]
+        if len(notes) == 1:
+            shared = []
+        own = ["; ".join(text for text in texts if text not in shared) or None for texts in notes]
+        lines = [
+            f"sigma {sigma:g}: {replace(volume, note=note).verdict}"
+            for sigma, volume, note in zip(self.sigmas, self.volumes, own, strict=True)
+        ]
+        return "\n".join([*lines, f"at each sigma: {'; '.join(shared)}"] if shared else lines)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.volumes))
+        return f"log masses, {self.context.where}\n{self.verdict}"
 
     def facts(self) -> list[tuple[str, str]]:
         """As `Result.facts`."""

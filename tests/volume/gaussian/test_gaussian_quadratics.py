@@ -171,3 +171,4 @@ def test_probability_one_and_a_profile() -> None:
     alone = mv.measure_volume(model, x, y, "mse", sigma=0.8, **options)  # type: ignore[arg-type]
     assert replace(alone, context=profile.volumes[2].context) == profile.volumes[2]
     assert profile.verdict.splitlines()[1].startswith("sigma 0.2: measured: -")
+    assert str(profile).splitlines()[1] == profile.verdict.splitlines()[0]
