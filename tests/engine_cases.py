@@ -60,7 +60,11 @@ def plain_loop(
     x = x.double() if x.is_floating_point() else x
     buffers = copy.deepcopy(dict(model.named_buffers()))
     moved = "weight", "bias", "original0", "original1"  # the last two: of weight_norm
-    named = [(name, p) for name, p in model.named_parameters() if name.endswith(moved)]
+    named = [
+        (name, p)
+        for name, p in model.named_parameters()
+        if name.endswith(moved) or name.rsplit(".", 1)[-1].startswith(("weight_", "bias_", "in_proj_"))
+    ]
     start = [p.clone() for _, p in named]
     losses, accs = np.zeros((2, len(sizes), len(seeds), len(coefficients)))
     for d, seed in enumerate(seeds):
