@@ -66,8 +66,8 @@ def read_results(folder: Path) -> RunResults:
         for threshold in config.volume.loss_thresholds:
             path = run.results_file(landscape, threshold)
             results = Results(load_results(path))
-            _require_current(run, settings, results, path, hashes)
             with interpreted(path):
+                _require_current(run, settings, results, path, hashes)
                 rows += map(_with_numbers, _rows(run, results))
                 place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
                 pairs += [_with_numbers(place | _pair("log_mass", pair)) for pair in results.mass_comparisons()]

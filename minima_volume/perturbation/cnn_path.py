@@ -130,14 +130,21 @@ class CNNPath:
 
     def _forward(self, stacked: Networks, held: list[LaidOut], tile: Tile) -> Tensor:
         x = self.x[tile.start : tile.stop]
-        first, rest = self.layers[0], self.layers[1:]
-        base = self._convolve(first, x, self.minimum)
-        steps: dict[int, Tensor] = {}
+        # corners are worth their copies where a direction has several coefficients; values are the same to the bit
+        several = len(stacked.rows) >= 2 * len(set(stacked.rows))
+        halved = several and len(self.layers) > 1 and is_halving(self.layers[1].module) and not x.is_cuda
+        rest = self.layers[2:] if halved else self.layers[1:]
+
+        def seen(parameters: LaidOut) -> Tensor:
+            images = self._convolve(self.layers[0], x, parameters)
+            return corners(images) if halved else images
+
+        base, steps = seen(self.minimum), dict[int, Tensor]()
         outputs = []
         for row, c, parameters in zip(stacked.rows, stacked.coefficients, stacked.parameters, strict=True):
             if row not in steps:
-                steps[row] = self._convolve(first, x, held[row])
-            hidden = torch.add(base, steps[row], alpha=c)
+                steps[row] = seen(held[row])
+            hidden = halve_sum(base, steps[row], c) if halved else torch.add(base, steps[row], alpha=c)
             outputs.append(self._run(rest, hidden, parameters))
         return torch.stack(outputs)
 
@@ -202,6 +209,22 @@ def halve(images: Tensor) -> Tensor:
     high, wide = 2 * (images.shape[2] // 2), 2 * (images.shape[3] // 2)
     rows = torch.maximum(images[:, :, :high:2], images[:, :, 1:high:2])
     return torch.maximum(rows[:, :, :, :wide:2], rows[:, :, :, 1:wide:2])
+
+
+def corners(images: Tensor) -> Tensor:
+    """The four corners of 2 x 2 blocks of images (N, C, H, W), each in one piece: (4, N, H // 2, W // 2, C)."""
+    high, wide = 2 * (images.shape[2] // 2), 2 * (images.shape[3] // 2)
+    last = images.permute(0, 2, 3, 1)
+    return torch.stack([last[:, i:high:2, j:wide:2] for i in (0, 1) for j in (0, 1)])
+
+
+def halve_sum(base: Tensor, step: Tensor, c: float) -> Tensor:
+    """`halve` of base + c * step, whose corners are given: the sum never lies in memory as a whole."""
+    largest = torch.add(base[0], step[0], alpha=c)
+    other = torch.empty_like(largest)
+    for start, way in zip(base[1:], step[1:], strict=True):
+        torch.maximum(largest, torch.add(start, way, alpha=c, out=other), out=largest)
+    return largest.permute(0, 3, 1, 2)
 
 
 def _own(layer: Layer, parameters: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:

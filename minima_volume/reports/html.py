@@ -17,6 +17,7 @@ from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import write_text
+from minima_volume.files.content import interpreted
 from minima_volume.reports.gallery import draw
 from minima_volume.reports.terminal import left_out, shown_table, trust
 from minima_volume.stages.results.older_formats import load_results
@@ -171,15 +172,15 @@ def _provenance(condition: Path, config: Any) -> pd.DataFrame:
     for folder in find_runs(condition):
         try:
             run = read_run(folder)
-            made = load_results(run.results_file(run.config.data.levels[0], run.config.volume.headline)).get(
-                "provenance"
-            )
+            path = run.results_file(run.config.data.levels[0], run.config.volume.headline)
+            made = load_results(path).get("provenance")
+            with interpreted(path):
+                if made:
+                    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+                    row = {"run": folder.name, "versions": versions, "device": made["device"]}
+                    found.append(row | {"threads": made["threads"], "revision": made["git_revision"] or "unknown"})
         except MinimaVolumeError:
             continue
-        if made:
-            versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-            row = {"run": folder.name, "versions": versions, "device": made["device"], "threads": made["threads"]}
-            found.append(row | {"revision": made["git_revision"] or "unknown"})
     return pd.DataFrame(found)
 
 

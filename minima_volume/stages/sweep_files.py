@@ -74,7 +74,22 @@ def read_marks(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """
     content = read_npz(path, ("perturbation_seed", *MARKS), listed=ARRAYS)
     with interpreted(path):
-        return content.pop("perturbation_seed"), {key: _value(array) for key, array in content.items()}
+        return content.pop("perturbation_seed"), _with_marks({key: _value(array) for key, array in content.items()})
+
+
+def _with_marks(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata whose marks are of their kinds."""
+    hashes, settings, left_out = (
+        (metadata["weights_hash"], metadata["data_hash"]),
+        metadata["settings"],
+        metadata["left_out"],
+    )
+    listed = isinstance(left_out, list) and all(isinstance(name, str) for name in left_out)
+    if not (listed and isinstance(settings, dict) and all(isinstance(name, str) for name in hashes)):
+        raise TypeError(
+            f"weights_hash, data_hash, settings or left_out is of another kind: {hashes}, {settings}, {left_out}"
+        )
+    return metadata
 
 
 def _value(array: np.ndarray) -> Any:
@@ -109,12 +124,12 @@ def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
             raise ValueError("the directions have no seeds or no norms")
         if any(content[name].dtype.kind != "f" for name in ("loss", "accs", "coefficients", "perturbation_norm")):
             raise TypeError("losses, coefficients and norms must be floating-point numbers")
-        metadata["data_hash"], metadata["settings"].keys(), [str(name) for name in metadata["left_out"]]
-    state_dict = {
-        key.removeprefix(STATE_DICT): torch.from_numpy(array)
-        for key, array in content.items()
-        if with_state_dict and key.startswith(STATE_DICT)
-    }
+        _with_marks(metadata)
+        state_dict = {
+            key.removeprefix(STATE_DICT): torch.from_numpy(array)
+            for key, array in content.items()
+            if with_state_dict and key.startswith(STATE_DICT)
+        }
     return Sweep(**{name: content[name] for name in ARRAYS}, metadata=metadata, state_dict=state_dict)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import torch
 
-from campaigns import configs, failing_writes, full_disk, hostile, kills, malformed, memory
+from campaigns import configs, failing_writes, full_disk, hostile, kills, kinds, malformed, memory
 from campaigns.common import Tally
 
 CAMPAIGNS: dict[str, Callable[[], Tally]] = {
     "configs": lambda: configs.campaign(500),
     "malformed": lambda: malformed.campaign(1000),
+    "kinds": lambda: kinds.campaign(),
     "hostile": lambda: hostile.campaign(60),
     "failing_writes": lambda: failing_writes.campaign(),
     "full_disk": lambda: full_disk.campaign(),

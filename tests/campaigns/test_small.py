@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from campaigns import configs, failing_writes, full_disk, hostile, kills, malformed, memory
+from campaigns import configs, failing_writes, full_disk, hostile, kills, kinds, malformed, memory
 
 
 def test_malformed_files():
     tally = malformed.campaign(10, seed=1)
+    assert tally.tried == 10 and not tally.wrong, tally
+
+
+def test_kinds_of_values():
+    tally = kinds.campaign(10, seed=1)
     assert tally.tried == 10 and not tally.wrong, tally
 
 

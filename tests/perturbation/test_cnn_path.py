@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from minima_volume.perturbation.cnn_path import halve, is_halving
+from minima_volume.perturbation.cnn_path import corners, halve, halve_sum, is_halving
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 
@@ -52,6 +52,15 @@ def test_rays_and_particles_equal_the_plain_loop(case: str) -> None:
     particles = Particles(fast, 0.3)
     z = particles.draw(5, particles.generator(1))
     np.testing.assert_allclose(particles.evaluate(z).loss, Particles(plain, 0.3).evaluate(z).loss, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 7, 9), (3, 2, 2, 3)])
+def test_the_first_layer_is_halved_as_it_is_summed(shape: tuple[int, ...]) -> None:
+    """To the bit what halving the sum gives, with what is no number."""
+    base, step = torch.randn(shape), torch.randn(shape)
+    base[0, 0, 0, 0], step[-1, -1, 1, 1] = torch.nan, torch.inf
+    whole = halve(torch.add(base, step, alpha=0.3))
+    torch.testing.assert_close(halve_sum(corners(base), corners(step), 0.3), whole, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 1, 7, 9), (3, 2, 2, 3)])

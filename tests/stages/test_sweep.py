@@ -308,6 +308,22 @@ def test_a_foreign_npz_is_named(copied):
         mv.estimate_volumes(copied, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("left_out", 0.0), ("settings", "x"), ("weights_hash", 3.0), ("state_dict/layers.1.bias", "x")]
+)
+def test_a_sweep_with_a_value_of_another_kind_is_named(copied, cli, key, value):
+    """Its checksums are right; the stages that read it say so in one line."""
+    path = copied.sweep_file(0, 20)
+    arrays = read_npz(path)
+    assert key in arrays
+    write_npz(path, arrays | {key: np.array(value)})
+    code, _, err = cli("run", copied.folder, "--stage", "volume", "--quiet")
+    assert code == 1 and "data_20.npz" in err and err.count("\n") == 1
+    if not key.startswith("state_dict"):  # which notebook 2 does not read
+        code, _, err = cli("run", copied.folder, "--stage", "perturb", "--quiet")
+        assert code == 1 and "data_20.npz does not hold what this package writes" in err and err.count("\n") == 1
+
+
 def test_notebook_2_needs_notebook_1(tmp_path, cli):
     """The file that is missing, the notebook and the command that make it; nothing but the seeds is written."""
     run = make_run(tmp_path / "model_0_data_10")
