@@ -21,7 +21,7 @@ from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.samples import Samples, count, part, tensors
 
 # what one tile's graph may take; a constant, so that tiles (and the last digits) depend on the model and data alone
-TILE_BYTES = 2**28
+TILE_BYTES = 2**26
 LARGEST_TILE = 2048
 
 
@@ -228,12 +228,15 @@ def _tile(mean_loss: MeanLoss) -> int:
     if mean_loss.num_samples < max(PROBED):
         return mean_loss.num_samples
 
-    def first(samples: int) -> None:
+    def product(samples: int) -> None:
         x, y = part(mean_loss.x, 0, samples), part(mean_loss.y, 0, samples)
         # without a second derivative: gradients only, a few times less than the forward pass
-        with mean_loss.at() as parameters, torch.enable_grad(), plain_kernels(), contextlib.suppress(RuntimeError):
-            mean_loss._first(mean_loss._losses(x, y), parameters, graph=True)
+        without = contextlib.suppress(RuntimeError, ConfigError)
+        with mean_loss.at() as parameters, torch.enable_grad(), plain_kernels(), without:
+            first = mean_loss._first(mean_loss._losses(x, y), parameters, graph=True)
+            curved = [one for one in first if one.requires_grad]
+            mean_loss._second(curved, parameters, [torch.ones_like(one) for one in curved])
 
     module = mean_loss.host.module
     known = [*module.parameters(), *module.buffers(), *tensors(mean_loss.x), *tensors(mean_loss.y)]
-    return min(LARGEST_TILE, Footprint.of(first, known).samples(TILE_BYTES))
+    return min(LARGEST_TILE, Footprint.of(product, known).samples(TILE_BYTES))

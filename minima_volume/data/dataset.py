@@ -267,6 +267,8 @@ def stored_dataset(path: Path, config: Config, folder: Path | None = None) -> Da
         raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
     with interpreted(path):
         count = len(content["indices"]) - content["base_dataset_size"]
+        if not isinstance(content["settings"], dict):
+            raise TypeError("settings is of another kind")
         by_index = content["settings"]["store"] == "indices"
         levels = tuple(sorted(map(int, content["dataset_quantities"])))
         dataset = None if by_index else _stored(content)

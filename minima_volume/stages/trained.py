@@ -116,8 +116,10 @@ def _read_record(run: Run, minimum: int) -> dict[str, Any]:
     if "settings" not in record or "state_dict" not in record:
         raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
     with interpreted(path):
+        if not isinstance(record["settings"], dict) or not isinstance(data_level(record), int):
+            raise TypeError(f"settings or the level is of another kind: {record.get('additional_data')!r}")
         same = hash_arrays(record["state_dict"]) == record["weights_hash"]
-        data_level(record), record["data_hash"], record["train_loss"][-1], record["test_loss"][record["epoch"] - 1]
+        record["data_hash"], record["train_loss"][-1], record["test_loss"][record["epoch"] - 1]
         record["test_accs"][record["epoch"] - 1], record["settings"]["training"].keys()
     if not same:
         raise DamagedFileError(f"{path}: the weights do not match their hash; delete it and train again")

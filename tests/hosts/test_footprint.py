@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minima_volume.hosts.footprint import KERNELS, Footprint
+from minima_volume.curvature import hessian
+from minima_volume.curvature.hessian import MeanLoss
+from minima_volume.hosts.footprint import KERNELS, Footprint, _watched
 from minima_volume.losses.registry import get_loss
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.training.evaluation import evaluate
@@ -65,3 +67,22 @@ def test_tiles_of_the_general_path_follow_the_activations() -> None:
         assert engine.start.loss[0, 0] == pytest.approx(plain, rel=1e-6)
     assert tiles[0] == tiles[1]
     assert max(tiles[0]) == 200  # not 400
+
+
+def test_a_tile_of_a_hessian_product_counts_the_second_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of attention it takes several times what the gradient's graph does; what is alive during a product stays within the tile's room."""
+    room = 2**23
+    monkeypatch.setattr(hessian, "TILE_BYTES", room)
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+    model, x, y = (
+        nn.Sequential(layer, nn.Flatten(), nn.Linear(384, 3)),
+        torch.randn(300, 24, 16),
+        torch.randint(3, (300,)),
+    )
+    mean_loss = MeanLoss.of(model, x, y)
+    assert 1 < mean_loss.tile < 150
+    known = [*mean_loss.host.module.parameters(), x, y]
+    vector = torch.ones(mean_loss.num_entries)
+    peak = max(_watched(lambda: mean_loss.hessian_product(vector), known).live)
+    assert room / (2 * KERNELS) < peak < room

@@ -5,6 +5,7 @@ This is the only place that writes the file; `experiments/README.md` lists its k
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from minima_volume.errors import DamagedFileError
 from minima_volume.files.atomic import jsonable, read_json, read_npz, write_json, write_npz
-from minima_volume.files.content import content_hash
+from minima_volume.files.content import content_hash, interpreted
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
 from minima_volume.stages.mass_cells import Cell, current_masses
@@ -99,7 +100,8 @@ def write_results(
     path = run.results_file(landscape, threshold)
     if minima is None:
         stored = read_json(path)
-        content = upgraded(stored)
+        with interpreted(path):
+            content = upgraded(stored)
     else:
         stored = None
         arrays = radii_arrays([m.level for m in minima], [m.all_radii for m in minima])
@@ -107,7 +109,8 @@ def write_results(
         targets = trained.dataset.y_train[: trained.dataset.base_size + landscape]
         mark = _present_mark(run, trained, landscape, threshold)
         content = star_content(run, landscape, threshold, minima, targets) | {"fingerprint": mark}
-    content |= mass_content(run, trained, landscape, threshold, content, sigmas)
+    with contextlib.nullcontext() if stored is None else interpreted(path):
+        content |= mass_content(run, trained, landscape, threshold, content, sigmas)
     if jsonable(content) != stored:  # what has not changed keeps its time, so that figures are not drawn again
         write_json(path, content)
     return path
