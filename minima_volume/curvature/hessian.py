@@ -73,7 +73,7 @@ class MeanLoss:
             scaling: F: `none`, `filter`, `layer`, `tensor_std` or `sample_std`.
             names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
             class_axis: which axis of the outputs counts classes, see `losses.fit`.
-            tile: samples in one forward pass; by default what fits 256 MiB, at most 2,048; all of them where they depend on each other.
+            tile: samples in one forward pass; by default what fits 64 MiB, at most 2,048; all of them where they depend on each other.
 
         Raises:
             ConfigError: devices, types, targets or names do not fit.

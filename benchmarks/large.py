@@ -1,0 +1,78 @@
+"""How long a log mass near -8 takes to measure for large networks: whole calls of `measure_volume`, in seconds by the clock.
+
+    python benchmarks/large.py [NAME ...]
+
+A perceptron of 1.7 million parameters on 50 images of noise, and a transformer of two layers and width 64 on 50 sequences of 32 tokens, both
+trained until their loss is 0.002. Sigma is a multiple of the one that `suggest_sigma` finds. All threads of torch are used
+(OMP_NUM_THREADS). Prints rows of the table in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import minima_volume as mv
+from minima_volume.models.mlp import MLP
+
+SAMPLES, THRESHOLD, TRAINED = 50, 0.1, 0.002
+
+
+class Sequences(nn.Module):
+    """The encoder of a transformer of two layers and width 64; the mean over positions is read as 10 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(30, 64), nn.Parameter(0.02 * torch.randn(32, 64))
+        layer = nn.TransformerEncoderLayer(64, 4, 256, 0.0, batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.encoder(self.tokens(x) + self.places).mean(1))
+
+
+# the network, its samples, and the sigma in units of the suggested one
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], float]] = {
+    "perceptron, 1.7 million": (lambda: MLP((3, 32, 32), 10, [512, 256]), lambda: torch.randn(SAMPLES, 3, 32, 32), 1.2),
+    "2-layer transformer": (Sequences, lambda: torch.randint(30, (SAMPLES, 32)), 1.4),
+}
+
+
+def measured(name: str) -> str:
+    """A row of the table."""
+    make, draw, factor = NETWORKS[name]
+    torch.manual_seed(0)
+    model, x, y = make(), draw(), torch.randint(10, (SAMPLES,))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    loss = torch.tensor(torch.inf)
+    while loss > TRAINED:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+    sigma = factor * mv.suggest_sigma(model, x, y, threshold=THRESHOLD, progress=False)
+    start = time.perf_counter()
+    found = mv.measure_volume(model, x, y, threshold=THRESHOLD, sigma=sigma, progress=False)
+    seconds = time.perf_counter() - start
+    low, high = found.interval
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"| {name} | {count:,} | {sigma:.3g} | {found.log_mass} ({low} to {high}) | {found.num_forward:,} | {seconds:.0f} s |"
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(NETWORKS)
+    if unknown := set(names) - set(NETWORKS):
+        sys.exit(f"error: {sorted(unknown)[0]!r} is not a network; allowed: {', '.join(NETWORKS)}")
+    for name in names:
+        print(measured(name), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
