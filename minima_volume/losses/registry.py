@@ -79,9 +79,8 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
         ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
     """
     if same := _built_in(loss):
-        axis = 1 if same is CROSS_ENTROPY and class_axis is None else class_axis
-        with contextlib.suppress(ConfigError):
-            return fit(same, some, rows, targets, axis)
+        with contextlib.suppress(ConfigError):  # PyTorch's classes are axis 1
+            return fit(same, some, rows, targets, 1 if same is CROSS_ENTROPY else None)
     if loss.prepare is None:
         loss.per_sample(each(some, torch.clone), part(targets, 0, rows))
         whole = loss.returns_one(some, part(targets, 0, rows))

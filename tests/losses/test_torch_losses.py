@@ -52,7 +52,7 @@ def test_classes_are_counted_where_torch_counts_them():
     """Outputs (2, 3, 3) fit labels (2, 3) both ways; PyTorch's classes are axis 1, whatever the model declares."""
     outputs = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([[0, 1, 2], [2, 2, 0]])
-    fitted = fit(get_loss(nn.CrossEntropyLoss()), outputs, 2, labels)
+    fitted = fit(get_loss(nn.CrossEntropyLoss()), outputs, 2, labels, class_axis=-1)
     torch.testing.assert_close(fitted.loss.per_sample(outputs, labels).mean(), F.cross_entropy(outputs, labels))
 
 

@@ -99,8 +99,8 @@ class VolumeProfile(Estimate):
         """One line per sigma, and one for what is to be said of each."""
         notes = [(volume.note or "").split("; ") for volume in self.volumes]
         shared = [text for text in notes[0] if text and all(text in others for others in notes)]
-        if len(notes) == 1:
-            shared = []
+        if len(notes) == 1 or any(None in (volume.log_mass, *volume.interval) for volume in self.volumes):
+            shared = []  # where something is no estimate, its note is what is known
         own = ["; ".join(text for text in texts if text not in shared) or None for texts in notes]
         lines = [
             f"sigma {sigma:g}: {replace(volume, note=note).verdict}"

@@ -172,3 +172,17 @@ def test_probability_one_and_a_profile() -> None:
     assert replace(alone, context=profile.volumes[2].context) == profile.volumes[2]
     assert profile.verdict.splitlines()[1].startswith("sigma 0.2: measured: -")
     assert str(profile).splitlines()[1] == profile.verdict.splitlines()[0]
+
+
+def test_a_profile_says_what_its_volumes_have_in_common() -> None:
+    """Once where all are estimates; with each where it is all that is known."""
+    model, x, y = regression(np.ones(5), 6)
+    plateau = mv.measure_volume(model, x, y, "mse", sigma=[0.01, 0.02], threshold=1e3, progress=False)
+    assert isinstance(plateau, mv.VolumeProfile)
+    lines = plateau.verdict.splitlines()
+    assert len(lines) == 3 and lines[2].startswith("at each sigma: threshold 1000: ")
+    with torch.no_grad():
+        model.weight += 10
+    outside = mv.measure_volume(model, x, y, "mse", sigma=[0.01, 0.02], threshold=EPS, progress=False)
+    assert isinstance(outside, mv.VolumeProfile)
+    assert len(outside.verdict.splitlines()) == 2 and "None" not in outside.verdict
