@@ -16,7 +16,7 @@ from minima_volume.hosts.footprint import Footprint
 from minima_volume.losses.loss import Loss
 from minima_volume.samples import Samples, count, part, tensors
 
-EVALUATION_BATCH, EVALUATION_BYTES = 2048, 2**30
+EVALUATION_BATCH, EVALUATION_BYTES = 2048, 2**28
 SMALL = 64  # samples that are run in one pass whatever they take
 Pairs = tuple[Samples, Any]
 
@@ -60,7 +60,7 @@ def evaluate(model: nn.Module, samples: Pairs, loss: Loss, batch: int | None = N
 
 
 def evaluation_batch(model: nn.Module, x: Samples) -> int:
-    """Samples in one pass: 2,048, or those whose activations fit 1 GiB."""
+    """Samples in one pass: 2,048, or those whose activations fit 256 MiB."""
     return min(EVALUATION_BATCH, evaluation_footprint(model, x).samples(EVALUATION_BYTES))
 
 
