@@ -25,7 +25,7 @@ from minima_volume.data.text import text
 from minima_volume.data.variants import draw
 from minima_volume.errors import ConfigError, DamagedFileError, DataError, MissingStageError, StaleError
 from minima_volume.files.atomic import hash_arrays, read_pt, write_pt
-from minima_volume.files.content import interpreted
+from minima_volume.files.content import interpreted, settings_of
 from minima_volume.files.user_code import load_object
 from minima_volume.isolation import own_defaults
 
@@ -267,9 +267,7 @@ def stored_dataset(path: Path, config: Config, folder: Path | None = None) -> Da
         raise DamagedFileError(f"{path} lacks 'data_hash': it was not written by this package")
     with interpreted(path):
         count = len(content["indices"]) - content["base_dataset_size"]
-        if not isinstance(content["settings"], dict):
-            raise TypeError("settings is of another kind")
-        by_index = content["settings"]["store"] == "indices"
+        by_index = settings_of(content)["store"] == "indices"
         levels = tuple(sorted(map(int, content["dataset_quantities"])))
         dataset = None if by_index else _stored(content)
     if dataset is None:

@@ -57,6 +57,17 @@ def checked(content: Any, text: str, path: Path, advice: str = ADVICE, hashed: b
     return content
 
 
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a file was made with.
+
+    Raises:
+        KeyError, TypeError: it has none, or they are no object; see `interpreted`.
+    """
+    if not isinstance(content["settings"], dict):
+        raise TypeError(f"settings is a {type(content['settings']).__name__}, not an object")
+    return content["settings"]
+
+
 @contextmanager
 def interpreted(path: Path, advice: str = ADVICE) -> Iterator[None]:
     """Take in what a file holds: if that is readable but not what it should be, the error names the file.

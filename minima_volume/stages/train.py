@@ -15,7 +15,7 @@ from minima_volume.errors import StaleError
 from minima_volume.execution.device import threads, usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_pt
-from minima_volume.files.content import interpreted
+from minima_volume.files.content import interpreted, settings_of
 from minima_volume.files.lock import under_lock
 from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
@@ -46,7 +46,7 @@ def prepare_data(run: Run) -> Dataset:
         return _stored(run, make_dataset(run.config, run.folder))
     content = read_pt(run.dataset_file)
     with interpreted(run.dataset_file):
-        stored = content["settings"]["store"]
+        stored = settings_of(content)["store"]
     made_with = {"data": content["settings"], "seeds": {"data": content.get("data_seed")}}
     require_same(made_with, data_settings(run.config), run.dataset_file, TRAIN_AGAIN)
     whole = run.config.data.store != "full" or stored == "full"

@@ -10,7 +10,7 @@ from torch import nn
 from minima_volume.data import Dataset, load_dataset
 from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.files.atomic import hash_arrays, read_pt
-from minima_volume.files.content import interpreted
+from minima_volume.files.content import interpreted, settings_of
 from minima_volume.files.user_code import code_allowed
 from minima_volume.isolation import own_defaults
 from minima_volume.models import build_model
@@ -116,8 +116,9 @@ def _read_record(run: Run, minimum: int) -> dict[str, Any]:
     if "settings" not in record or "state_dict" not in record:
         raise DamagedFileError(f"{path} lacks 'settings' or 'state_dict': it was not written by this package")
     with interpreted(path):
-        if not isinstance(record["settings"], dict) or not isinstance(data_level(record), int):
-            raise TypeError(f"settings or the level is of another kind: {record.get('additional_data')!r}")
+        settings_of(record)
+        if not isinstance(level := data_level(record), int):
+            raise TypeError(f"the level is {level!r:.40}, not a whole number")
         same = hash_arrays(record["state_dict"]) == record["weights_hash"]
         record["data_hash"], record["train_loss"][-1], record["test_loss"][record["epoch"] - 1]
         record["test_accs"][record["epoch"] - 1], record["settings"]["training"].keys()

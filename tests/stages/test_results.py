@@ -337,6 +337,13 @@ def test_results_with_a_value_of_another_kind_are_named(copied, cli, key, value)
     assert code == 1 and "results.json" in err and "Traceback" not in err
 
 
+def test_a_data_set_with_settings_of_another_kind_is_named(copied, cli):
+    write_pt(copied.dataset_file, read_pt(copied.dataset_file) | {"settings": torch.zeros(3)})
+    for stage in ("train", "perturb"):
+        code, _, err = cli("run", copied.folder, "--stage", stage, "--quiet")
+        assert code == 1 and "dataset.pt" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("key", "value"), [("additional_data", "x"), ("settings", torch.zeros(3))])
 def test_a_model_with_a_value_of_another_kind_is_named(copied, cli, key, value):
     path = copied.model_file(0)
