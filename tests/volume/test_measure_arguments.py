@@ -157,7 +157,7 @@ def test_a_plateau_is_no_minimum() -> None:
     volume = measure_volume(own, x, y, threshold=2.0, sigma=0.1, progress=False)
     profile = measure_volume(own, x, y, threshold=2.0, sigma=[0.1, 0.2], progress=False)
     star = measure_volume(own, x, y, threshold=2.0, measure="ball", num_directions=20, progress=False)
-    assert words in volume.verdict and words in star.verdict and profile.verdict.count(words) == 2
+    assert words in volume.verdict and words in star.verdict and profile.verdict.count(words) == 1
     assert "trivial" not in measure_volume(own, x, own(x).argmax(1), accuracy_threshold=0.9, sigma=0.1).verdict
 
 
