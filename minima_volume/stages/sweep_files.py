@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_npz, write_npz
-from minima_volume.files.content import interpreted
+from minima_volume.files.content import interpreted, settings_of
 from minima_volume.perturbation.curves import Curves
 
 STATE_DICT = "state_dict/"
@@ -79,16 +79,13 @@ def read_marks(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _with_marks(metadata: dict[str, Any]) -> dict[str, Any]:
     """Metadata whose marks are of their kinds."""
-    hashes, settings, left_out = (
-        (metadata["weights_hash"], metadata["data_hash"]),
-        metadata["settings"],
-        metadata["left_out"],
-    )
-    listed = isinstance(left_out, list) and all(isinstance(name, str) for name in left_out)
-    if not (listed and isinstance(settings, dict) and all(isinstance(name, str) for name in hashes)):
-        raise TypeError(
-            f"weights_hash, data_hash, settings or left_out is of another kind: {hashes}, {settings}, {left_out}"
-        )
+    settings_of(metadata)
+    for key in ("weights_hash", "data_hash"):
+        if not isinstance(metadata[key], str):
+            raise TypeError(f"{key} is {metadata[key]!r:.40}, not text")
+    names = metadata["left_out"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"left_out is {names!r:.40}, not a list of names")
     return metadata
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from helpers import ALL_STAGES, make_run
 
+from minima_volume.analysis.collect import collect
+from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_json, read_npz, read_pt
 from minima_volume.runs.notebooks import SOURCES
 from minima_volume.stages.run import RUN_NOTEBOOKS, Run
@@ -96,6 +98,17 @@ def call(*arguments: object) -> Said:
     # a busy machine is not the command's fault; one that waits is
     seconds = max(time.process_time() - start, (time.perf_counter() - begun) / PATIENCE)
     return Said(code, out.getvalue(), err.getvalue(), seconds, crash)
+
+
+def analyzed(condition: Path) -> list[str]:
+    """What is wrong with how the results of a condition are read: anything but an error of the package."""
+    try:
+        collect(condition)
+    except MinimaVolumeError:
+        pass
+    except Exception as error:
+        return [f"collect: {type(error).__name__}: {error}"]
+    return []
 
 
 def small_run(folder: Path) -> Run:

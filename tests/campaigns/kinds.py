@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from campaigns.common import Tally, call, restore, small_run
-from minima_volume.analysis.collect import collect
-from minima_volume.errors import MinimaVolumeError
+from campaigns.common import Tally, analyzed, call, restore, small_run
 from minima_volume.files.atomic import read_json, read_npz, read_pt, write_json, write_npz, write_pt
 
 FILES = (
@@ -89,10 +87,5 @@ def _read(base: Path, run: Path, chance: random.Random) -> tuple[list[str], floa
     slowest = max(one.seconds for one in said.values())
     if chance.random() < 0.1:
         problems += [f"report: {problem}" for problem in call("report", base).problems(limit=60)]
-    try:
-        collect(base)
-    except MinimaVolumeError:
-        pass
-    except Exception as error:
-        problems.append(f"collect: {type(error).__name__}: {error}")
+    problems += analyzed(base)
     return problems, slowest

@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from campaigns.common import MAX_SECONDS, Tally, call, restore, small_run
+from campaigns.common import MAX_SECONDS, Tally, analyzed, call, restore, small_run
 from campaigns.same import same
-from minima_volume.analysis.collect import collect
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_json, read_npz, read_pt, write_json, write_npz, write_pt
 
@@ -216,10 +215,5 @@ def _problems(
         said["analyze"] = call("analyze", base)
     for name, one in said.items():  # analyze draws all figures of a condition
         problems += [f"{name}: {problem}" for problem in one.problems(limit=60 if name == "analyze" else MAX_SECONDS)]
-    try:
-        collect(base)
-    except MinimaVolumeError:
-        pass
-    except Exception as error:
-        problems.append(f"collect: {type(error).__name__}: {error}")
+    problems += analyzed(base)
     return problems, max(one.seconds for name, one in said.items() if name != "analyze")
