@@ -23,6 +23,7 @@ from .errors import MinimaVolumeError
 from .files.atomic import read_json, read_npz
 from .perturbation.slices import LineSlice, PlaneSlice, slice_line, slice_plane
 from .reports import analyze, describe, describe_run
+from .reports.thresholds import describe_thresholds
 from .runs import new_runs, seed_pairs, stage_states
 from .runs.clean import clean_all, describe_cleaning
 from .runs.conditions import find_condition
@@ -43,7 +44,6 @@ from .stages.run import find_runs
 from .stages.sigma import suggest_run_sigma
 from .stages.sweep import estimate_sweep, sweep
 from .stages.sweep_files import load_wiggle_results, read_sweep
-from .stages.thresholds import describe_thresholds
 from .stages.train import prepare_data, train_models
 from .stages.trained import load_models_and_data
 from .stages.views import views_table

@@ -111,6 +111,11 @@ def fake_results(
             }
             for pair in pairs
         ],
+        "overall_verdict": "no volume is an estimate",
+        "log_exp_r_n_growth": {
+            "num_directions": [1],
+            **dict.fromkeys(("values", "effective_sample_sizes", "largest_minus_log_directions"), [[1.0]] * count),
+        },
         "top_r_vals": [[1.0] * 50] * count,
         "settings": run.config.model_dump(),
         "weights_hashes": ["none"] * count,

@@ -18,16 +18,6 @@ from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import WHICH_MINIMA, Run, read_run
 
 CUTOFF_COLUMNS = ("run", "level", "threshold", "samples", "inside_all")
-WORDS = (
-    "run",
-    "variation",
-    "variant",
-    "subject",
-    "left_out",
-    "verdict",
-    "log_mass_verdict",
-    "quantity",
-)  # columns of text
 
 
 @dataclass(frozen=True)
@@ -66,12 +56,11 @@ def read_results(folder: Path) -> RunResults:
         for threshold in config.volume.loss_thresholds:
             path = run.results_file(landscape, threshold)
             results = Results(load_results(path))
-            with interpreted(path):
-                _require_current(run, settings, results, path, hashes)
-                rows += map(_with_numbers, _rows(run, results))
-                place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
-                pairs += [_with_numbers(place | _pair("log_mass", pair)) for pair in results.mass_comparisons()]
-                pairs += [_with_numbers(place | _pair("log_volume", pair)) for pair in results.comparisons()]
+            _require_current(run, settings, results, path, hashes)
+            rows += _rows(run, results)
+            place = {"run": folder.name, "landscape": landscape, "threshold": threshold}
+            pairs += [place | _pair("log_mass", pair) for pair in results.mass_comparisons()]
+            pairs += [place | _pair("log_volume", pair) for pair in results.comparisons()]
     cutoffs, partial = _cutoffs(run)
     return RunResults(rows, pairs, cutoffs, partial, config)
 
@@ -89,8 +78,11 @@ def _cutoffs(run: Run) -> tuple[list[dict[str, Any]], str | None]:
                 for threshold, samples in entry.get("cutoffs", {}).items():
                     level = entry.get("variation_value", entry["additional_data"])
                     place = run.folder.name, level, float(threshold), samples
-                    row = dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None}
-                    rows.append(_with_numbers(row))
+                    if not (isinstance(level, int) and isinstance(samples, int | None)):
+                        raise TypeError(
+                            f"cutoffs.{threshold} is {samples!r:.40} at {level!r:.40}, not a number of samples"
+                        )
+                    rows.append(dict(zip(CUTOFF_COLUMNS, place, strict=False)) | {"inside_all": samples is None})
     except DamagedFileError as error:
         return [], str(error)
     return rows, None
@@ -161,14 +153,6 @@ def _pair(quantity: str, pair: Comparison) -> dict[str, Any]:
         "p_value": pair.p_value,
         "verdict": pair.verdict,
     }
-
-
-def _with_numbers(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose columns of numbers hold numbers, or nothing."""
-    for key, value in row.items():
-        if key not in WORDS and not isinstance(value, int | float | None):
-            raise TypeError(f"{key} is {value!r:.40}, not a number")
-    return row
 
 
 def _weights_hash(run: Run, level: int) -> str | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from minima_volume.analysis.subjects import subject
 from minima_volume.files.atomic import read_npz
-from minima_volume.files.content import interpreted
 from minima_volume.files.lock import under_lock
 from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
@@ -33,19 +32,17 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     written = []
     for path in results_files:
         results = load_results(path)
-        with interpreted(path):
-            figures = run.volume_figures(results["loss_landscape_data_param"], results["loss_threshold"])
+        figures = run.volume_figures(results["loss_landscape_data_param"], results["loss_threshold"])
         if all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
             continue
         radii = read_npz(path.parent / "radii.npz")
-        with interpreted(path):
-            drawn = {
-                "growth": growth_with_directions(results),
-                "radius_histogram": radius_histogram(results, radii),
-                "log_volume": volumes(results),
-                "log_mass": log_masses(results),
-                "volume_profiles": volume_profiles(results),
-            }
+        drawn = {
+            "growth": growth_with_directions(results),
+            "radius_histogram": radius_histogram(results, radii),
+            "log_volume": volumes(results),
+            "log_mass": log_masses(results),
+            "volume_profiles": volume_profiles(results),
+        }
         written += [
             save_figure(figure, path.parent / f"{name}.png", DPI)
             for name, figure in drawn.items()

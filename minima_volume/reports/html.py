@@ -17,7 +17,6 @@ from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import write_text
-from minima_volume.files.content import interpreted
 from minima_volume.reports.gallery import draw
 from minima_volume.reports.terminal import left_out, shown_table, trust
 from minima_volume.stages.results.older_formats import load_results
@@ -174,13 +173,12 @@ def _provenance(condition: Path, config: Any) -> pd.DataFrame:
             run = read_run(folder)
             path = run.results_file(run.config.data.levels[0], run.config.volume.headline)
             made = load_results(path).get("provenance")
-            with interpreted(path):
-                if made:
-                    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-                    row = {"run": folder.name, "versions": versions, "device": made["device"]}
-                    found.append(row | {"threads": made["threads"], "revision": made["git_revision"] or "unknown"})
         except MinimaVolumeError:
             continue
+        if made:
+            versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+            row = {"run": folder.name, "versions": versions, "device": made["device"]}
+            found.append(row | {"threads": made["threads"], "revision": made["git_revision"] or "unknown"})
     return pd.DataFrame(found)
 
 

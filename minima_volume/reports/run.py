@@ -9,7 +9,6 @@ from minima_volume.analysis.results import Limits, Mass, Results, Star
 from minima_volume.analysis.run_tables import interval_text
 from minima_volume.analysis.run_words import describe_order
 from minima_volume.errors import ConfigError
-from minima_volume.files.content import interpreted
 from minima_volume.numerals import fixed
 from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run
@@ -38,15 +37,14 @@ def describe_run(run: Run, landscape: int | None = None, threshold: float | None
     path = run.results_file(landscape, threshold)
     read = Results(load_results(path))
     others = len(levels) * len(thresholds) - 1
-    with interpreted(path):
-        lines = [
-            f"{run.folder.name} · {read.title}",
-            run_table(read).to_string(index=False),
-            *_trust(read),
-            describe_order(read.content),
-            *([f"threshold {threshold:g}: {read.threshold_verdict}"] if read.threshold_verdict else []),
-            f"all of it: {path}, figures beside it" + (f"; {others} more: --landscape, --threshold" if others else ""),
-        ]
+    lines = [
+        f"{run.folder.name} · {read.title}",
+        run_table(read).to_string(index=False),
+        *_trust(read),
+        describe_order(read.content),
+        *([f"threshold {threshold:g}: {read.threshold_verdict}"] if read.threshold_verdict else []),
+        f"all of it: {path}, figures beside it" + (f"; {others} more: --landscape, --threshold" if others else ""),
+    ]
     return "\n".join(lines)
 
 

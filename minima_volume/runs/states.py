@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from minima_volume.stages.cutoffs import cutoffs
 from minima_volume.stages.freshness import require_same, results_settings
 from minima_volume.stages.masses import measure_masses, unmeasured, wanted_cells
 from minima_volume.stages.radii import estimate_volumes
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.results.results_json import has_present_mark, is_whole
 from minima_volume.stages.run import STAGES, Run, read_run
 from minima_volume.stages.sweep import estimate_sweep, missing_seeds, sweep, walked
@@ -173,12 +175,14 @@ def _sweep_state(run: Run, trained: Trained) -> State:
 
 def _volume_state(run: Run, trained: Trained) -> State:
     pairs = [(landscape, t) for landscape in run.config.data.levels for t in run.config.volume.loss_thresholds]
-    stored = {pair: read_json(path) for pair in pairs if (path := run.results_file(*pair)).is_file()}
-    for pair in stored:  # a damaged one is named
+    stored = {}
+    for pair in pairs:  # a damaged file is named
         for figure in run.results_file(*pair).parent.glob("*.png"):
             check_figure(figure)
         if (radii := run.radii_file(*pair)).is_file():
             read_npz(radii, ())
+        with suppress(MissingStageError, StaleError):
+            stored[pair] = load_results(run.results_file(*pair))
     have = sum(
         run.radii_file(*pair).is_file() and has_present_mark(run, trained, *pair, stored[pair]) for pair in stored
     )

@@ -11,7 +11,6 @@ from minima_volume.analysis.results import Results
 from minima_volume.config.tracking import flattened, lasting_uri, tracking_uri
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_npz
-from minima_volume.files.content import interpreted
 from minima_volume.files.lock import locked
 from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import CONFIG_NAME, Run, read_run, seeds_of
@@ -90,19 +89,17 @@ def track_runs(folders: Sequence[Path]) -> list[str]:
 def _numbers(run: Run) -> Iterator[Number]:
     for path in _results_files(run):
         results = Results.of(load_results(path))
-        with interpreted(path):
-            stem = f"{run.config.data.variant}_{results.landscape}/loss_{results.threshold:g}"
-            found = {
-                "log_volume": [(star.log_volume, star.limits) for star in results.stars()],
-                "log_mass": [(mass.value, mass.limits) for mass in results.headline_masses],
-            }
-            numbers = [
-                (f"{stem}/{kind}", minimum, value)
-                for kind, column in found.items()
-                for minimum, (value, limits) in zip(results.minima, column, strict=False)
-                if value is not None and is_estimate(value, limits)
-            ]
-        yield from numbers
+        stem = f"{run.config.data.variant}_{results.landscape}/loss_{results.threshold:g}"
+        found = {
+            "log_volume": [(star.log_volume, star.limits) for star in results.stars()],
+            "log_mass": [(mass.value, mass.limits) for mass in results.headline_masses],
+        }
+        yield from (
+            (f"{stem}/{kind}", minimum, value)
+            for kind, column in found.items()
+            for minimum, (value, limits) in zip(results.minima, column, strict=False)
+            if value is not None and is_estimate(value, limits)
+        )
     if run.accuracies_file.is_file():
         accuracies = read_npz(run.accuracies_file)
         for name, key in (("test_accuracy", "test_accs"), ("test_loss", "test_loss")):

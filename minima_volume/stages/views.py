@@ -26,6 +26,7 @@ from minima_volume.seeding import normals
 from minima_volume.stages.freshness import views_settings
 from minima_volume.stages.measured import on
 from minima_volume.stages.provenance import provenance
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run, minimum_name, read_run
 from minima_volume.stages.trained import Trained, load_models_and_data
 
@@ -309,7 +310,7 @@ def _directions(trained: Trained, level: int, settings: ViewSettings) -> Directi
 def _volumes(run: Run, trained: Trained, landscape: int, threshold: float) -> dict[int, dict[str, Any]]:
     """level -> what results.json says of it, where that is of the present weights."""
     try:
-        content = read_json(run.results_file(landscape, threshold))
+        content = load_results(run.results_file(landscape, threshold))
     except MissingStageError:
         return {level: {"log_exp_r_n": None} for level in _levels(run, landscape)}
     masses: Sequence[Any] | None = content.get("log_mass_values")

@@ -38,6 +38,12 @@ def fake_results(run, landscape, threshold, volumes, losses, accuracies, effecti
         "model_data_levels": levels,
         "loss_landscape_data_param": landscape,
         "loss_threshold": threshold,
+        "base_dataset_size": run.config.data.base_size,
+        "log_exp_r_n_growth": {
+            "num_directions": [],
+            **dict.fromkeys(("values", "effective_sample_sizes", "largest_minus_log_directions"), [None] * count),
+        },
+        "overall_verdict": "no volume is an estimate",
         "log_exp_r_n_values": [None if v is None else v + 1000 for v in volumes[:count]],
         "log_exp_r_n_intervals": [None if v is None else [v + 990, None] for v in volumes[:count]],
         "log_volume_values": volumes[:count],
@@ -166,7 +172,8 @@ def test_a_run_with_words_for_numbers_is_named(two_runs, key, value):
     content[key][0] = value
     write_json(path, content)
     collected = collect(two_runs)
-    assert str(path) in collected.missing["model_1_data_11"] and "not a number" in collected.missing["model_1_data_11"]
+    reason = collected.missing["model_1_data_11"]
+    assert str(path) in reason and f"{key}[0] is {value!r}: input should be a valid number" in reason
     assert set(collected.table["run"]) == {"model_0_data_10"}
 
 

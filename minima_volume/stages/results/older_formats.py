@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json
-from minima_volume.files.content import interpreted
+from minima_volume.stages.results.schema import check
 from minima_volume.stages.results.star_keys import disagreement_keys
 
 # 2: intervals, growth, comparisons; 3: `*_ordering_violations` and `*_discordant_pairs` count disagreement, not agreement
@@ -39,27 +38,14 @@ def _ordered_by(prefix: str, content: Mapping[str, Any]) -> list[float | None]:
     return [row[headline] for row in content[f"{prefix}_values"]]
 
 
-PER_MINIMUM = ("log_exp_r_n_values", "log_exp_r_n_intervals", "weights_hashes")
-REQUIRED = ("model_data_levels", "log_exp_r_n_values", "log_exp_r_n_intervals", "settings", "weights_hashes")
-
-
 def load_results(path: str | Path) -> dict[str, Any]:
     """Read one results.json; one of an older format reads as today's does, see `result_format.upgraded`.
 
     Raises:
         MissingStageError: notebook 3 has not been run.
-        DamagedFileError: it is not strict JSON.
+        DamagedFileError: it is not strict JSON, or holds values of another kind.
         StaleError: it lacks keys, as one of an earlier version does.
     """
     content = read_json(Path(path))
-    if missing := [key for key in REQUIRED if key not in content]:
-        raise StaleError(
-            f"{path} lacks {', '.join(missing)}: it is of an earlier version, or not a results.json; run "
-            "'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
-        )
-    with interpreted(Path(path)):
-        count = len(content["model_data_levels"])
-        for key in PER_MINIMUM:
-            if len(content[key]) != count:
-                raise ValueError(f"{key} has {len(content[key])} entries for {count} minima")
-        return upgraded(content)
+    check(content, Path(path))
+    return upgraded(content)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minima_volume.errors import DamagedFileError, MissingStageError
-from minima_volume.files.atomic import read_json, read_npz
-from minima_volume.files.content import interpreted
+from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
+from minima_volume.files.atomic import read_npz
 from minima_volume.stages.freshness import results_mark
+from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run
 from minima_volume.stages.sweep_files import Sweep
 from minima_volume.stages.trained import Trained
@@ -52,17 +52,16 @@ def kept_radii(
         minimum -> radii at the loss threshold, then at the accuracy threshold if one is paired with it.
     """
     try:
-        results = read_json(run.results_file(landscape, threshold))
+        results = load_results(run.results_file(landscape, threshold))
         arrays = read_npz(run.radii_file(landscape, threshold))
-        with interpreted(run.results_file(landscape, threshold)):
-            minima, hashes = results["model_data_levels"], results["weights_hashes"]
-            largest = max(map(run.config.level_of, minima))
+        minima, hashes = results["model_data_levels"], results["weights_hashes"]
+        largest = max(map(run.config.level_of, minima))
         if largest > len(trained.dataset.x_additional):
             return {}
         weights = dict(zip(minima, hashes, strict=True))
         mark = results_mark(run.config, landscape, threshold, weights, trained.dataset.hash(largest))
         whole = arrays["model_data_levels"].tolist() == minima and arrays["perturbation_seed"].tolist() == list(seeds)
-    except (MissingStageError, DamagedFileError, KeyError):
+    except (MissingStageError, StaleError, DamagedFileError, KeyError):
         return {}
     if not whole or results.get("fingerprint") != mark:
         return {}

@@ -5,7 +5,6 @@ This is the only place that writes the file; `experiments/README.md` lists its k
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,15 +12,15 @@ from typing import Any
 
 from torch import Tensor
 
-from minima_volume.errors import DamagedFileError
+from minima_volume.errors import DamagedFileError, StaleError
 from minima_volume.files.atomic import jsonable, read_json, read_npz, write_json, write_npz
-from minima_volume.files.content import content_hash, interpreted
+from minima_volume.files.content import content_hash
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
 from minima_volume.stages.mass_cells import Cell, current_masses
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.results.mass_keys import mass_keys
-from minima_volume.stages.results.older_formats import FORMAT, upgraded
+from minima_volume.stages.results.older_formats import FORMAT, load_results, upgraded
 from minima_volume.stages.results.radii_file import radii_arrays
 from minima_volume.stages.results.star_keys import none_if_nan, star_keys, top_radii
 from minima_volume.stages.run import Run
@@ -100,8 +99,7 @@ def write_results(
     path = run.results_file(landscape, threshold)
     if minima is None:
         stored = read_json(path)
-        with interpreted(path):
-            content = upgraded(stored)
+        content = load_results(path)
     else:
         stored = None
         arrays = radii_arrays([m.level for m in minima], [m.all_radii for m in minima])
@@ -109,8 +107,7 @@ def write_results(
         targets = trained.dataset.y_train[: trained.dataset.base_size + landscape]
         mark = _present_mark(run, trained, landscape, threshold)
         content = star_content(run, landscape, threshold, minima, targets) | {"fingerprint": mark}
-    with contextlib.nullcontext() if stored is None else interpreted(path):
-        content |= mass_content(run, trained, landscape, threshold, content, sigmas)
+    content |= mass_content(run, trained, landscape, threshold, content, sigmas)
     if jsonable(content) != stored:  # what has not changed keeps its time, so that figures are not drawn again
         write_json(path, content)
     return path
@@ -123,8 +120,8 @@ def is_current(run: Run, trained: Trained, landscape: int, threshold: float) -> 
         return False
     try:
         read_npz(run.radii_file(landscape, threshold))
-        return has_present_mark(run, trained, landscape, threshold, read_json(path))
-    except DamagedFileError:
+        return has_present_mark(run, trained, landscape, threshold, load_results(path))
+    except (DamagedFileError, StaleError):
         return False
 
 
