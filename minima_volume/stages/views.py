@@ -319,9 +319,7 @@ def _volumes(run: Run, trained: Trained, landscape: int, threshold: float) -> di
         same = level in trained.records and content["weights_hashes"][i] == trained.records[level]["weights_hash"]
         row = {"log_exp_r_n": content["log_exp_r_n_values"][i] if same else None}
         if masses is not None:
-            sigmas = content.get("sigmas") or range(len(masses[i]))
-            row |= {
-                f"log_mass({sigma:g})": mass if same else None for sigma, mass in zip(sigmas, masses[i], strict=True)
-            }
+            cells = zip(content["sigmas"], masses[i], strict=True)
+            row |= {f"log_mass({sigma:g})": mass if same else None for sigma, mass in cells}
         found[level] = row
     return found
