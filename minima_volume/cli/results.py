@@ -142,7 +142,7 @@ def status(
         states = [state_of(directory) for directory in directories]
         print(describe(states))
         raise typer.Exit(int(any(state.state == "damaged" for state in states)))
-    rows = read_status(folder, run_code=trust)
+    rows = read_status(folder, run_code=trust, verify=verify)
     print(describe_status(rows))
     is_run = seeds_of(folder.resolve()) is not None
     condition = folder.resolve().parent if is_run else folder

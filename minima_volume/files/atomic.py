@@ -19,7 +19,7 @@ import torch
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.archives import check_archive, check_tensors, read_arrays
 from minima_volume.files.boundary import check_way
-from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash
+from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash, skims
 from minima_volume.files.plain import open_plain, read_text
 
 MAX_JSON = 2**25  # bytes of a .json
@@ -224,7 +224,7 @@ def read_pt(path: Path) -> dict[str, Any]:
     """
     try:
         with open_plain(path) as file:
-            check_archive(file)
+            check_archive(file, whole=not skims())
             content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a dictionary")

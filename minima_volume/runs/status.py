@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from minima_volume.errors import ConfigError
+from minima_volume.files.content import skimmed
 from minima_volume.files.lock import age, lock_of
 from minima_volume.files.verify import read_notebook
 from minima_volume.runs.conditions import no_runs
@@ -44,8 +46,13 @@ class StageStatus:
     working: str
 
 
-def status(folder: str | Path, *, run_code: bool = False) -> list[StageStatus]:
-    """Every stage of a run folder, or of all run folders of a condition; `run_code` as in `stage_states`.
+def status(folder: str | Path, *, run_code: bool = False, verify: bool = False) -> list[StageStatus]:
+    """Every stage of a run folder, or of all run folders of a condition.
+
+    Args:
+        folder: of the run, or of the condition.
+        run_code: as in `stage_states`.
+        verify: compare what is read with its hashes and checksums, as everything does that uses it.
 
     Raises:
         ConfigError: there is no such folder, or no run in it, or two folders are of the same seeds.
@@ -60,7 +67,8 @@ def status(folder: str | Path, *, run_code: bool = False) -> list[StageStatus]:
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
         raise ConfigError(no_runs(folder))
-    return [row for run in runs for row in _rows(run.resolve(), run_code)]
+    with nullcontext() if verify else skimmed():
+        return [row for run in runs for row in _rows(run.resolve(), run_code)]
 
 
 def _rows(run: Path, run_code: bool) -> list[StageStatus]:

@@ -25,7 +25,7 @@ from minima_volume.runs.status import status
 
 
 def states(folder: Path) -> dict[str, str]:
-    return {row.stage: row.state for row in status(folder)}
+    return {row.stage: row.state for row in status(folder, verify=True)}
 
 
 def flip(path: Path, place: int) -> None:
@@ -44,6 +44,28 @@ def test_one_flipped_bit_in_a_model_is_noticed(copied):
     with pytest.raises(DamagedFileError, match=r"model_additional_20\.pt cannot be read .*CRC-32"):
         mv.load_models_and_data(copied)
     assert states(copied.folder)["train"] == "damaged"
+
+
+def test_a_look_at_states_computes_no_hash(copied, monkeypatch):
+    """It sees files that end too early and values of another kind; flipped bits are for `verify` and for everything that uses a file."""
+
+    def refuse(*arguments: object) -> str:
+        raise AssertionError("a hash is computed")
+
+    with monkeypatch.context() as patched:
+        for module in ("files.content._text_hash", "stages.trained.hash_arrays", "files.verify.zlib"):
+            patched.setattr(f"minima_volume.{module}", refuse)
+        assert {row.state for row in status(copied.folder)} == {"complete"}
+    path = copied.results_file(0, 0.5)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"loss_threshold": 0.5', '"loss_threshold": 0.25'), "utf-8"
+    )
+    assert {row.state for row in status(copied.folder)} == {"complete"} and states(copied.folder)["volume"] == "damaged"
+    with pytest.raises(DamagedFileError, match="was changed since it was written"):
+        mv.load_results(path)
+    for place, stage in ((path, "volume"), (copied.model_file(20), "train"), (copied.loss_curves_figure, "cutoff")):
+        place.write_bytes(place.read_bytes()[:-20])
+        assert {row.stage: row.state for row in status(copied.folder)}[stage] == "damaged", place
 
 
 def read_pt_of(content: bytes) -> dict:

@@ -186,8 +186,8 @@ def test_volumes_of_the_gaussian_kind_and_none(copied: Run):
     """`log_mass_values` gives a column a sigma; results of other weights are not shown; without results.json there is none."""
     path = copied.results_file(40, 0.5)
     results = mv.load_results(path)
-    unknown = dict.fromkeys(("intervals", "methods", "num_stages", "num_forward", "notes", "verdicts"), [[None, None]])
-    masses = {f"log_mass_{key}": value for key, value in unknown.items()} | {"log_mass_values": [[-1.5, None]]}
+    keys = ("intervals", "methods", "num_stages", "num_forward", "notes", "verdicts")
+    masses = {f"log_mass_{key}": [[None, None]] for key in keys} | {"log_mass_values": [[-1.5, None]]}
     write_json(path, results | masses | {"sigmas": [0.05, 0.1], "sigma": 0.05, "log_mass_comparisons": []})
     found = views_table(copied, 40, settings=QUICK, progress=False)
     assert found["log_mass(0.05)"].tolist() == [-1.5] and found["log_mass(0.1)"].isna().all()
