@@ -36,7 +36,7 @@ from minima_volume.volume.gaussian.splitting import Splitting
 MOST = {"mlp": 4096, "cnn": 512, "transformer": 8}  # samples in a timed piece
 SHARE = 0.4  # of the coefficients of a direction, before it stops early
 PASSES_PER_RADIUS = 4  # of the samples of a landscape, for each threshold
-STAGES, NOTEBOOK_SECONDS = 5, 6.0  # of splitting near log mass -8; to start the kernel of a notebook
+LOG_MASS, NOTEBOOK_SECONDS = -8.0, 6.0  # as splitting usually goes; to start the kernel of a notebook
 
 # shape of a sample, outputs, test samples
 SHAPES: dict[str, tuple[tuple[int, ...], int, int]] = {
@@ -168,7 +168,7 @@ def seconds(config: Config, pieces: Pieces) -> dict[str, float]:
     how, masses = volume.gaussian, 0.0
     if how.sigma is not None:
         driven = Splitting(num_particles=how.num_particles, num_moves=how.num_moves)
-        particles = MassSettings(num_repeats=how.num_repeats, splitting=driven).passes(STAGES)
+        particles = MassSettings(num_repeats=how.num_repeats, splitting=driven).passes(LOG_MASS)
         masses = len(sizes) * particles * pieces.particle
     return {"train": train, "perturb": perturb, "radii": radii, "masses": masses, "notebooks": 5 * NOTEBOOK_SECONDS}
 

@@ -32,12 +32,13 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Event, Target
 from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
+from minima_volume.volume.gaussian.splitting import Splitting
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
 WIDTH = 0.3  # nats
 LOG_MASSES = (-2.0, -5.0, -10.0, -20.0, -50.0)
 SIGMAS = (0.07, 0.085, 0.1, 0.12, 0.16)  # of the digits network
-KEEP = 0.25
+KEEP = Splitting().kept
 PEERS = ("openturns", "UQpy")
 
 

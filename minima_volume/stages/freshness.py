@@ -25,9 +25,11 @@ from minima_volume.volume.gaussian.plan import MassSettings
 
 # dotted setting -> what it was in files that were written before it existed
 ABSENT: dict[str, Any] = {}
-RADII, MASSES = 2, 3  # versions of the estimators
+RADII, MASSES = 2, 4  # versions of the estimators
 FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
-SECOND_MASSES = 2  # always a stated number of moves between two stages
+# always a stated number of moves between two stages; then also the pace of a pilot, with stages of a quarter. The mark of a cell holds
+# both, and means today what it did
+MARKED_MASSES = (2, 3, MASSES)
 
 TRAIN_AGAIN = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
 SWEEP_AGAIN = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."
@@ -136,7 +138,8 @@ def mass_mark(
 
 def mass_record(settings: MassSettings) -> dict[str, Any]:
     """The settings that decide a Gaussian local volume, for a record."""
-    record = asdict(settings)
+    record, how = asdict(settings), settings.splitting
+    record["splitting"] |= {"keep": how.kept, "max_stages": how.stages}
     del record["splitting"]["memory"]
     return without_absent(record, "volume.gaussian.")
 

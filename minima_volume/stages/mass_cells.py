@@ -9,7 +9,7 @@ from typing import Any
 
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_json, write_json
-from minima_volume.stages.freshness import FIRST_MASSES, MASSES, SECOND_MASSES, mass_mark
+from minima_volume.stages.freshness import FIRST_MASSES, MARKED_MASSES, MASSES, mass_mark
 from minima_volume.stages.run import Run
 from minima_volume.stages.thresholds import conditions_of
 from minima_volume.stages.trained import Trained
@@ -110,7 +110,7 @@ def read_mass(path: Path, mark: str) -> GaussianMass | None:
         mass = _mass({key: value for key, value in content.items() if key not in RECORD})
     except (MissingStageError, DamagedFileError):
         return None
-    if estimator in (MASSES, SECOND_MASSES):  # the mark holds num_moves, and a number of moves means today what it did
+    if estimator in MARKED_MASSES:
         return mass
     return _of_first_estimator(mass) if estimator == FIRST_MASSES else None
 

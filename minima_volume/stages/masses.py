@@ -178,7 +178,7 @@ def expected_particles(event: Event, settings: MassSettings) -> float:
     share = math.exp(quick.log_mass)
     if settings.method == "monte_carlo" or (settings.method == "auto" and share >= PILOT_HITS / PILOT):
         return PILOT + min(MAX_SAMPLES, max(PILOT, HITS / share))
-    return settings.passes(len(quick.stages))
+    return settings.passes(quick.log_mass)
 
 
 def _seconds_per_particle(target: Target) -> float:

@@ -47,10 +47,11 @@ def test_what_is_written_is_read(tmp_path: Path, mass: GaussianMass) -> None:
     assert read_mass(path, "abc") == mass
     assert read_mass(path, "other") is None and read_mass(tmp_path / "none.json", "abc") is None
     content = read_json(path)
-    assert content["estimator"] == 3 and content["verdict"] == mass.verdict
-    write_json(path, content | {"estimator": 2})
-    assert read_mass(path, "abc") == mass
-    write_json(path, content | {"estimator": 4})
+    assert content["estimator"] == 4 and content["verdict"] == mass.verdict
+    for earlier in (2, 3):
+        write_json(path, content | {"estimator": earlier})
+        assert read_mass(path, "abc") == mass
+    write_json(path, content | {"estimator": 5})
     assert read_mass(path, "abc") is None
 
 

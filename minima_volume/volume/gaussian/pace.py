@@ -1,8 +1,8 @@
 """How often particles are moved between two stages, and how far: by a fixed number, or by a pace that a pilot has found.
 
 The mean of estimates is the truth for any moves and steps that are fixed beforehand. So a pilot repeat, which is not counted, finds for each
-stage the step that accepts half of its proposals and the fewest moves after which scores have half forgotten what they were:
-there the error per evaluation is smallest. More particles are better spent than more moves.
+stage the step that accepts 35 % of its proposals and the fewest moves after which scores have begun to forget what they were:
+there the error per evaluation is smallest. More particles and more stages are better spent than more moves.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from minima_volume.volume.gaussian.moves import tuned
 
 ENOUGH_JUMP = 0.05  # mean squared distance of a stage's moves, where independent particles have 1
 MORE_MOVES = 4  # a stage that jumps less is moved up to this many times as often
-FORGOTTEN = 0.5  # correlation of scores before and after the moves of a stage
-ACCEPTED = 0.5
-FEWEST, MOST = 4, 80  # moves of a stage of a pilot: b must have time to settle
+FORGOTTEN = 0.75  # correlation of scores before and after the moves of a stage
+ACCEPTED = 0.35
+FEWEST, MOST = 3, 80  # moves of a stage of a pilot: b must have time to settle
 LEAST, SLACK = 0.02, 0.25  # of a correlation that noise may make negative; of a move
 
 
@@ -81,7 +81,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Pilot:
-    """Moves until scores have half forgotten what they were; b follows 50 % acceptance."""
+    """Moves until scores have begun to forget what they were; b follows 35 % acceptance."""
 
     def first_step(self, stage: int, step: float) -> float:
         return step
@@ -127,9 +127,9 @@ class Pace:
 
 
 def pace_of(pilot: Sequence[SplittingStage], reached: bool) -> Pace:
-    """The pace of repeats: the pilot's steps, and the moves after which scores correlate by a half.
+    """The pace of repeats: the pilot's steps, and the moves after which scores correlate by `FORGOTTEN`.
 
-    Correlations fall like r^moves; the moves that take them to a half are averaged over three stages.
+    Correlations fall like r^moves; the moves that take them there are averaged over three stages.
 
     Args:
         pilot: stages of the pilot.
@@ -137,14 +137,14 @@ def pace_of(pilot: Sequence[SplittingStage], reached: bool) -> Pace:
     """
     if not pilot:
         return Pace((FEWEST,), (), False)
-    wanted = np.array([_half_life(stage) for stage in pilot])
+    wanted = np.array([_memory(stage) for stage in pilot])
     near = [float(wanted[max(0, i - 1) : i + 2].mean()) for i in range(len(wanted))]
     moves = [min(MOST, max(1, math.ceil(mean - SLACK))) for mean in near]
     return Pace(tuple(moves), tuple(stage.step for stage in pilot), reached)
 
 
-def _half_life(stage: SplittingStage) -> float:
-    """Moves after which the correlation is a half."""
+def _memory(stage: SplittingStage) -> float:
+    """Moves after which the correlation is `FORGOTTEN`."""
     if stage.correlation is None:
         return stage.num_moves
     return stage.num_moves * math.log(FORGOTTEN) / math.log(min(max(stage.correlation, LEAST), 1 - LEAST))

@@ -32,7 +32,7 @@ SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
 MAX_DOUBLINGS = 3
 MORE_REPEATS = 4  # times num_repeats at the most, or
 MANY_REPEATS = 32  # where that is less, and twice num_repeats at the least
-USUAL_MOVES = 3  # of a stage, where a pilot finds how many; its own and those of the check among them
+USUAL_MOVES = 1.5  # of a stage, where a pilot finds how many; its own and those of the check among them
 SCOUTS = 20  # particles of the pilot of splitting, half of num_particles where that is more
 
 
@@ -69,11 +69,11 @@ class MassSettings:
         if self.num_samples is not None and self.num_samples < 1:
             raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
 
-    def passes(self, stages: int) -> float:
-        """About how many parameter vectors an estimate by splitting evaluates whose repeats take so many stages."""
+    def passes(self, log_mass: float) -> float:
+        """About how many parameter vectors an estimate of a log mass by splitting evaluates."""
         how = self.splitting
         moves = USUAL_MOVES if how.num_moves is None else 1.5 * how.num_moves
-        return PILOT + self.num_repeats * how.num_particles * (1 + stages * moves)
+        return PILOT + self.num_repeats * how.num_particles * (1 + how.stages_to(log_mass) * moves)
 
 
 @dataclass(frozen=True)

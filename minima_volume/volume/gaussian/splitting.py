@@ -21,6 +21,9 @@ from minima_volume.volume.gaussian.event import Event, bytes_beside, scores_belo
 from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
 from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, SplittingStage
 
+KEEP_PACED, KEEP_STATED = 0.5, 0.25
+DEEPEST = 200 * math.log(4)  # nats
+
 
 @dataclass(frozen=True)
 class Splitting:
@@ -28,10 +31,10 @@ class Splitting:
 
     Attributes:
         num_particles: of one repeat.
-        keep: p0, the fraction of particles that a stage keeps.
+        keep: p0, the fraction of particles that a stage keeps; None: a half at the pace of a pilot, a quarter with a stated number of moves.
         num_moves: pCN moves between two stages, up to four times as many while particles have hardly moved; None: as many as a
             pilot finds, see `pace`.
-        max_stages: where a repeat gives up.
+        max_stages: where a repeat gives up; None: at a log mass of about -277.
         memory: bytes for the particles.
 
     Raises:
@@ -39,21 +42,35 @@ class Splitting:
     """
 
     num_particles: int = 250
-    keep: float = 0.25
+    keep: float | None = None
     num_moves: int | None = None
-    max_stages: int = 200
+    max_stages: int | None = None
     memory: float = 2.0 * 2**30
 
     def __post_init__(self) -> None:
+        if not 0.05 <= self.kept <= 0.9:
+            raise ConfigError(f"keep {self.keep} is not allowed: it must be 0.05 to 0.9")
         for name, value, smallest in (
             ("num_particles", self.num_particles, 20),
             ("num_moves", 1 if self.num_moves is None else self.num_moves, 1),
-            ("max_stages", self.max_stages, 1),
+            ("max_stages", self.stages, 1),
         ):
             if not isinstance(value, int | np.integer) or value < smallest:
                 raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
-        if not 0.05 <= self.keep <= 0.9:
-            raise ConfigError(f"keep {self.keep} is not allowed: it must be 0.05 to 0.9")
+
+    @property
+    def kept(self) -> float:
+        """`keep`, or what stands for None: of halves, one move between two stages is often enough, of quarters two to four."""
+        return self.keep if self.keep is not None else KEEP_PACED if self.num_moves is None else KEEP_STATED
+
+    @property
+    def stages(self) -> int:
+        """`max_stages`, or what stands for None."""
+        return self.max_stages if self.max_stages is not None else round(self.stages_to(-DEEPEST))
+
+    def stages_to(self, log_mass: float) -> float:
+        """About how many stages it takes."""
+        return log_mass / math.log(self.kept)
 
     @property
     def drive(self) -> Drive:
@@ -238,11 +255,11 @@ def _finished(event: Event, cloud: _Cloud, how: Splitting) -> bool:
     if cloud.result is not None:
         return True
     hits = int((cloud.scores <= event.threshold).sum())
-    if hits >= how.keep * len(cloud.scores):
+    if hits >= how.kept * len(cloud.scores):
         cloud.finish(hits, None)
-    elif len(cloud.stages) >= how.max_stages:
-        cloud.finish(hits, f"not reached in {how.max_stages} stages")
-    elif not cloud.select(how.keep):
+    elif len(cloud.stages) >= how.stages:
+        cloud.finish(hits, f"not reached in {how.stages} stages")
+    elif not cloud.select(how.kept):
         cloud.finish(hits, f"all particles have the score {cloud.scores[0]:.6g}, so there is no next stage")
     return cloud.result is not None
 
