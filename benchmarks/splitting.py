@@ -1,4 +1,6 @@
-"""What an interval of +-0.3 nats costs: evaluations of multilevel splitting over many seeds, beside plain samples and other programs.
+"""What an interval of +-0.3 nats costs: evaluations of multilevel splitting over many seeds, beside plain samples.
+
+Other programs are in `benchmarks/peers.py`.
 
     python benchmarks/splitting.py                     # every event over seeds 0 to 199; rewrites the table in docs/measuring.md
     python benchmarks/splitting.py quadratic --seeds 20 --dry
@@ -12,7 +14,6 @@ import argparse
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,12 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Event, Target
 from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
-from minima_volume.volume.gaussian.splitting import Splitting
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/measuring.md"
 WIDTH = 0.3  # nats
 LOG_MASSES = (-2.0, -5.0, -10.0, -20.0, -50.0)
-SIGMAS = (0.07, 0.085, 0.1, 0.12, 0.16)  # of the digits network
-KEEP = Splitting().kept
-PEERS = ("openturns", "UQpy")
+SIGMAS = (0.139, 0.157)  # of the digits network: log masses near -9 and -13
+KEEP = 0.25  # about where independent particles cost least
 
 
 @dataclass(frozen=True)
@@ -146,8 +145,6 @@ def main() -> None:
             rows.append(row(study, [gaussian_mass(study.event, seed, MassSettings()) for seed in seeds]))
             print(markdown(rows[-1:]), flush=True)
     table = markdown(rows)
-    for peer in PEERS:
-        print(f"{peer}: {'installed' if find_spec(peer) else 'not installed'}")
     if not chosen.dry and not chosen.events:
         PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), "cost of splitting", table), encoding="utf-8")
 
