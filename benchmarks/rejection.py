@@ -2,7 +2,7 @@
 
     python benchmarks/rejection.py
 
-One repeat of 60 particles at a log mass near -8, with stated moves (whose steps have 30 % accepted) and at the pilot's pace (half). Prints a
+One repeat of 60 particles at a log mass near -8, with stated moves (whose steps have 30 % accepted) and at the pilot's pace (35 %). Prints a
 table and writes it to benchmarks/README.md. That scores are the same to the bit is a test (tests/perturbation/test_rejection.py).
 """
 
