@@ -124,7 +124,7 @@ def main() -> None:
             lines.append(row(name, [program(seed) for seed in seeds]))
             print(" | ".join(lines[-1]), flush=True)
     if not chosen.dry:
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         PAGE.write_text(between(PAGE.read_text(encoding="utf-8"), "other programs", table), encoding="utf-8")
 
 
