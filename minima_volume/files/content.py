@@ -67,8 +67,8 @@ def checked(content: Any, text: str, path: Path, advice: str = ADVICE, hashed: b
         raise DamagedFileError(f"{path} holds a {type(content).__name__}, not an object. {advice}.")
     if hashed and HASH_KEY not in content:
         raise DamagedFileError(f"{path} has no {HASH_KEY}: this package did not write it. {advice}.")
-    stated = content.pop(HASH_KEY, None)
-    if stated is not None and not skims() and stated != _text_hash(text):
+    has_hash, stated = HASH_KEY in content, content.pop(HASH_KEY, None)
+    if has_hash and not skims() and stated != _text_hash(text):
         raise DamagedFileError(
             f"{path} was changed since it was written: its values do not match {HASH_KEY}. {advice}."
         )

@@ -53,10 +53,9 @@ def check_figure(path: Path) -> None:
         DamagedFileError: it is truncated or damaged.
     """
     with open_plain(path) as file:
-        if skims() and file.read(len(SIGNATURE)) == SIGNATURE and file.seek(-len(END), 2) and file.read() == END:
-            return
-        file.seek(0)
         content = file.read(MAX_FIGURE)
+    if skims() and content.startswith(SIGNATURE) and content.endswith(END):
+        return
     place, kind = len(SIGNATURE), b""
     whole = content.startswith(SIGNATURE)
     while whole and place < len(content) and kind != b"IEND":

@@ -63,6 +63,11 @@ def test_a_look_at_states_computes_no_hash(copied, monkeypatch):
     assert {row.state for row in status(copied.folder)} == {"complete"} and states(copied.folder)["volume"] == "damaged"
     with pytest.raises(DamagedFileError, match="was changed since it was written"):
         mv.load_results(path)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"content_hash": "', '"content_hash": null, "old": "'), "utf-8"
+    )
+    with pytest.raises(DamagedFileError, match="was changed since it was written"):
+        mv.load_results(path)
     for place, stage in ((path, "volume"), (copied.model_file(20), "train"), (copied.loss_curves_figure, "cutoff")):
         place.write_bytes(place.read_bytes()[:-20])
         assert {row.stage: row.state for row in status(copied.folder)}[stage] == "damaged", place
