@@ -25,7 +25,7 @@ AnyTask = TypeVar("AnyTask", bound="Task")
 
 MAX_DEATHS = 3  # of worker processes, before a piece of work is given up
 WATCH_SECONDS = 1.0
-STARTUP_SECONDS = 25  # below this much work, starting processes costs more than it saves
+STARTUP_SECONDS = 8  # below this much work, starting processes (about 2 s) costs more than it saves
 
 
 def usable_workers(config: Executable, seconds: float) -> int:
