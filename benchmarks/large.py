@@ -63,7 +63,10 @@ def measured(name: str) -> str:
     seconds = time.perf_counter() - start
     low, high = found.interval
     count = sum(parameter.numel() for parameter in model.parameters())
-    return f"| {name} | {count:,} | {sigma:.3g} | {found.log_mass} ({low} to {high}) | {found.num_forward:,} | {seconds:.0f} s |"
+    if found.log_mass is None or low is None or high is None:
+        return f"| {name} | {count:,} | {sigma:.3g} | {found.verdict} | {found.num_forward:,} | {seconds:.0f} s |"
+    mass = f"{found.log_mass:.2f} ({low:.2f} to {high:.2f})"
+    return f"| {name} | {count:,} | {sigma:.3g} | {mass} | {found.num_forward:,} | {seconds:.0f} s |"
 
 
 def main() -> int:
