@@ -76,6 +76,8 @@ def current_masses(
     run: Run, trained: Trained, landscape: int, threshold: float, sigmas: Collection[float] = ()
 ) -> dict[Cell, GaussianMass]:
     """The measured cells of a landscape and threshold that still stand, at the sigmas of config.yaml, those on disk and those given."""
+    if not run.mass_folder(landscape, threshold).is_dir():
+        return {}
     wanted = sorted({*run.config.volume.gaussian.sigmas, *sigmas, *kept_sigmas(run, landscape, threshold)})
     cells = cells_of(run, [landscape], [threshold], wanted)
     there = [cell for cell in cells if cell.path(run).exists()]
