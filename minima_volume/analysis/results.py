@@ -210,9 +210,7 @@ class Results:
     @cached_property
     def headline_masses(self) -> list[Mass]:
         """The Gaussian local volumes of all minima at the headline sigma, by loss."""
-        if self.sigma is None:
-            return []
-        return [row[self.sigmas.index(self.sigma)] for row in self.masses()]
+        return [row[self.sigmas.index(self.sigma)] for row in self.masses()] if self.sigma is not None else []
 
     def masses(self, by: str = "loss") -> list[list[Mass]]:
         """The Gaussian local volumes of each minimum, one per sigma; empty if none was measured."""

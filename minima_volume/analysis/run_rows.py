@@ -117,7 +117,7 @@ def _rows(run: Run, results: Results) -> list[dict[str, Any]]:
 def _quantities(results: Results, i: int, star: Star) -> dict[str, Any]:
     """The numbers of the i-th minimum: its Gaussian local volume at the headline sigma (None if not measured), its star region, its losses."""
     content = results.content
-    mass = results.headline_masses[i] if results.sigma is not None else None
+    mass = results.headline_masses[i] if results.has_masses() else None
     return {
         "sigma": results.sigma,
         "log_mass_lower": mass and mass.limits[0],

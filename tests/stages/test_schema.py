@@ -6,8 +6,10 @@ import pytest
 from helpers import make_run
 
 import minima_volume as mv
+from minima_volume.analysis.results import Results
 from minima_volume.errors import DamagedFileError, StaleError
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.reports.run import run_table
 from minima_volume.stages.results.schema import PER_MINIMUM
 
 COMPARED = "comparisons"
@@ -91,11 +93,32 @@ def test_a_file_without_a_key_is_of_an_earlier_version(whole, refusal):
         assert f"lacks {key}: it is of an earlier version" in text and "--stage volume" in text
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_without_any_one_key_a_file_is_refused_or_can_be_read(whole, tmp_path, older):
+    """Nothing that reads a file that was not refused looks for a key in vain; also one of format 2, which had no number."""
+    path, read = tmp_path / "results.json", 0
+    for key in whole:
+        write_json(
+            path, {name: value for name, value in whole.items() if name != key and not (older and name == "format")}
+        )
+        try:
+            results = Results(mv.load_results(path))
+        except StaleError:
+            continue
+        read += 1
+        assert "20 samples" in results.title and results.growth and results.overall_verdict(), key
+        assert run_table(results).shape[0] == len(results.minima) and mv.describe_order(results.content), key
+        for by in ("loss", "accuracy"):
+            assert len(results.mass_comparisons(by)) in (0, 3) and len(results.masses(by)) in (0, 3), key
+            assert not results.has(by) or (results.stars(by) and results.comparisons(by)), key
+        assert {results.left_out(i) for i in range(3)} == {None} and results.all_minima == [0, 20, 40], key
+    assert 20 < read < len(whole) - 40
+
+
 def test_a_file_of_loss_alone_is_whole(whole, tmp_path):
     path = tmp_path / "results.json"
-    content = {
-        key: value for key, value in whole.items() if not (f"{key}_".count("_acc_") or key.startswith("log_mass"))
-    }
+    others = ("log_mass", "sigma", "accuracy_")
+    content = {key: value for key, value in whole.items() if "_acc_" not in f"{key}_" and not key.startswith(others)}
     content |= {"a key of tomorrow": {"a": [1, "x"]}}
     write_json(path, content)
     assert mv.load_results(path) == content

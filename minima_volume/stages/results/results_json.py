@@ -22,6 +22,7 @@ from minima_volume.stages.provenance import provenance
 from minima_volume.stages.results.mass_keys import mass_keys
 from minima_volume.stages.results.older_formats import FORMAT, load_results, upgraded
 from minima_volume.stages.results.radii_file import radii_arrays
+from minima_volume.stages.results.schema import check
 from minima_volume.stages.results.star_keys import none_if_nan, star_keys, top_radii
 from minima_volume.stages.run import Run
 from minima_volume.stages.thresholds import threshold_keys
@@ -99,7 +100,8 @@ def write_results(
     path = run.results_file(landscape, threshold)
     if minima is None:
         stored = read_json(path)
-        content = load_results(path)
+        check(stored, path)
+        content = upgraded(stored)
     else:
         stored = None
         arrays = radii_arrays([m.level for m in minima], [m.all_radii for m in minima])

@@ -118,14 +118,13 @@ def _star(suffix: str) -> Fields:
         f"verdicts{suffix}": (list[str], ...),
         f"comparisons{suffix}": (list[_Volumes], ...),
         f"overall_verdict{suffix}": (str, ...),
+        f"{'accuracy' if suffix else 'loss'}_ordering_violations": (int | None, None),
     }
 
 
 def _masses(suffix: str) -> Fields:
     """Gaussian local volumes by one kind of threshold."""
     return {
-        "sigmas": (Annotated[list[float], Field(min_length=1)], ...),
-        "sigma": (float, ...),
         f"log_mass{suffix}_values": (list[list[Number]], ...),
         f"log_mass{suffix}_intervals": (list[list[Interval]], ...),
         f"log_mass{suffix}_methods": (list[list[str | None]], ...),
@@ -134,15 +133,32 @@ def _masses(suffix: str) -> Fields:
         f"log_mass{suffix}_notes": (list[list[str | None]], ...),
         f"log_mass{suffix}_verdicts": (list[list[str | None]], ...),
         f"log_mass{suffix}_comparisons": (list[_Masses], ...),
+        f"log_mass{suffix}_ordering_violations": (int | None, None),
     }
 
 
+SIGMAS: Fields = {"sigmas": (Annotated[list[float], Field(min_length=1)], ...), "sigma": (float, ...)}
+LEFT_OUT: Fields = {
+    "num_params": (int | list[int], ...),
+    "num_zero_params": (list[int], ...),
+    "left_out_params": (list[str], ...),
+}
+# keys that come together: where one of the first is there, all of the second are
+TOGETHER: tuple[tuple[Fields, Fields], ...] = (
+    (_star("_acc"), _star("_acc")),
+    (_masses(""), _masses("") | SIGMAS),
+    (_masses("_acc"), _masses("_acc") | SIGMAS),
+    (SIGMAS, SIGMAS),
+    ({"num_left_out_params": ...}, LEFT_OUT),
+)
+
+
 @cache
-def _kinds(accuracy: bool, masses: bool, accuracy_masses: bool) -> type[BaseModel]:
-    """What a file holds that has an accuracy threshold, and Gaussian local volumes by loss and by accuracy."""
+def _kinds(*there: bool) -> type[BaseModel]:
+    """What a file holds that has these of the keys that come together."""
     fields = _star("")
-    for there, more in ((accuracy, _star("_acc")), (masses, _masses("")), (accuracy_masses, _masses("_acc"))):
-        fields |= more if there else {}
+    for has, (_, more) in zip(there, TOGETHER, strict=True):
+        fields |= more if has else {}
     return create_model("ResultsJson", __base__=_Landscape, **fields)
 
 
@@ -153,7 +169,7 @@ def check(content: Mapping[str, Any], path: Path) -> None:
         StaleError: keys that are read are not there, as in a file of an earlier version.
         DamagedFileError: a value is of another kind, or a list has other entries than there are minima or sigmas.
     """
-    there = (key in content for key in ("log_exp_r_n_acc_values", "log_mass_values", "log_mass_acc_values"))
+    there = (not first.keys().isdisjoint(content) for first, _ in TOGETHER)
     try:
         _kinds(*there).model_validate(dict(content))
     except ValidationError as error:
@@ -200,7 +216,8 @@ PER_SIGMA = ("values", "intervals", "methods", "num_stages", "num_forward", "not
 def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
     """Lists with another number of entries than the minima, sigmas or subsets that they are of."""
     lists = {key: content.get(key) for name in PER_MINIMUM for key in {name.format(""), name.format("_acc")}}
-    lists |= {key: content[key] for key in ("num_params",) if isinstance(content.get(key), list)}
+    if isinstance(content.get("num_params"), list):
+        lists["num_params"] = content["num_params"]
     for suffix in ("", "_acc"):
         lists |= {f"log_mass{suffix}_{name}": content.get(f"log_mass{suffix}_{name}") for name in PER_SIGMA}
         growth = content.get(f"log_exp_r_n{suffix}_growth", {})
@@ -215,7 +232,7 @@ def _misfits(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} has {len(entries)} entries for {count} minima"
         if entries is not None and key.startswith("log_mass"):
             yield from _unequal(key, entries, len(content["sigmas"]), "sigmas")
-    if "sigma" in content and content["sigma"] not in content.get("sigmas", ()):
+    if "sigma" in content and content["sigma"] not in content["sigmas"]:
         yield f"sigma {content['sigma']} is none of sigmas"
 
 

@@ -22,7 +22,7 @@ from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose
 from minima_volume.volume.gaussian.pace import Counted, Drive, Pilot, SplittingStage
 
 KEEP_PACED, KEEP_STATED = 0.5, 0.25
-DEEPEST = 200 * math.log(4)  # nats
+DEEPEST = -200 * math.log(4)  # log mass
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Splitting:
     @property
     def stages(self) -> int:
         """`max_stages`, or what stands for None."""
-        return self.max_stages if self.max_stages is not None else round(self.stages_to(-DEEPEST))
+        return self.max_stages if self.max_stages is not None else round(self.stages_to(DEEPEST))
 
     def stages_to(self, log_mass: float) -> float:
         """About how many stages it takes."""

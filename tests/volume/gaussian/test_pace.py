@@ -98,7 +98,7 @@ def test_the_pilot_is_not_counted_and_a_fifth_makes_twice_the_moves() -> None:
 
 
 def test_evaluations_that_an_interval_costs() -> None:
-    """|z|^2 in 100 dimensions at -10: about 26,000 evaluations for +-0.3 nats, where always 20 moves took 120,000.
+    """|z|^2 in 100 dimensions at -10: about 28,000 evaluations for +-0.3 nats, where always 20 moves took 120,000.
 
     30 seeds: the mean has an error of 1,800, so that 35,000 is far beyond chance.
     """
