@@ -20,6 +20,7 @@ def describe_thresholds(run: Run, trained: Trained | None = None) -> str:
 
     Raises:
         MissingStageError: a results.json is missing.
+        DamagedFileError, StaleError: one cannot be read, or is of an earlier version.
     """
     trained = load_models_and_data(run) if trained is None else trained
     data, config = trained.dataset, run.config
