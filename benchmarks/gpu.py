@@ -1,6 +1,6 @@
 """Everything that a GPU is needed for, in at most eight minutes: the tests that ask for one, then how fast it is. Run by `make test-gpu`.
 
-The engine's workloads stand beside the published loop on the same device; then networks of the general path beside a naive loop, particles of
+Loop and engine compute in float32 (torch by itself would convolve in TF32). The engine's workloads stand beside the published loop on the same device; then networks of the general path beside a naive loop, particles of
 splitting, and what the device can do in matrix products of single precision and of TF32. A row that fails says how, and the next
 one follows. The table goes into benchmarks/README.md. `--device cpu --quick` tries the script itself where there is no GPU, and writes nothing.
 """
@@ -8,11 +8,13 @@ one follows. The table goes into benchmarks/README.md. `--device cpu --quick` tr
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +28,13 @@ from workloads import LOSSES, Workload, build, published_grid
 
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
+from minima_volume.precision import full_precision
 
 SECONDS = 8 * 60
 TESTS_SECONDS = 240
 ROUNDS = 3
-WORKLOADS = ("swiss roll x5", "MNIST MLP [256,128]", "MNIST CNN", "CIFAR MLP")
+PROCESSES = min(4, os.cpu_count() or 1)  # of the tests, on one device
+WORKLOADS = ("swiss roll x5", "MNIST MLP [256,128]", "MNIST CNN", "CIFAR MLP", "CIFAR CNN")
 SPLIT = "MNIST MLP [256,128]"  # the workload whose particles are timed
 ROOT = Path(__file__).parent.parent
 HEADER = ["what", "path", "loop", "engine", "ratio", "peak memory"]
@@ -64,7 +68,17 @@ def main() -> int:
 
 def run_tests() -> bool:
     """Run all tests that carry the mark `gpu`."""
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "--continue-on-collection-errors",
+        f"--numprocesses={PROCESSES}",
+        "tests",
+    ]
     try:
         return subprocess.run(command, cwd=ROOT, timeout=TESTS_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:
@@ -93,7 +107,8 @@ def attempt(name: str, work: Callable[[], Row], deadline: float) -> Row:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
-        row = work()
+        with full_precision() if "TF32" not in name else nullcontext():
+            row = work()
     except Exception as error:  # the next row must still be measured
         return [name, *["-"] * 4, f"failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}"]
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB" if torch.cuda.is_available() else "-"

@@ -58,6 +58,7 @@ def build(name: str) -> Workload:
         "modulo": _modulo,
         "CIFAR MLP": _cifar,
         "MNIST CNN": _cnn,
+        "CIFAR CNN": _cifar_cnn,
     }[name]
     return make()
 
@@ -102,6 +103,16 @@ def _cnn() -> Workload:
     sizes = {0: 60, 240: 300, 540: 600}
     return _trained(
         "MNIST CNN", lambda: CNN((1, 28, 28), 10, [16, 32], [64]), x, y, sizes, "cross_entropy", 0.1, 40, 5, 8
+    )
+
+
+def _cifar_cnn() -> Workload:
+    """For a GPU: on one thread a direction of the loop takes minutes."""
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.randn(1000, 3, 32, 32, generator=random), torch.randint(0, 10, (1000,), generator=random)
+    sizes = {0: 50, 450: 500, 950: 1000}
+    return _trained(
+        "CIFAR CNN", lambda: CNN((3, 32, 32), 10, [32, 64], [128]), x, y, sizes, "cross_entropy", 0.1, 10, 5, 8
     )
 
 

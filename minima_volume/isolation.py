@@ -1,4 +1,4 @@
-"""Numbers that do not depend on what the calling process has set: gradient modes, autocast, default types and devices."""
+"""Numbers that do not depend on what the calling process has set: gradient modes, autocast, precision, default types and devices."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from minima_volume.precision import full_precision
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 @contextmanager
 def own_modes() -> Iterator[None]:
-    """Inside the block gradients can be taken, nothing is cast by autocast, and numpy reports errors as it does by default.
+    """Inside the block gradients can be taken, nothing is cast by autocast or computed in fewer bits than it has, and numpy reports errors
+    as it does by default.
 
     torch's default type and device stay the caller's: the forward pass of a user's model may rely on them. So the package states
     both wherever it makes a tensor.
@@ -29,6 +32,7 @@ def own_modes() -> Iterator[None]:
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 held.enter_context(torch.autocast(device, enabled=False))
+        held.enter_context(full_precision())
         held.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield
 

@@ -1,4 +1,4 @@
-"""What the calling process has set (gradient modes, autocast, default types and devices) changes no number."""
+"""What the calling process has set (gradient modes, autocast, precision, default types and devices) changes no number."""
 
 from __future__ import annotations
 
@@ -50,6 +50,26 @@ def all_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def few_bits(newer: bool) -> Iterator[None]:
+    """Products of float32 in bfloat16 or TF32 where the processor or GPU has them, by the older settings of torch or by the newer ones."""
+    backends, older = torch.backends, torch.get_float32_matmul_precision()
+    parts = [backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv] if newer else []
+    before = [part.fp32_precision for part in parts]
+    try:
+        if not newer:
+            torch.set_float32_matmul_precision("medium")
+        for part, precision in zip(parts, ("tf32", "bf16", "bf16"), strict=False):
+            part.fp32_precision = precision
+        backends.cudnn.benchmark = True
+        yield
+    finally:
+        backends.cudnn.benchmark = False
+        torch.set_float32_matmul_precision(older)
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "default type float64": lambda: default_dtype(torch.float64),
     "default type bfloat16": lambda: default_dtype(torch.bfloat16),
@@ -59,9 +79,12 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "gradients off": lambda: torch.set_grad_enabled(False),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "deterministic algorithms": deterministic,
+    "products in few bits": lambda: few_bits(False),
     "numpy errors": lambda: np.errstate(all="raise"),
     "warnings are errors": all_warnings,
 }
+if hasattr(getattr(torch.backends.mkldnn, "matmul", None), "fp32_precision"):  # torch 2.9 and newer
+    SETTINGS["products in few bits, newer settings"] = lambda: few_bits(True)
 
 
 class Sums(nn.Module):
@@ -148,7 +171,26 @@ def _settings() -> tuple[Any, ...]:
     return (
         *(torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()),
         *(torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu"), tuple(np.geterr().items())),
+        *(torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, *map(_precision, PRECISIONS)),
     )
+
+
+PRECISIONS: list[Callable[[], Any]] = [
+    torch.get_float32_matmul_precision,
+    lambda: torch.backends.cuda.matmul.allow_tf32,
+    lambda: torch.backends.cudnn.allow_tf32,
+    lambda: torch.backends.cuda.matmul.fp32_precision,
+    lambda: torch.backends.cudnn.conv.fp32_precision,
+    lambda: torch.backends.mkldnn.matmul.fp32_precision,
+    lambda: torch.backends.mkldnn.conv.fp32_precision,
+]
+
+
+def _precision(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (RuntimeError, AttributeError):  # torch refuses to read older settings that newer ones contradict
+        return "not readable"
 
 
 @pytest.mark.parametrize("name", MODELS)

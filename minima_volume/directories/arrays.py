@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -48,12 +49,18 @@ def read_npy(path: Path) -> np.ndarray:
         DamagedFileError: no plain array.
     """
     packed = path if path.suffix == ".gz" else path.with_name(path.name + ".gz")
+    if not path.is_file() and not packed.is_file():
+        raise MissingStageError(f"{path} does not exist, nor does {packed.name} beside it")
     try:
         if path.is_file() and path != packed:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        if packed.is_file():
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
             with gzip.open(packed) as file:
-                return np.load(io.BytesIO(file.read()), allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+                found = np.load(io.BytesIO(file.read()), allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError(
+                f"it is an archive of the arrays {', '.join(found.files) or '(none)'}; save one with np.save"
+            )
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
         raise DamagedFileError(f"{path} cannot be read as a plain .npy array ({error})") from error
-    raise MissingStageError(f"{path} does not exist, nor does {packed.name} beside it")
+    return found

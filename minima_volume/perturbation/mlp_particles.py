@@ -147,11 +147,13 @@ def _seen(path: MLPPath, size: int, tiles: Sequence[Tile]) -> tuple[int, dict[in
 def samples_basis(x: Tensor) -> Tensor | None:
     """Orthonormal columns Q (d, r) that span the rows of x (T, d), or None if r is not much smaller than d.
 
+    They are computed on the CPU: a basis may be turned in many ways, and a particle is to be the same one on every device.
+
     >>> samples_basis(torch.eye(4)[:2]).shape, samples_basis(torch.eye(4))
     (torch.Size([4, 2]), None)
     """
     samples, inputs = x.shape
-    double = x.double()
+    double = x.double().cpu()
     if samples <= WORTHWHILE * inputs:
         basis = torch.linalg.qr(double.t()).Q
     else:
@@ -160,7 +162,7 @@ def samples_basis(x: Tensor) -> Tensor | None:
         keep = values > 1e-14 * values[-1]
         keep[-1] = True
         basis = vectors[:, keep]
-    return basis.to(x.dtype) if basis.shape[1] <= WORTHWHILE * inputs else None
+    return basis.to(x.device, x.dtype) if basis.shape[1] <= WORTHWHILE * inputs else None
 
 
 def _with_ones(x: Tensor) -> Tensor:

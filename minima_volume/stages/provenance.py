@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from minima_volume import __version__
 from minima_volume.config.sections import Executable
 
 
@@ -27,9 +28,8 @@ def provenance(config: Executable) -> dict[str, Any]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in ("minima_volume", "torch", "numpy", "scipy")
-    }
+    others = {name: version(name) for name in ("torch", "numpy", "scipy")}
+    return {"python": platform.python_version(), "minima_volume": __version__, **others}
 
 
 @cache

@@ -154,6 +154,20 @@ def test_embeddings_that_cannot_be_used(array, error, words):
         open_samples(Source(data_path="e.npy", loader_class="EmbeddingDataLoader"), "train", Data())
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_archive_is_no_array(packed):
+    """A .npz, whatever it is called, is refused by the names of what it holds; so is one that is cut off."""
+    np.savez("all.npz", train=np.ones((5, 2), dtype="f4"), test=np.ones((3, 2), dtype="f4"))
+    name, content = ("e.npy.gz" if packed else "all.npz"), Path("all.npz").read_bytes()
+    for part, words in (
+        (content, "archive of the arrays train, test; save one with np.save"),
+        (content[:90], "cannot be read"),
+    ):
+        Path(name).write_bytes(gzip.compress(part) if packed else part)
+        with pytest.raises(DamagedFileError, match=words):
+            open_samples(Source(data_path=name, loader_class="EmbeddingDataLoader"), "train", Data())
+
+
 def test_packed_embeddings_are_read_where_the_plain_ones_were():
     """After `gzip embeddings/*.npy`."""
     np.save("e.npy", np.ones((5, 2), dtype="f4"))
