@@ -19,11 +19,15 @@ from engine_cases import CUDA, fixed
 from helpers import ALL_STAGES, edit_config, make_run, numbers, same_sweeps, tree
 from robustness_cases import tiny_study
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minima_volume import ViewSettings, load_models_and_data, measure_volume, other_views, read_sweep
 from minima_volume.directories import train as directory_training
 from minima_volume.files.atomic import read_json, read_pt
 from minima_volume.perturbation.engine import LossEngine
+from minima_volume.perturbation.particles import Particles
+from minima_volume.perturbation.rejection import Rejection, can_stop
+from minima_volume.precision import full_precision
 from minima_volume.robustness.run import run_study
 from minima_volume.runs.states import run_stage
 
@@ -32,9 +36,8 @@ QUICK = ViewSettings(num_chains=1, num_draws=4, num_burn_in=4, num_products=8, n
 GAUSSIAN = {"sigma": 0.05, "landscapes": [0], "num_particles": 50, "num_repeats": 2}
 
 
-def images(width: int = 8) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(40, 1, width, width, generator=generator)
+def images(count: int = 40) -> tuple[Tensor, Tensor]:
+    x = torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     return x, (x.mean((1, 2, 3)) > 0).long()
 
 
@@ -106,6 +109,48 @@ def test_radii_are_those_of_the_cpu_in_float64(name: str, device: str):
     )
     found = measure_volume(model, x, y, threshold=0.9, measure="ball", num_directions=6, progress=False, device=device)
     np.testing.assert_allclose(found.radii, exact.radii, rtol=3e-5)
+
+
+@DEVICES
+@pytest.mark.parametrize("name", MODELS)
+def test_values_do_not_depend_on_what_is_measured_beside(name: str, device: str):
+    """Losses, accuracies, margins and particles to the bit, alone and among others; losses differ by orders of magnitude, so that sums are rounded."""
+    model, (x, y) = fixed(MODELS[name]), images(count=300)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8.0)
+        losses = F.cross_entropy(model.eval()(x), y, reduction="none")
+        assert losses.min() < 1e-6 * losses.max()
+    with full_precision():
+        engine = LossEngine(model.to(device), x.to(device), y.to(device), sizes=[40, 300])
+        together, rows, c = engine.rays(range(7)), np.repeat(np.arange(7), 30), np.tile(np.linspace(0, 0.3, 30), 7)
+        every = together.evaluate(rows, c, wrong_allowed=[1, 3])
+        for some in (slice(0, 1), slice(5, 41), slice(70, 170)):
+            part = together.evaluate(rows[some], c[some], wrong_allowed=[1, 3])
+            for field in ("loss", "accuracy", "score"):
+                assert (getattr(part, field) == getattr(every, field)[:, some]).all(), field
+        alone = engine.rays([4]).evaluate(rows[120:150] * 0, c[120:150], wrong_allowed=[1, 3])
+        assert (alone.loss == every.loss[:, 120:150]).all()
+        particles = Particles(engine, 0.1)
+        z = particles.draw(150, particles.generator(1))
+        losses = particles.evaluate(z).loss
+        for some in (slice(0, 1), slice(20, 90), slice(149, 150)):
+            assert (particles.evaluate(z[some]).loss == losses[:, some]).all()
+
+
+@DEVICES
+def test_particles_that_are_given_up_leave_the_others_as_they_are(device: str):
+    """Below its limit a score has the same bits whether others are run to the end or not."""
+    model, (x, y) = fixed(MODELS["perceptron"]).to(device), images(count=2600)
+    with full_precision():
+        particles = Particles(LossEngine(model, x.to(device), y.to(device)), 0.5)
+        assert can_stop(particles)
+        z = particles.draw(200, particles.generator(1))
+        whole = particles.evaluate(z).loss[0]
+        limit = float(np.median(whole))
+        scores = Rejection(particles).scores(z, np.full(200, limit))
+    assert (scores[whole <= limit] == whole[whole <= limit]).all()
+    assert 20 < np.isinf(scores).sum() <= 100
 
 
 @DEVICES

@@ -88,6 +88,10 @@ class GeneralPath:
         return [partial(self._along, held[row], c) for row, c in pairs]
 
     def _along(self, direction: list[Tensor], c: float, out: Sequence[Tensor]) -> None:
+        if out[0].is_cuda:  # a kernel of its own for each of many small tensors costs more than what is computed in it
+            _copy(out, self.base.minimum)
+            torch._foreach_add_(list(out), direction, alpha=c)
+            return
         for parameter, minimum, step in zip(out, self.base.minimum, direction, strict=True):
             torch.add(minimum, step, alpha=c, out=parameter)
 
@@ -98,8 +102,7 @@ class GeneralPath:
     def put_back(self) -> None:
         """Write the minimum, if anything else was written."""
         if self.moved:
-            for parameter, minimum in zip(self.parameters, self.base.minimum, strict=True):
-                parameter.data.copy_(minimum)
+            _copy([parameter.data for parameter in self.parameters], self.base.minimum)
         self.moved = False
 
     def outputs(self, stacked: Sequence[Write], held: Held, tiles: Sequence[Tile]) -> Iterator[Any]:
@@ -127,3 +130,8 @@ class GeneralPath:
         for tile in tiles:
             outputs = self.host.run(part(self.x, tile.start, tile.stop))
             yield outputs.unsqueeze(0) if self.loss.batched else [outputs]
+
+
+def _copy(out: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    """Write tensors into others of their shapes."""
+    torch._foreach_copy_(list(out), list(tensors))

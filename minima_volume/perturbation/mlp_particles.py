@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minima_volume.perturbation.mlp_path import MLPPath, aligned
+from minima_volume.perturbation.mlp_path import MLPPath, aligned, filled, products, whole_blocks
 from minima_volume.perturbation.tiles import Tile, tiles_for
 
 WORTHWHILE = 0.9  # the first layer is projected when the samples span less than this share of its inputs
@@ -42,6 +42,15 @@ class Block:
             torch.addcmul(self.minimum, part, self.factor, value=sigma, out=out)
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """Padded weights (B, out, in) and biases (B, out, 1) of all layers; the first are sigma F z alone. `count` networks are asked for."""
+
+    weights: list[Tensor]
+    biases: list[Tensor | None]
+    count: int
+
+
 class MLPParticles:
     """Runs B unrelated perturbed networks at once.
 
@@ -65,7 +74,8 @@ class MLPParticles:
         widths = [(path.widths[0][0], aligned(inputs + 1)), *path.widths[1:]]
         numbers = sum(rows * columns for rows, columns in widths)
         room = (GPU_BYTES if x.is_cuda else CACHE_BYTES) // (numbers * x.element_size())
-        self.chunk = self.drawn = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
+        most = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
+        self.chunk = self.drawn = whole_blocks(most, path.on_gpu)
         self.room = [x.new_zeros(self.chunk, *shape) for shape in widths]
         self.bias_room = [
             None if block is None else x.new_zeros(self.chunk, shape[0], 1)
@@ -96,8 +106,8 @@ class MLPParticles:
             factor.view(-1, 1) if factor.ndim else factor,
         )
 
-    def stack(self, z: Tensor, sigma: float) -> tuple[list[Tensor], list[Tensor | None]]:
-        """Padded weights (B, out, in) and biases (B, out, 1) of all layers; the first are sigma F z alone."""
+    def stack(self, z: Tensor, sigma: float) -> Stacked:
+        """The networks of the rows of z; what fills a block on a GPU are networks of before."""
         count = len(z)
         weights = [room[:count] for room in self.room]
         biases = [None if room is None else room[:count] for room in self.bias_room]
@@ -109,27 +119,26 @@ class MLPParticles:
         if (first := self.biases[0]) is not None:
             inputs = self.weights[0].shape[1]
             first.write(z, sigma, weights[0][:, : first.shape[0], inputs : inputs + 1])
-        return weights, biases
+        run = whole_blocks(count, self.path.on_gpu)
+        return Stacked(
+            [room[:run] for room in self.room], [None if room is None else room[:run] for room in self.bias_room], count
+        )
 
-    def take(
-        self, stacked: tuple[list[Tensor], list[Tensor | None]], rows: Tensor
-    ) -> tuple[list[Tensor], list[Tensor | None]]:
+    def take(self, stacked: Stacked, rows: Tensor) -> Stacked:
         """Some of the stacked networks, as copies."""
-        weights, biases = stacked
-        return [w.index_select(0, rows) for w in weights], [
-            None if b is None else b.index_select(0, rows) for b in biases
-        ]
+        count, rows = len(rows), filled(rows)
+        weights = [w.index_select(0, rows) for w in stacked.weights]
+        return Stacked(weights, [None if b is None else b.index_select(0, rows) for b in stacked.biases], count)
 
-    def outputs(self, stacked: tuple[list[Tensor], list[Tensor | None]], tiles: Sequence[Tile]) -> Iterator[Tensor]:
+    def outputs(self, stacked: Stacked, tiles: Sequence[Tile]) -> Iterator[Tensor]:
         """Outputs (B, samples, features) of each tile, a transposed view that is valid until the next."""
-        return map(partial(self._forward, *stacked), tiles)
+        return map(partial(self._forward, stacked), tiles)
 
-    def _forward(self, weights: list[Tensor], biases: list[Tensor | None], tile: Tile) -> Tensor:
-        seen = self.inputs[tile.start]
-        base = self.base[tile.start]
+    def _forward(self, stacked: Stacked, tile: Tile) -> Tensor:
+        seen, base, weights = self.inputs[tile.start], self.base[tile.start], stacked.weights
         hidden = self.path.workspace.take(len(weights[0]), *base.shape)
-        torch.baddbmm(base, weights[0], seen.expand(len(weights[0]), *seen.shape), out=hidden)
-        return self.path.after_first(hidden, weights[1:], biases[1:], tile)
+        products(base, weights[0], seen.expand(len(weights[0]), *seen.shape), hidden)
+        return self.path.after_first(hidden, weights[1:], stacked.biases[1:], tile)[: stacked.count]
 
 
 def _seen(path: MLPPath, size: int, tiles: Sequence[Tile]) -> tuple[int, dict[int, Tensor]]:

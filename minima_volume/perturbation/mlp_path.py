@@ -17,6 +17,7 @@ from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
 CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache
 GPU_BYTES = 256 << 20
 MAX_CHUNK = 512
+GPU_BLOCK = 64  # networks in one product on a GPU, see `products`
 ALIGNMENT = 16  # numbers; see `aligned`
 
 
@@ -27,6 +28,32 @@ def aligned(width: int) -> int:
     the place of a direction in its batch.
     """
     return -(-width // ALIGNMENT) * ALIGNMENT
+
+
+def whole_blocks(count: int, on_gpu: bool) -> int:
+    """How many networks are run for `count` that are asked for: on a GPU a multiple of `GPU_BLOCK`."""
+    return -(-count // GPU_BLOCK) * GPU_BLOCK if on_gpu else count
+
+
+def filled(rows: Tensor) -> Tensor:
+    """`rows` (B, ...) of networks, on a GPU with the last of them again and again up to whole blocks."""
+    more = whole_blocks(len(rows), rows.is_cuda) - len(rows)
+    return torch.cat([rows, rows[-1:].expand(more)]) if more else rows
+
+
+def products(bias: Tensor | None, left: Tensor, right: Tensor, out: Tensor, block: int = GPU_BLOCK) -> Tensor:
+    """bias + left @ right of B networks into `out` (B, rows, columns).
+
+    A GPU's kernels add up in another order when they are given another number of networks, so they are given `block` of them each time: the
+    last digits of a loss then do not depend on which others are measured with it.
+    """
+    parts = [slice(start, start + block) for start in range(0, len(left), block)] if left.is_cuda else [slice(None)]
+    for part in parts:
+        if bias is None:
+            torch.bmm(left[part], right[part], out=out[part])
+        else:
+            torch.baddbmm(bias[part] if bias.ndim > 2 else bias, left[part], right[part], out=out[part])
+    return out
 
 
 @dataclass(frozen=True)
@@ -72,12 +99,14 @@ class NetworkBatch:
             too many runs to go through, else runs of one direction each.
         coefficients: (B, 1, 1).
         weights, biases: of the layers after the first, (B, out, in) and (B, out, 1).
+        count: how many are asked for; the others, on a GPU, fill a block.
     """
 
     runs: list[tuple[Rows, slice]]
     coefficients: Tensor
     weights: list[Tensor]
     biases: list[Tensor | None]
+    count: int
 
 
 class MLPPath:
@@ -115,6 +144,7 @@ class MLPPath:
         self.steps = [layer.module for layer in layers if layer.kind in ("linear", "elementwise")]
         widest = max(weight.shape[0] for weight in self.weights)
         self.tiles = plan_tiles(sizes, 512 if widest >= 64 or x.is_cuda else 128)
+        self.on_gpu = x.is_cuda
         room = GPU_BYTES if x.is_cuda else CACHE_BYTES
         self.numbers = room // (widest * x.element_size())  # samples x parameter vectors that fit
         self.chunk = self.chunk_for(max(sizes))
@@ -140,7 +170,7 @@ class MLPPath:
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are best run together on a landscape of this many samples."""
         longest = max(tile.stop - tile.start for tile in tiles_for(self.tiles, size))
-        return max(8, min(MAX_CHUNK, self.numbers // longest))
+        return whole_blocks(max(8, min(MAX_CHUNK, self.numbers // longest)), self.on_gpu)
 
     @staticmethod
     def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:
@@ -171,6 +201,8 @@ class MLPPath:
 
     def stack(self, held: HeldBatch, rows: Tensor, coefficients: Tensor) -> NetworkBatch:
         """Weights (B, out, in) and biases (B, out, 1) of the layers after the first at B (direction, coefficient) pairs."""
+        count = len(rows)
+        rows, coefficients = filled(rows), filled(coefficients)
         c = coefficients.to(self.dtype).view(-1, 1, 1)
         runs = _runs(rows)
 
@@ -181,7 +213,7 @@ class MLPPath:
         biases = [
             None if b is None or d is None else at(b, d) for b, d in zip(self.biases[1:], held.biases[1:], strict=True)
         ]
-        return NetworkBatch(runs, c, weights, biases)
+        return NetworkBatch(runs, c, weights, biases, count)
 
     def outputs(self, stacked: NetworkBatch, held: HeldBatch, tiles: Sequence[Tile]) -> Iterator[Tensor]:
         """Outputs (B, samples, features) of each tile, a transposed view that is valid until the next."""
@@ -191,7 +223,7 @@ class MLPPath:
         base = self.first_base(tile)
         hidden = self.workspace.take(len(stacked.coefficients), *base.shape)
         _along(base, self._products(held, tile), stacked.runs, stacked.coefficients, hidden)
-        return self.after_first(hidden, stacked.weights, stacked.biases, tile)
+        return self.after_first(hidden, stacked.weights, stacked.biases, tile)[: stacked.count]
 
     def after_first(
         self, hidden: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], tile: Tile
@@ -202,9 +234,7 @@ class MLPPath:
             if isinstance(step, nn.Linear):
                 weight, bias = weights[layer], biases[layer]
                 out = self.workspace.take(len(weight), weight.shape[1], hidden.shape[2])
-                hidden = (
-                    torch.bmm(weight, hidden, out=out) if bias is None else torch.baddbmm(bias, weight, hidden, out=out)
-                )
+                hidden = products(bias, weight, hidden, out)
                 layer += 1
             elif isinstance(step, nn.ReLU):
                 hidden.relu_()
@@ -223,11 +253,9 @@ class MLPPath:
         """The first layer's products (G, out, samples) with the held directions."""
         if tile.start not in held.first:
             x = self.x[tile.start]
-            group = x.expand(len(held.weights[0]), *x.shape)
-            bias = held.biases[0]
-            held.first[tile.start] = (
-                torch.bmm(held.weights[0], group) if bias is None else torch.baddbmm(bias, held.weights[0], group)
-            )
+            weights = held.weights[0]
+            out = x.new_empty(*weights.shape[:2], x.shape[1])
+            held.first[tile.start] = products(held.biases[0], weights, x.expand(len(weights), *x.shape), out, block=1)
         return held.first[tile.start]
 
     def parameter(self, name: str) -> tuple[Tensor, Tensor]:

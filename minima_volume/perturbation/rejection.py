@@ -16,7 +16,7 @@ from minima_volume.perturbation.curves import finite_or_inf
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.tiles import Tile, tiles_for
-from minima_volume.perturbation.values import per_sample
+from minima_volume.perturbation.values import per_sample, row_sums
 from minima_volume.samples import part
 
 FEWEST_TILES = 4  # below that there is little to leave out
@@ -110,7 +110,7 @@ class Rejection:
         loss, y = self.engine.loss, part(self.engine.path_targets, tile.start, tile.stop)
         read = loss.read(outputs, 1)
         if self.wrong is None:
-            return state + per_sample(loss, read, y).double().sum(1)
+            return state + row_sums(per_sample(loss, read, y).double())
         _, margins = loss.with_margins(read, y)
         answers = self.engine.answers
         state[:, tile.start * answers : tile.stop * answers] = margins.flatten(1)

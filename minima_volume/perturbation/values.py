@@ -16,6 +16,7 @@ from minima_volume.perturbation.tiles import Tile
 from minima_volume.samples import part, tensors
 
 Columns = tuple[Tensor, Tensor, Tensor | None]
+GPU_ROWS = 64
 Run = Callable[[Sequence[Tile]], Iterable[Any]]  # outputs of B parameter vectors, tile by tile
 
 
@@ -79,9 +80,9 @@ def measure(
             losses, margin = per_sample(loss, outputs, targets), None
         begin = 0
         for cut in tile.cuts:
-            total = total + losses[:, begin:cut].double().sum(1)
+            total = total + row_sums(losses[:, begin:cut].double())
             if margin is not None:
-                right = right + _mean_over_tokens((margin[:, begin:cut] > 0).double()).sum(1)
+                right = right + row_sums(_mean_over_tokens((margin[:, begin:cut] > 0).double()))
             begin = cut
             if (size := tile.start + cut) in sizes:
                 losses_at.append(total / size)
@@ -128,4 +129,19 @@ def per_sample(loss: Loss, outputs: Any, targets: Any) -> Tensor:
 
 def _mean_over_tokens(values: Tensor) -> Tensor:
     """(B, samples, ...) values as (B, samples)."""
-    return values.flatten(2).mean(2) if values.ndim > 2 else values
+    if values.ndim <= 2:
+        return values
+    rows = values.flatten(2)
+    return _at_least(rows.flatten(0, 1)).mean(1)[: rows.shape[0] * rows.shape[1]].view(rows.shape[:2])
+
+
+def row_sums(values: Tensor) -> Tensor:
+    """Sums (B,) of each row of values (B, T), which do not depend on how many rows there are."""
+    return _at_least(values).sum(1)[: len(values)]
+
+
+def _at_least(rows: Tensor) -> Tensor:
+    """On a GPU no fewer than `GPU_ROWS` rows, some of them again: for fewer its kernels share the work otherwise, and add in another order."""
+    if not rows.is_cuda or not 0 < len(rows) < GPU_ROWS:
+        return rows
+    return torch.cat([rows, rows[-1:].expand(GPU_ROWS - len(rows), -1)])
