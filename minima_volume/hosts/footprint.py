@@ -79,6 +79,11 @@ class _Storages(TorchDispatchMode):
         self.made_by: list[Any] = [None]
         self.live = [0]
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler, for a second and a half in each process, in order to keep it away from here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         for value in tree_leaves(made):
