@@ -9,12 +9,23 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from minima_volume.perturbation.mlp_path import MLPPath, aligned, filled, products, whole_blocks
+from minima_volume.perturbation.mlp_path import (
+    MAX_CHUNK,
+    SMALLEST_CHUNK,
+    MLPPath,
+    aligned,
+    filled,
+    products,
+    whole_blocks,
+)
 from minima_volume.perturbation.tiles import Tile, tiles_for
 
 WORTHWHILE = 0.9  # the first layer is projected when the samples span less than this share of its inputs
-SMALLEST_CHUNK, LARGEST_CHUNK = 8, 512
 CACHE_BYTES, GPU_BYTES = 4 << 20, 1 << 30
+DRAWN_BYTES, GPU_DRAWN_BYTES = (
+    1 << 20,
+    256 << 20,
+)  # of activations; they decide which numbers a seed draws, so they stay
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,8 @@ class MLPParticles:
         widths = [(path.widths[0][0], aligned(inputs + 1)), *path.widths[1:]]
         numbers = sum(rows * columns for rows, columns in widths)
         room = (GPU_BYTES if x.is_cuda else CACHE_BYTES) // (numbers * x.element_size())
-        most = max(SMALLEST_CHUNK, min(LARGEST_CHUNK, room, path.chunk_for(size)))
+        activations = path.chunk_within(GPU_DRAWN_BYTES if x.is_cuda else DRAWN_BYTES, size)
+        most = max(SMALLEST_CHUNK, min(MAX_CHUNK, room, activations))
         self.chunk = self.drawn = whole_blocks(most, path.on_gpu)
         self.room = [x.new_zeros(self.chunk, *shape) for shape in widths]
         self.bias_room = [

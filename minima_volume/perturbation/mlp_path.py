@@ -14,9 +14,9 @@ from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.layers import Layer
 from minima_volume.perturbation.tiles import Tile, plan_tiles, tiles_for
 
-CACHE_BYTES = 1 << 20  # activations of a chunk and tile should stay in the processor's cache
+CACHE_BYTES = 4 << 20  # activations of a chunk and tile should stay in the processor's cache
 GPU_BYTES = 256 << 20
-MAX_CHUNK = 512
+SMALLEST_CHUNK, MAX_CHUNK = 8, 512
 GPU_BLOCK = 64  # networks in one product on a GPU, see `products`
 ALIGNMENT = 16  # numbers; see `aligned`
 
@@ -145,8 +145,9 @@ class MLPPath:
         widest = max(weight.shape[0] for weight in self.weights)
         self.tiles = plan_tiles(sizes, 512 if widest >= 64 or x.is_cuda else 128)
         self.on_gpu = x.is_cuda
-        room = GPU_BYTES if x.is_cuda else CACHE_BYTES
-        self.numbers = room // (widest * x.element_size())  # samples x parameter vectors that fit
+        self.room = GPU_BYTES if x.is_cuda else CACHE_BYTES
+        self.bytes_per_sample = widest * x.element_size()  # and parameter vector
+        self.bytes_per_vector = sum(weight.numel() for weight in self.weights[1:]) * x.element_size()
         self.chunk = self.chunk_for(max(sizes))
         flat = x.flatten(1)
         self.x = {
@@ -163,14 +164,18 @@ class MLPPath:
         held = sum(weight.numel() for weight in self.weights) + len(self.weights[0]) * samples
         self.bytes_per_direction = held * x.element_size()
         tile = max(part.shape[1] for part in self.x.values())
-        later = sum(weight.numel() for weight in self.weights[1:])
-        at_work = self.chunk * (2 * widest * tile + later)
-        self.bytes_for_samples = ((x[0].numel() + len(self.weights[0])) * samples + at_work) * x.element_size()
+        at_work = self.chunk * (2 * tile * self.bytes_per_sample + self.bytes_per_vector)
+        self.bytes_for_samples = (x[0].numel() + len(self.weights[0])) * samples * x.element_size() + at_work
 
     def chunk_for(self, size: int) -> int:
         """Parameter vectors that are best run together on a landscape of this many samples."""
+        fit = MAX_CHUNK if self.on_gpu else self.room // max(1, self.bytes_per_vector)  # whose weights do, too
+        return min(self.chunk_within(self.room, size), max(SMALLEST_CHUNK, fit))
+
+    def chunk_within(self, room: int, size: int) -> int:
+        """Parameter vectors whose activations fit into so many bytes, tile by tile."""
         longest = max(tile.stop - tile.start for tile in tiles_for(self.tiles, size))
-        return whole_blocks(max(8, min(MAX_CHUNK, self.numbers // longest)), self.on_gpu)
+        return whole_blocks(max(SMALLEST_CHUNK, min(MAX_CHUNK, room // self.bytes_per_sample // longest)), self.on_gpu)
 
     @staticmethod
     def fits(layers: Sequence[Layer], directions: Directions, x: Tensor) -> bool:

@@ -180,6 +180,13 @@ def test_sigma_must_be_positive(sigma: float) -> None:
         Particles(LossEngine(Normed(), x, y), sigma)
 
 
+@pytest.mark.parametrize(("samples", "drawn"), [(60, 34), (1260, 8)])
+def test_which_numbers_a_seed_draws_does_not_follow_the_speed(samples: int, drawn: int) -> None:
+    """Normals come in calls of so many particles, on which the numbers depend: cells measured years apart are to be of the same ones."""
+    engine = LossEngine(perceptron(64, [128, 64], 10), torch.randn(samples, 64), torch.zeros(samples, dtype=torch.long))
+    assert Particles(engine, 0.1).runner.drawn == drawn
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("case", CASES)
