@@ -69,16 +69,7 @@ def main() -> int:
 
 def run_tests() -> bool:
     """Run all tests that carry the mark `gpu`."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "gpu",
-        f"--numprocesses={PROCESSES}",
-        "tests",
-    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", f"--numprocesses={PROCESSES}", "tests"]
     try:
         return subprocess.run(command, cwd=ROOT, timeout=TESTS_SECONDS, check=False).returncode == 0
     except subprocess.TimeoutExpired:

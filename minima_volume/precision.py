@@ -8,7 +8,7 @@ algorithm each time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -23,15 +23,11 @@ def full_precision() -> Iterator[None]:
             held.callback(setattr, part, "fp32_precision", part.fp32_precision)
         _set(held, torch.backends.cudnn, "benchmark", False)
         _set(held, torch.backends.cudnn, "deterministic", True)
-        try:
+        # torch refuses to read these where those of the operations, which follow, say something else
+        with suppress(RuntimeError) if operations else nullcontext():
             _set(held, torch.backends.cudnn, "allow_tf32", False)
             held.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
-        except (
-            RuntimeError
-        ):  # torch does not read these once the settings of the operations say something else: they follow
-            if not operations:
-                raise
         for part in operations:
             part.fp32_precision = "ieee"
         yield

@@ -22,10 +22,8 @@ from minima_volume.perturbation.tiles import Tile, tiles_for
 
 WORTHWHILE = 0.9  # the first layer is projected when the samples span less than this share of its inputs
 CACHE_BYTES, GPU_BYTES = 4 << 20, 1 << 30
-DRAWN_BYTES, GPU_DRAWN_BYTES = (
-    1 << 20,
-    256 << 20,
-)  # of activations; they decide which numbers a seed draws, so they stay
+# of the activations of particles that are drawn at once; which numbers a seed draws depends on it, so it stays
+DRAWN_BYTES, GPU_DRAWN_BYTES = 1 << 20, 256 << 20
 
 
 @dataclass(frozen=True)
