@@ -40,7 +40,7 @@ def _test(session: nox.Session) -> None:
     session.run(
         "python", "-c", "import sys, torch, numpy; print(sys.version.split()[0], torch.__version__, numpy.__version__)"
     )
-    folders = [f"tests/{name}" for name in QUICK]
+    folders = [*(f"tests/{name}" for name in QUICK), "tests/test_isolation.py", "tests/test_gpu.py"]
     session.run(
         "python", "-m", "pytest", "-q", "-x", "-m", MARKS, *(session.posargs or folders), env={"OMP_NUM_THREADS": "1"}
     )

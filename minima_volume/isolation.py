@@ -41,12 +41,17 @@ def own_modes() -> Iterator[None]:
 def own_defaults() -> Iterator[None]:
     """`own_modes`, and torch's own default type and device: config.yaml alone decides what a run computes."""
     before = torch.get_default_dtype()
-    with own_modes(), torch.device("cpu") if torch.get_default_device().type != "cpu" else ExitStack():
+    with own_modes(), torch.device("cpu") if _default_device() != "cpu" else ExitStack():
         torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+def _default_device() -> str:
+    """Where torch makes a tensor that says nothing of it; torch 2.4's `get_default_device` does not know of blocks under `with torch.device`."""
+    return torch.empty(0).device.type
 
 
 def isolated(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
