@@ -262,9 +262,23 @@ def test_a_run_is_what_its_config_says(digits_run: Run, tmp_path: Path, setting:
     assert np.isfinite(views["trace"]).all()
 
 
+def _steps_on_meta() -> bool:
+    """Whether torch's own optimiser works where the default device has no numbers; that of torch 2.4 does not."""
+    weight = torch.ones(1, requires_grad=True)
+    weight.grad = torch.ones(1)
+    with torch.device("meta"):
+        try:
+            torch.optim.AdamW([weight]).step()
+        except RuntimeError:
+            return False
+    return True
+
+
 @pytest.mark.parametrize("setting", ["default device", "inference mode", "no_grad", "autocast"])
 def test_training_ones_own_model(setting: str):
     """`train_model` takes the same steps, in shuffled batches."""
+    if setting == "default device" and not _steps_on_meta():
+        pytest.skip("this torch's AdamW counts its steps on the default device")
     found = []
     for context in (nullcontext, SETTINGS[setting]):
         model, x, y = made("batch normalisation")
