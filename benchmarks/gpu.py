@@ -2,7 +2,8 @@
 
 First what the device can do in matrix products of single precision and of TF32; then networks of the general path beside a naive loop, the
 engine's workloads beside the published loop on the same device, and particles of splitting. Loop and engine compute in float32: torch by
-itself would convolve in TF32. A row that fails says how, and the next one follows. The table goes into benchmarks/README.md. `--device cpu --quick` tries the script itself where there is no GPU, and writes nothing.
+itself would convolve in TF32. A row that fails says how, and the next one follows. The table goes into benchmarks/README.md. `--device cpu
+--quick` tries the script itself where there is no GPU, and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def attempt(name: str, work: Callable[[], Row], deadline: float) -> Row:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
-        with full_precision() if "TF32" not in name else nullcontext():
+        with full_precision():
             row = work()
     except Exception as error:  # the next row must still be measured
         return [name, *["-"] * 4, f"failed: {' '.join(f'{type(error).__name__}: {error}'.split())[:150]}"]

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from minima_volume.config.directory import EmbedConfig, PredictConfig, TrainConfig
 from minima_volume.config.errors import parse
+from minima_volume.directories import train as training
 from minima_volume.directories.directory import Directory
 from minima_volume.directories.train import train_directory
 from minima_volume.files.atomic import read_pt
@@ -60,6 +62,21 @@ def config(overrides: dict[str, Any] | None = None) -> TrainConfig:
 def trained(overrides: dict[str, Any] | None = None) -> Directory:
     """Train silently, below the working directory."""
     return Directory(train_directory(config(overrides), [Path.cwd()], say=lambda line: None))
+
+
+def interrupted(overrides: dict[str, Any] | None = None, epoch: int = 2) -> None:
+    """A training that is stopped, as by Ctrl-C, before it writes the checkpoint of an epoch."""
+    real = training.save_checkpoint
+
+    def stop(path: Path, parts: Any, progress: Any) -> Any:
+        if progress.epoch == epoch:
+            raise KeyboardInterrupt
+        return real(path, parts, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "save_checkpoint", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained(overrides)
 
 
 def embedding(**sections: Any) -> EmbedConfig:

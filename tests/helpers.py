@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,26 @@ def same_sweeps(first: Run, second: Run) -> None:
     """Assert that all sweeps of two runs hold the same numbers bit for bit."""
     for pair in first.pairs():
         same_arrays(*(run.sweep_file(pair.landscape, pair.minimum) for run in (first, second)))
+
+
+@contextmanager
+def few_bits(newer: bool = False) -> Iterator[None]:
+    """Products of float32 in bfloat16 or TF32 where the processor or GPU has them, by the older settings of torch or by the newer ones."""
+    backends, older = torch.backends, torch.get_float32_matmul_precision()
+    parts = [backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv] if newer else []
+    before = [part.fp32_precision for part in parts]
+    try:
+        if not newer:
+            torch.set_float32_matmul_precision("medium")
+        for part, precision in zip(parts, ("tf32", "bf16", "bf16"), strict=False):
+            part.fp32_precision = precision
+        backends.cudnn.benchmark = True
+        yield
+    finally:
+        backends.cudnn.benchmark = False
+        torch.set_float32_matmul_precision(older)
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

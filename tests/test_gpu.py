@@ -6,23 +6,20 @@ Each test runs on the CPU too, where it says that its own code is right.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from directory_cases import same, samples, trained
+from directory_cases import interrupted, same, samples, trained
 from engine_cases import CUDA, fixed
-from helpers import ALL_STAGES, edit_config, make_run, numbers, same_sweeps, tree
+from helpers import ALL_STAGES, edit_config, few_bits, make_run, numbers, same_sweeps, tree
 from robustness_cases import tiny_study
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minima_volume import ViewSettings, load_models_and_data, measure_volume, other_views, read_sweep
-from minima_volume.directories import train as directory_training
 from minima_volume.files.atomic import read_json, read_pt
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
@@ -63,18 +60,6 @@ MODELS: dict[str, Any] = {
 }
 
 
-@contextmanager
-def few_bits() -> Iterator[None]:
-    """A process that multiplies in TF32, and lets cuDNN choose by a clock."""
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.benchmark = False
-
-
 def measured(model: nn.Module, device: str) -> list[Any]:
     x, y = images()
     quiet = {"threshold": 0.9, "progress": False, "device": device}
@@ -89,7 +74,7 @@ def measured(model: nn.Module, device: str) -> list[Any]:
 @DEVICES
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers_do_not_depend_on_the_precision_that_the_process_has_set(name: str, device: str):
-    """The same bits in two measurements, the second in a process that asks for TF32; the model stays where it was."""
+    """The same bits in two measurements, the second in a process that asks for products in TF32 or bfloat16; the model stays where it was."""
     model = fixed(MODELS[name])
     before = copy.deepcopy(model.state_dict())
     first = measured(model, device)
@@ -187,23 +172,14 @@ def test_a_whole_run(settings: dict[str, Any], device: str, tmp_path: Path):
 
 @DEVICES
 def test_a_training_that_was_stopped_goes_on_to_the_bit(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Dropout and latent noise are drawn on the device: its random state is part of a checkpoint."""
+    """Latent noise is drawn on the device, whose random state is part of a checkpoint."""
     monkeypatch.chdir(tmp_path)
     np.save("x.npy", samples())
     overrides = {"experiment.device": device}
     whole = trained(overrides)
-    real = directory_training.save_checkpoint
-
-    def stopped(path: Path, parts: Any, progress: Any) -> Any:
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-        return real(path, parts, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(directory_training, "save_checkpoint", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            trained(overrides | {"experiment.name": "b"})
+    interrupted(overrides | {"experiment.name": "b"})
     resumed = trained(overrides | {"experiment.name": "b", "experiment.on_exists": "resume"})
+    assert len(whole.saved) > 1
     for one, other in zip(whole.saved, resumed.saved, strict=True):
         assert same(read_pt(one)["model_state_dict"], read_pt(other)["model_state_dict"])
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import make_run, numbers, same_sweeps
+from helpers import few_bits, make_run, numbers, same_sweeps
 from torch import Tensor, nn
 
 from minima_volume import ViewSettings, measure_volume, other_views, suggest_sigma, views_table
@@ -48,26 +48,6 @@ def all_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-@contextmanager
-def few_bits(newer: bool) -> Iterator[None]:
-    """Products of float32 in bfloat16 or TF32 where the processor or GPU has them, by the older settings of torch or by the newer ones."""
-    backends, older = torch.backends, torch.get_float32_matmul_precision()
-    parts = [backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv] if newer else []
-    before = [part.fp32_precision for part in parts]
-    try:
-        if not newer:
-            torch.set_float32_matmul_precision("medium")
-        for part, precision in zip(parts, ("tf32", "bf16", "bf16"), strict=False):
-            part.fp32_precision = precision
-        backends.cudnn.benchmark = True
-        yield
-    finally:
-        backends.cudnn.benchmark = False
-        torch.set_float32_matmul_precision(older)
-        for part, precision in zip(parts, before, strict=True):
-            part.fp32_precision = precision
 
 
 SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from directory_cases import config, embedding, files, prediction, samples, trained
+from directory_cases import config, embedding, files, interrupted, prediction, samples, trained
 
-from minima_volume.directories import train as training
 from minima_volume.directories.directory import Directory
 from minima_volume.directories.embed import embed_directory, predict_directory
 from minima_volume.directories.train import train_directory
@@ -35,24 +34,9 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Directory:
     return made
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second directory, b, whose training was stopped in its second epoch."""
-    real = training.save_checkpoint
-
-    def once(path, parts, progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-        return real(path, parts, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", once)
-        with pytest.raises(KeyboardInterrupt):
-            trained({"experiment.name": "b", "checkpoint.save_strategy": "last"})
-
-
-def test_status_is_read_from_the_files(cli, monkeypatch, directory):
+def test_status_is_read_from_the_files(cli, directory):
     """Of one directory, or of all below a folder; exit code 1 for a damaged one."""
-    interrupted(monkeypatch)
+    interrupted({"experiment.name": "b", "checkpoint.save_strategy": "last"})
     code, out, _ = cli("status", "runs")
     assert code == 0 and out.splitlines() == [
         "runs/a: finished, 3 of 3 epochs; 5 checkpoints; 1 files of embeddings; 1 files of predictions",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from directory_cases import config, prediction, samples, trained
+from directory_cases import config, interrupted, prediction, samples, trained
 
 from minima_volume.config.tracking import absolute
 from minima_volume.directories.directory import Directory
@@ -127,21 +127,10 @@ def test_a_database_by_default():
     assert len(runs(uri)) == 2
 
 
-def test_an_interrupted_training_and_one_that_diverges(monkeypatch):
+def test_an_interrupted_training_and_one_that_diverges():
     """KILLED, then the same run goes on and is FINISHED, every epoch once; a training that raises is FAILED."""
-    from minima_volume.directories import train as training
-
-    real, uri = training.save_checkpoint, "sqlite:///mlflow.db"
-
-    def stop(path, parts, progress):
-        if progress.epoch == 2:
-            raise KeyboardInterrupt
-        return real(path, parts, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", stop)
-        with pytest.raises(KeyboardInterrupt):
-            trained(section())
+    uri = "sqlite:///mlflow.db"
+    interrupted(section())
     [outcome] = sync_all(find_journals(Path("runs")))
     assert not outcome.failed and runs(uri)[0].info.status == "KILLED"
     directory = trained(section() | {"experiment.on_exists": "resume"})

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from directory_cases import samples, trained
+from directory_cases import interrupted, samples, trained
 from fake_tracker import FakeServer
 
 from minima_volume.directories import track
-from minima_volume.directories import train as training
 from minima_volume.directories.directory import Directory
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import read_pt
@@ -51,17 +50,7 @@ def test_an_address_of_the_environment_is_checked(monkeypatch):
 def test_a_training_whose_server_is_down_and_that_is_interrupted(monkeypatch, logs):
     """It goes on as one run: every epoch once, files and status at the end; no password in the directory."""
     monkeypatch.setattr(track, "require_mlflow", lambda: None)
-    real = training.save_checkpoint
-
-    def stop(path, parts, progress):
-        if progress.epoch == 3:
-            raise KeyboardInterrupt
-        return real(path, parts, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "save_checkpoint", stop)
-        with pytest.raises(KeyboardInterrupt):
-            trained(DOWN)
+    interrupted(DOWN, epoch=3)
     first = Journal(Path("runs/a")).told()
     assert first.lines[-1]["status"] == "KILLED" and first.steps == {1, 2} and first.sent == 0
     if logs == "removed":
