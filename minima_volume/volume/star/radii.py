@@ -11,9 +11,9 @@ import torch
 from minima_volume.perturbation.curves import Curves, finite_or_inf
 from minima_volume.perturbation.engine import LossEngine, Rays
 from minima_volume.volume.condition import Condition
+from minima_volume.volume.star.crossings import crossings
 
 FLOAT32_FLOOR = 2e-6
-MAX_STEPS = 80
 
 
 @dataclass(frozen=True)
@@ -192,94 +192,30 @@ class _Search:
         with np.errstate(divide="ignore"):  # a user's own loss may be 0 or negative
             return np.log(np.maximum(loss, 0)) - np.log(self.condition.threshold)
 
-    def _excess_on_grid(self, rows: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-        """The score at the ends of the brackets: read off the curve for a loss, measured for an accuracy."""
-        if self.condition.kind == "accuracy":
-            return self._excess(rows, coefficients)
-        columns = np.searchsorted(self.grid, coefficients)
-        known = columns < len(self.grid)
-        excess = np.full(len(rows), np.nan)
-        excess[known] = self._log_ratio(self.loss[rows[known], columns[known]])
-        if not known.all():
-            excess[~known] = self._excess(rows[~known], coefficients[~known])
-        return excess
+    def _known(self, rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Known points (R, 4) and their scores: the ends of the brackets, then the grid points beside them.
+
+        Scores are read off the curve for a loss. For an accuracy those of the ends are measured, and the others not known.
+        """
+        ends = np.column_stack([low, high])
+        columns = np.searchsorted(self.grid, ends)
+        columns = np.column_stack([columns, columns[:, 0] - 1, columns[:, 1] + 1])
+        there = (columns >= 0) & (columns < len(self.grid))
+        columns = np.where(there, columns, 0)
+        if self.condition.kind == "loss":
+            scores = np.where(there, self._log_ratio(self.loss[rows[:, None], columns]), np.nan)
+        else:
+            scores = np.full(columns.shape, np.nan)
+        for end in range(2):
+            unknown = np.isnan(scores[:, end])
+            if unknown.any():
+                scores[unknown, end] = self._excess(rows[unknown], ends[unknown, end])
+        return np.column_stack([ends, self.grid[columns[:, 2:]]]), scores
 
     def _refine(self, rows: np.ndarray, low: np.ndarray, high: np.ndarray, tolerance: float) -> np.ndarray:
-        """Safeguarded secant in (log c, log loss) or (c, margin) for all rows in lock-step; bisection where an end is 0 or not finite.
-
-        A row is done when the last step has at least halved the excess and the next one is below a quarter of the tolerance, or
-        when its bracket is below the tolerance.
-        """
-        low, high = low.copy(), high.copy()
-        f_low, f_high = self._excess_on_grid(rows, low), self._excess_on_grid(rows, high)
-        found = np.full(len(rows), np.nan)
-        near_low = np.abs(f_low) < np.abs(f_high)
-        last, f_last = np.where(near_low, low, high), np.where(near_low, f_low, f_high)
-        previous, f_previous = np.where(near_low, high, low), np.where(near_low, f_high, f_low)
-        linear = self.condition.kind == "accuracy"  # margins are nearly linear in c, log losses in log c
-        guess = _secant(previous, f_previous, last, f_last, low, high, linear)
-        width = _log_width(low, high)
-        todo = np.arange(len(rows))
-        for step in range(MAX_STEPS):
-            point = guess[todo]
-            excess = self._excess(rows[todo], point)
-            inside = excess <= 0
-            nearer = np.abs(excess) <= np.minimum(np.abs(f_low[todo]), np.abs(f_high[todo])) / 2
-            low[todo], f_low[todo] = np.where(inside, point, low[todo]), np.where(inside, excess, f_low[todo])
-            high[todo], f_high[todo] = (
-                np.where(inside, high[todo], point),
-                np.where(inside, f_high[todo], excess),
-            )
-            # the secant goes through the newest point and the better of its predecessor and the bracket's other end
-            other, f_other = (
-                np.where(inside, high[todo], low[todo]),
-                np.where(inside, f_high[todo], f_low[todo]),
-            )
-            newer = np.abs(f_last[todo]) < np.abs(f_other)
-            previous[todo] = np.where(newer, last[todo], other)
-            f_previous[todo] = np.where(newer, f_last[todo], f_other)
-            last[todo], f_last[todo] = point, excess
-            guess[todo] = _secant(previous[todo], f_previous[todo], point, excess, low[todo], high[todo], linear)
-            # a small step counts only where the last one brought the excess down: on a plateau just inside a jump the secant's
-            # steps are small too, and lead nowhere
-            settled = nearer & (np.abs(guess[todo] - point) <= tolerance / 4 * point)
-            if step % 3 == 2:  # three steps must have cut the bracket to an eighth, or bisect once
-                now = _log_width(low[todo], high[todo])
-                slow = now > width[todo] / 8
-                guess[todo[slow]] = _middle(low[todo[slow]], high[todo[slow]])
-                settled &= ~slow
-                width[todo] = now
-            settled |= high[todo] - low[todo] <= tolerance * high[todo]
-            found[todo[settled]] = guess[todo[settled]]
-            todo = todo[~settled]
-            if not len(todo):
-                return found
-        found[todo] = _middle(low[todo], high[todo])
-        return found
-
-
-def _log_width(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return np.log(high) - np.log(np.maximum(low, np.finfo(float).tiny))
-
-
-def _middle(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return np.where(low > 0, np.sqrt(low * high), high / 2)
-
-
-def _secant(
-    a: np.ndarray,
-    f_a: np.ndarray,
-    b: np.ndarray,
-    f_b: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    linear: bool,
-) -> np.ndarray:
-    """The root of the line through (a, f_a) and (b, f_b), in c or in log c, or the bracket's middle if that root lies outside it."""
-    with np.errstate(all="ignore"):
-        if linear:
-            root = b - f_b * (b - a) / (f_b - f_a)
-        else:
-            root = b * np.exp(-f_b * np.log(b / a) / (f_b - f_a))
-    useful = np.isfinite(root) & (root > low) & (root < high)
-    return np.where(useful, root, _middle(low, high))
+        """The crossings within the brackets; margins are nearly linear in c, log losses in log c."""
+        points, scores = self._known(rows, low, high)
+        logarithmic = self.condition.kind == "loss"
+        return crossings(
+            lambda some, at: self._excess(rows[some], at), points, scores, tolerance, logarithmic=logarithmic
+        )
