@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from minima_volume.precision import full_precision
 
@@ -20,8 +21,8 @@ Result = TypeVar("Result")
 
 @contextmanager
 def own_modes() -> Iterator[None]:
-    """Inside the block gradients can be taken, nothing is cast by autocast or computed in fewer bits than it has, and numpy reports errors
-    as it does by default.
+    """Inside the block gradients can be taken, nothing is cast by autocast, computed in fewer bits than it has or taken from torch's cache of
+    parametrized weights, and numpy reports errors as it does by default.
 
     torch's default type and device stay the caller's: the forward pass of a user's model may rely on them. So the package states
     both wherever it makes a tensor.
@@ -33,8 +34,20 @@ def own_modes() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 held.enter_context(torch.autocast(device, enabled=False))
         held.enter_context(full_precision())
+        held.enter_context(_parametrizations_computed())
         held.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         yield
+
+
+@contextmanager
+def _parametrizations_computed() -> Iterator[None]:
+    """Inside the block weights follow their parametrizations, also where the caller is within `parametrize.cached()`."""
+    before = parametrize._cache_enabled
+    parametrize._cache_enabled = 0
+    try:
+        yield
+    finally:
+        parametrize._cache_enabled = before
 
 
 @contextmanager

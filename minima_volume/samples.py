@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ BATCH = 256  # samples of a Dataset that are read together
 
 
 def each(samples: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A function applied to every tensor of a structure; everything else stays.
+    """A function applied to every tensor of a structure; everything else stays, named tuples and dictionaries of classes of their own, too.
 
     >>> each((torch.ones(2), {"a": torch.ones(1)}), lambda tensor: tensor + 1)
     (tensor([2., 2.]), {'a': tensor([2.])})
@@ -25,10 +26,20 @@ def each(samples: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(samples, Tensor):
         return change(samples)
     if isinstance(samples, Mapping):
-        return {name: each(part, change) for name, part in samples.items()}
+        parts = {name: each(part, change) for name, part in samples.items()}
+        return parts if type(samples) is dict or not isinstance(samples, dict) else _with(samples, parts)
     if isinstance(samples, tuple):
-        return tuple(each(part, change) for part in samples)
+        changed = tuple(each(part, change) for part in samples)
+        return type(samples)(*changed) if hasattr(samples, "_fields") else changed
     return samples
+
+
+def _with(samples: dict[Any, Any], parts: dict[Any, Any]) -> dict[Any, Any]:
+    """A dictionary of a class of its own, whose entries may be read as attributes, with other entries."""
+    changed = copy.copy(samples)
+    for name, part in parts.items():
+        changed[name] = part
+    return changed
 
 
 def tensors(samples: Any) -> list[Tensor]:

@@ -93,7 +93,12 @@ class MeanLoss:
             raise ConfigError(
                 f"x has {count(x)} samples, y has {count(y)}; they must be equally many, and at least one"
             )
-        host = model if isinstance(model, Host) else host_of(model, x, chosen)
+        host = model if isinstance(model, Host) else host_of(model, x, chosen, loss=(loss, y))
+        if host.rewritten:
+            raise ConfigError(
+                f"{type(module).__name__} writes to its own parameters in forward, which leaves no derivative at the minimum: "
+                "do that outside forward, or as a parametrization (torch.nn.utils.parametrize)"
+            )
         with host.borrowed():
             directions = Directions.of(host.module, scaling, names)
             fitted = fit_to(host, x, y, get_loss(loss), class_axis)

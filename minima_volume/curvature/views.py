@@ -189,7 +189,7 @@ def other_views(
     settings = ViewSettings() if settings is None else settings
     if threshold is not None and not 0 < threshold < math.inf:
         raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
-    host, x, y, read = prepare(model, x, y, settings.names, device)
+    host, x, y, read = prepare(model, x, y, settings.names, device, loss)
     with host.borrowed():
         mean_loss = MeanLoss.of(host, x, y, loss, scaling=settings.scaling, names=settings.names, class_axis=class_axis)
         return _views(mean_loss, threshold, settings, on_part, read)

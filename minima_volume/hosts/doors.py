@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,13 +15,21 @@ from torch import Tensor, nn
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, untouched
 from minima_volume.hosts.outputs import close
-from minima_volume.hosts.probe import Findings, Probe, few_of, first_pass
-from minima_volume.losses.loss import Fit, Loss
-from minima_volume.losses.registry import fit
-from minima_volume.samples import Samples, count, part
+from minima_volume.hosts.passes import SamplesError, few_of, first_pass, uneven
+from minima_volume.hosts.probe import Findings, Probe, Score
+from minima_volume.losses.loss import Fit, Loss, LossLike
+from minima_volume.losses.registry import fit, get_loss, reads_outputs_alone
+from minima_volume.samples import Samples, count, each, part
+from minima_volume.seeding import normals
 
 
-def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.device | None = None) -> Host:
+def host_of(
+    model: nn.Module,
+    x: Samples,
+    names: Sequence[str],
+    device: torch.device | None = None,
+    loss: tuple[LossLike, Any] | None = None,
+) -> Host:
     """Where perturbed versions of a user's model are run.
 
     Args:
@@ -27,6 +37,7 @@ def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.de
         x: its samples, on its device.
         names: of the parameters that will be perturbed.
         device: where to measure; the model's own by default.
+        loss: what reads the outputs, and targets for x: a user's own may read the model, too, which is then measured itself.
 
     Raises:
         ConfigError: the model's outputs are random, depend on what cannot be put back, or do not depend on these parameters; or its
@@ -40,11 +51,15 @@ def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.de
         ours.module.to(device)
         return ours
     few = few_of(x)
-    with torch.no_grad(), untouched(model):
-        model.eval()
-        probe = Probe(model, few, names)
-        found = probe.look()
-        host, reason = probe.copied(found, device)
+    try:
+        found, host, reason = _looked_at(model, few, names, device, loss)
+    except SamplesError as error:
+        if count(few) == count(x):
+            raise
+        try:  # it may take whole batches only
+            found, host, reason = _looked_at(model, x, names, device, loss)
+        except SamplesError:
+            raise error from None
     if host is None:
         if device is not None and device != next(model.parameters()).device:
             raise ConfigError(
@@ -57,6 +72,27 @@ def host_of(model: nn.Module, x: Samples, names: Sequence[str], device: torch.de
             found.equip(host)
         return host
     return host
+
+
+def _looked_at(
+    model: nn.Module,
+    x: Samples,
+    names: Sequence[str],
+    device: torch.device | None,
+    loss: tuple[LossLike, Any] | None,
+) -> tuple[Findings, Host | None, str]:
+    with torch.no_grad(), untouched(model):
+        model.eval()
+        probe = Probe(model, x, names, _own_loss(loss, count(x)))
+        found = probe.look()
+        return found, *probe.copied(found, device)
+
+
+def _own_loss(loss: tuple[LossLike, Any] | None, rows: int) -> Score | None:
+    """Outputs -> losses of a user's own function for the first targets; None for a loss that is known to read the outputs alone."""
+    if loss is None or reads_outputs_alone(own := get_loss(loss[0])):
+        return None
+    return partial(own.per_sample, targets=part(loss[1], 0, rows))
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, Findings] = WeakKeyDictionary()
@@ -85,12 +121,51 @@ def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = 
     Raises:
         ConfigError: they do not fit.
     """
-    rows = min(2, count(x))
+    if class_axis is not None and not reads_outputs_alone(loss):
+        raise ConfigError(f"class_axis {class_axis} applies only to cross_entropy, not to your own loss {loss.name!r}")
+    axis = host.class_axis if class_axis is None else class_axis
     with torch.no_grad(), host.borrowed():
-        some = host.run(part(x, 0, rows))
-        fitted = fit(loss, some, rows, y, host.class_axis if class_axis is None else class_axis)
-        apart = fitted.apart or host.coupled or (not loss.batched and _loss_mixes(host, x, y, fitted.loss))
-    return replace(fitted, apart=apart)
+        try:
+            fitted = _fitted(host, x, y, loss, min(2, count(x)), axis)
+        except Exception as error:  # the model or the loss may take all samples only
+            try:
+                return replace(_fitted(host, x, y, loss, count(x), axis), apart=True)
+            except Exception:
+                raise _explained(error, loss) from error
+        apart = fitted.apart or host.coupled or (not fitted.loss.batched and _loss_mixes(host, x, y, fitted.loss))
+        mark = "" if host.own or reads_outputs_alone(loss) else _mark(host, x, y, fitted.loss)
+    return replace(fitted, apart=apart, mark=mark)
+
+
+def _mark(host: Host, x: Samples, y: Any, loss: Loss) -> str:
+    """See `Fit.mark`; empty where the loss does not take such outputs."""
+    rows, generator = min(2, count(x)), torch.Generator().manual_seed(0)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return (
+            normals(generator, *tensor.shape).to(tensor.device, tensor.dtype) if tensor.is_floating_point() else tensor
+        )
+
+    outputs = each(host.run(part(x, 0, rows)), drawn)
+    try:
+        value = float(loss.per_sample(outputs, part(y, 0, rows)).mean())
+    except Exception:  # it takes all samples only, or outputs of another kind
+        return ""
+    return f"{value:.5g}" if math.isfinite(value) else ""
+
+
+def _fitted(host: Host, x: Samples, y: Any, loss: Loss, rows: int, class_axis: int | None) -> Fit:
+    return fit(loss, host.run(part(x, 0, rows)), rows, y, class_axis)
+
+
+def _explained(error: Exception, loss: Loss) -> ConfigError:
+    """What a user is told of an exception from the model or a loss of their own."""
+    if isinstance(error, ConfigError):
+        return error
+    reason = " ".join(str(error).split())[:200]
+    return ConfigError(
+        f"loss {loss.name!r} cannot be computed from what the model returns and the targets: {type(error).__name__}: {reason}"
+    )
 
 
 def _loss_mixes(host: Host, x: Samples, y: Any, loss: Loss) -> bool:
@@ -102,8 +177,8 @@ def _loss_mixes(host: Host, x: Samples, y: Any, loss: Loss) -> bool:
     def losses(start: int, stop: int) -> Tensor:
         return loss.per_sample(host.run(part(x, start, stop)), part(y, start, stop))
 
-    pieces = torch.cat([losses(0, samples // 2), losses(samples // 2, samples)])
-    return not close(pieces, losses(0, samples))
+    cut = uneven(samples)
+    return not close(torch.cat([losses(0, cut), losses(cut, samples)]), losses(0, samples))
 
 
 def built_here(model: nn.Module) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.kept_state import KeptState, Place
@@ -30,6 +30,7 @@ class Host:
         kept: what passes write and is put back after each.
         emptied: attributes that hold something of an earlier pass, and are emptied before each.
         draws: whether passes draw random numbers (that do not change their outputs).
+        rewritten: parameters that a pass writes to (norms that it keeps in bounds), and that are put back after each.
         notes: what a reader of a result must know.
     """
 
@@ -39,6 +40,7 @@ class Host:
     kept: KeptState | None = None
     emptied: tuple[Place, ...] = ()
     draws: bool = False
+    rewritten: tuple[nn.Parameter, ...] = ()
     notes: tuple[str, ...] = ()
     _depth: int = field(default=0, repr=False)
 
@@ -58,21 +60,26 @@ class Host:
         axis = getattr(self.module, "class_axis", None)
         return axis if isinstance(axis, int) else None
 
-    def run(self, x: Samples) -> Any:
-        """One forward pass that leaves the samples and everything that the module keeps as they were."""
-        if self.kept is None and not self.draws:
-            return run(self.module, copied(x))
-        with random_state_kept() if self.draws else contextlib.nullcontext():
-            if self.kept is None:
-                return run(self.module, copied(x))
-            self.kept.prepare()
-            for place in self.emptied:
-                assert place.empty is not None
-                place.empty()
-            try:
-                return run(self.module, copied(x))
-            finally:
-                self.kept.put_back()
+    def run(self, x: Samples, read: Callable[[Any], Any] | None = None) -> Any:
+        """One forward pass that leaves the samples and everything that the module keeps as they were.
+
+        Args:
+            x: the samples.
+            read: what to make of the outputs before that is put back; by default they are returned as they are.
+        """
+        with contextlib.ExitStack() as held:
+            if self.draws:
+                held.enter_context(random_state_kept())
+            if self.rewritten:
+                held.enter_context(put_back(self.rewritten))
+            if self.kept is not None:
+                held.callback(self.kept.put_back)
+                self.kept.prepare()
+                for place in self.emptied:
+                    assert place.empty is not None
+                    place.empty()
+            outputs = run(self.module, copied(x))
+            return outputs if read is None else read(outputs)
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
@@ -91,6 +98,18 @@ class Host:
                 yield
             finally:
                 self._depth -= 1
+
+
+@contextlib.contextmanager
+def put_back(parameters: Sequence[nn.Parameter]) -> Iterator[list[Tensor]]:
+    """Restore parameters afterwards, where they lie and what they hold; gives what they held."""
+    places = [parameter.data for parameter in parameters]
+    saved = [place.clone() for place in places]
+    try:
+        yield saved
+    finally:
+        for parameter, place, held in zip(parameters, places, saved, strict=True):
+            parameter.data = place.copy_(held)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,7 +73,7 @@ class Slot:
 class KeptState:
     """Everything that a module holds besides its parameters, as it is now.
 
-    Seen are buffers, attributes of all modules, lists, dictionaries, sets and plain objects in them, and what functions that hang on
+    Seen are buffers, attributes of all modules, arrays, lists, dictionaries, sets and plain objects in them, and what functions that hang on
     the modules (hooks, a replaced forward) close over. Not seen are globals and the insides of compiled code.
     """
 
@@ -112,6 +113,9 @@ class KeptState:
         if isinstance(thing, Tensor):
             if not isinstance(thing, nn.Parameter) and thing.numel() * thing.element_size() <= LARGEST:
                 yield _tensor(thing, path, slot)
+        elif isinstance(thing, np.ndarray):
+            if thing.nbytes <= LARGEST and thing.flags.writeable and not thing.dtype.hasobject:
+                yield _array(thing, path)
         elif isinstance(thing, nn.Module):
             yield from self._module(thing, path)
         elif isinstance(thing, MutableMapping):
@@ -227,6 +231,15 @@ def _tensor(tensor: Tensor, path: str, slot: Slot | None) -> Place:
         tensor.data = tensor.data.copy_(saved) if tensor.shape == saved.shape else saved.clone()
 
     return Place(path, changed, put_back, None if slot is None else lambda: slot.set(saved.clone()))
+
+
+def _array(array: np.ndarray, path: str) -> Place:
+    saved = array.copy()
+
+    def put_back() -> None:
+        array[...] = saved
+
+    return Place(path, lambda: array.tobytes() != saved.tobytes(), put_back)
 
 
 def _same(first: Tensor, second: Tensor) -> bool:

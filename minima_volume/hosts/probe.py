@@ -8,28 +8,27 @@ mixes samples of a batch runs each landscape in one piece, and what a pass keeps
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from minima_volume.errors import ConfigError
-from minima_volume.hosts.host import Host
-from minima_volume.hosts.kept_state import KeptState
+from minima_volume.hosts.host import Host, put_back
+from minima_volume.hosts.kept_state import KeptState, Place
 from minima_volume.hosts.outputs import close, detached, identical, plain
-from minima_volume.samples import Samples, count, part, tensors
+from minima_volume.hosts.passes import draw_something, equal_states, first_pass, uneven, write
+from minima_volume.samples import Samples, copied, count, part, tensors
 from minima_volume.seeding import random_states
 
-MOST_SAMPLES, MOST_NUMBERS = 256, 2**18  # of a probe, so that it is quick and fits in memory
 GRAPH_SAMPLES = 8  # of the pass that keeps its graph
 SHIFTS = (1.0, 0.1, 0.01)  # standard deviations that parameters are moved by; the first that leaves outputs finite
-CANDIDATES = 20  # attributes that may have to be emptied
 NOTHING = KeptState(nn.Module()).only(())  # puts nothing back
+
+Score = Callable[[Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,13 @@ class Findings:
     Attributes:
         written: paths of what a pass leaves changed.
         emptied: paths of what is emptied before each pass.
+        rewritten: names of the parameters that a pass writes to.
         draws, coupled, notes: as of the host.
     """
 
     written: frozenset[str]
     emptied: frozenset[str]
+    rewritten: tuple[str, ...]
     draws: bool
     coupled: bool = False
     notes: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Findings:
     def equip(self, host: Host) -> Host:
         """Give a host what was found, in the places of its own module."""
         host.coupled, host.draws, host.notes = self.coupled, self.draws, self.notes
+        host.rewritten = tuple(host.parameters(self.rewritten))
         if self.written or self.emptied:
             state = KeptState(host.module)
             host.emptied = tuple(p for p in state.places if p.path in self.emptied and p.empty is not None)
@@ -59,20 +61,31 @@ class Findings:
 
 
 class Probe:
-    """The passes of one probe, at the user's own module in evaluation mode."""
+    """The passes of one probe, at the user's own module in evaluation mode.
 
-    def __init__(self, model: nn.Module, x: Samples, names: Sequence[str]) -> None:
-        self.model, self.x, self.names = model, x, names
+    Args:
+        model: the user's.
+        x: samples to look at.
+        names: of the parameters that will be perturbed.
+        score: outputs -> a loss of the user's own, which may read more than the outputs.
+    """
+
+    def __init__(self, model: nn.Module, x: Samples, names: Sequence[str], score: Score | None = None) -> None:
+        self.model, self.x, self.names, self.score = model, x, names, score
         self.notes: list[str] = []
 
     def look(self, must_be_felt: bool = True) -> Findings:
         """Run the model twice, elsewhere and back, and in two pieces."""
-        state, before = KeptState(self.model), random_states()
-        first = first_pass(Host(self.model), self.x)
-        draws = not _equal_states(before, random_states())
+        state, before, parameters = KeptState(self.model), random_states(), dict(self.model.named_parameters())
+        with put_back([*parameters.values()]) as saved:
+            first = first_pass(Host(self.model), self.x)
+            held = zip(parameters.items(), saved, strict=True)
+            rewritten = tuple(name for (name, parameter), tensor in held if not torch.equal(parameter, tensor))
+        draws = not equal_states(before, random_states())
         written = state.changed()
         state.put_back()
-        found = Findings(frozenset(written), self._to_empty(), draws)
+        found = Findings(frozenset(written), frozenset(), rewritten, draws)
+        found = replace(found, emptied=self._to_empty(found.equip(Host(self.model))))
         self.own = found.equip(Host(self.model))
         if found.emptied:
             self._say_if_emptying_matters(first, found.emptied)
@@ -82,6 +95,7 @@ class Probe:
         self._require_same(
             first, self.own.run(self.x), "gives other outputs after its parameters were moved and put back"
         )
+        self._require_outputs_to_be_all()
         if must_be_felt:
             self.unused = self._unused()
             self._require_felt(first)
@@ -98,17 +112,19 @@ class Probe:
         found.equip(host)
         parameters, state = host.parameters(self.names), KeptState(host.module)
         saved = [parameter.detach().clone() for parameter in parameters]
-        _write(parameters, self.there)
+        write(parameters, self.there)
+        there = Host(host.module, emptied=host.emptied, kept=NOTHING, draws=found.draws, rewritten=host.rewritten)
         try:
-            same = close(
-                Host(host.module, emptied=host.emptied, kept=NOTHING, draws=found.draws).run(self.x), self.moved
-            )
+            outputs, reads_more = there.run(self.x), False
+            same = close(outputs, self.moved)
+            if same and self.moved_loss is not None:
+                reads_more = not close(self._loss(outputs), self.moved_loss)
         except Exception:  # a copy that does not run is none
             same = False
         # what hangs on functions is shared with the original, what hangs on modules is not: two places may have been one
         written = frozenset(state.changed())
         state.put_back()
-        _write(parameters, saved)
+        write(parameters, saved)
         found = replace(found, written=found.written | written)
         found.equip(host)
         if not same:
@@ -116,26 +132,35 @@ class Probe:
                 None,
                 "its copy still runs the original's parameters (a hook or a replaced forward refers to the original)",
             )
+        if reads_more:
+            return None, "the loss reads the parameters of the model that was given, not of a copy"
         if device is not None and device != next(self.model.parameters()).device:
             host.module.to(device)
             found.equip(host)
         return host, ""
 
-    def _to_empty(self) -> frozenset[str]:
+    def _to_empty(self, host: Host) -> frozenset[str]:
         """What the model keeps and fills again when it is empty: hidden states, caches of weights."""
-        state, few, found = KeptState(self.model), part(self.x, 0, min(2, count(self.x))), set()
-        for place in [p for p in state.places if p.empty is not None][:CANDIDATES]:
-            assert place.empty is not None
-            place.empty()
+        state, few = KeptState(self.model), part(self.x, 0, min(2, count(self.x)))
+
+        def refilled(places: Sequence[Place]) -> set[str]:
+            for place in places:
+                assert place.empty is not None
+                place.empty()
             emptied = KeptState(self.model)
             try:
-                Host(self.model).run(few)
-                if place.path in emptied.changed():
-                    found.add(place.path)
-            except Exception:  # it cannot do without: a constant
-                pass
-            state.put_back()
-        return frozenset(found)
+                Host(self.model, rewritten=host.rewritten).run(few)
+                changed = emptied.changed()
+                return {place.path for place in places if place.path in changed}
+            except Exception:  # it cannot do without some of them: constants
+                state.put_back()
+                half = len(places) // 2
+                return refilled(places[:half]) | refilled(places[half:]) if half else set()
+            finally:
+                state.put_back()
+
+        places = [place for place in state.places if place.empty is not None]
+        return frozenset(refilled(places)) if places else frozenset()
 
     def _say_if_emptying_matters(self, first: Any, emptied: frozenset[str]) -> None:
         if not close(first, self.own.run(self.x)):
@@ -145,7 +170,7 @@ class Probe:
 
     def _again(self) -> Any:
         """Outputs of a second pass, where a model that draws random numbers draws others."""
-        _draw_something()
+        draw_something()
         return self.own.run(self.x)
 
     def _unused(self) -> list[str]:
@@ -180,14 +205,43 @@ class Probe:
             steps.append(step.to(tensor.device, tensor.dtype) * (size or 0.1))
         for shift in SHIFTS:
             self.there = [tensor + shift * step for tensor, step in zip(here, steps, strict=True)]
-            _write(parameters, self.there)
+            write(parameters, self.there)
             try:
                 outputs = self.own.run(self.x)
             finally:
-                _write(parameters, here)
+                write(parameters, here)
             if all(bool(tensor.isfinite().all()) for tensor in tensors(plain(outputs))):
                 break
+        write(parameters, self.there)
+        try:
+            self.moved_loss = None if self.score is None else self.own.run(self.x, self._loss)
+        finally:
+            write(parameters, here)
         return outputs
+
+    def _loss(self, outputs: Any) -> Tensor | None:
+        """A user's own loss, which may work on the outputs in place; None where it cannot be had of these samples alone."""
+        assert self.score is not None
+        try:
+            return self.score(copied(outputs))
+        except Exception:  # what is wrong with it is said where it is fitted
+            return None
+
+    def _require_outputs_to_be_all(self) -> None:
+        """Refuse a loss that reads what the last pass left in the model or beside it."""
+        if self.moved_loss is None:
+            return
+        self.own.run(self.x)  # now the last pass is another one
+        parameters = self.own.parameters(self.names)
+        with put_back(parameters):
+            write(parameters, self.there)
+            after, again = self._loss(self.moved), self._loss(self.moved)
+        if after is None or not close(after, again) or close(self.moved_loss, after):
+            return
+        raise ConfigError(
+            f"the loss reads what a forward pass of {type(self.model).__name__} leaves behind (an attribute, or what a hook collects), "
+            "not its outputs alone: return it from forward, e.g. as a tuple (outputs, hidden), which the loss then takes"
+        )
 
     def _require_felt(self, first: Any) -> None:
         if set(self.unused) == set(self.names) and identical(first, self.moved):
@@ -206,20 +260,20 @@ class Probe:
         """Whether outputs change with these parameters, by steps where not by derivatives."""
         parameters = self.own.parameters(names)
         here = [parameter.detach().clone() for parameter in parameters]
-        _write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
+        write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
         try:
             return not identical(first, self.own.run(self.x))
         finally:
-            _write(parameters, here)
+            write(parameters, here)
 
     def _mixes(self, first: Any) -> bool:
-        """Whether two halves of the batch give other outputs than the whole."""
+        """Whether two pieces of the batch give other outputs than the whole."""
         samples = count(self.x)
         if samples < 2:
             return False
-        half = samples // 2
+        cut = uneven(samples)
         try:
-            pieces = [self.own.run(part(self.x, start, stop)) for start, stop in ((0, half), (half, samples))]
+            pieces = [self.own.run(part(self.x, start, stop)) for start, stop in ((0, cut), (cut, samples))]
         except Exception:  # it takes whole batches only
             return True
         whole = tensors(plain(first))
@@ -231,7 +285,9 @@ class Probe:
             if tensor.ndim == 0 or len(tensor) != samples:
                 continue  # one number of the whole batch: what it means is the loss's business
             parts = [p.reshape(1) if p.ndim == 0 else p for p in parts]
-            if sum(len(p) for p in parts) != samples or not close(torch.cat(parts), tensor):
+            if sum(len(p) for p in parts) != samples or any(p.shape[1:] != tensor.shape[1:] for p in parts):
+                return True
+            if not close(torch.cat(parts), tensor):
                 return True
         return False
 
@@ -247,7 +303,7 @@ class Probe:
         """The innermost module whose outputs differ between two passes though its inputs do not."""
         passes: list[list[tuple[nn.Module, Any, Any]]] = []
         for _ in range(2):
-            _draw_something()
+            draw_something()
             calls: list[tuple[nn.Module, Any, Any]] = []
 
             def keep(module: nn.Module, inputs: Any, outputs: Any, calls: list[Any] = calls) -> None:
@@ -265,55 +321,3 @@ class Probe:
                 where = names.get(id(module), "")
                 return f"module {where!r} ({type(module).__name__})" if where else f"model {type(module).__name__}"
         return f"model {type(self.model).__name__}"
-
-
-def few_of(x: Samples) -> Samples:
-    """The samples that a probe looks at: at most 256, fewer where they are large, at least two."""
-    each_has = max(tensor[0].numel() for tensor in tensors(x))
-    return part(x, 0, max(2, min(MOST_SAMPLES, MOST_NUMBERS // max(1, each_has))))
-
-
-def first_pass(host: Host, x: Samples) -> Any:
-    """One pass.
-
-    Raises:
-        ConfigError: the model cannot take these samples.
-    """
-    try:
-        return host.run(x)
-    except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
-        model = host.module
-        weights = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in [*model.named_parameters()][:2])
-        shapes = ", ".join(str(tuple(tensor.shape[1:])) for tensor in tensors(x))
-        types = ", ".join(dict.fromkeys(str(tensor.dtype) for tensor in tensors(x)))
-        raise ConfigError(
-            f"{type(model).__name__} cannot take samples of shape {shapes} and type {types} (its first parameters are {weights}): "
-            f"{' '.join(str(error).split())[:200]}"
-        ) from error
-
-
-def _draw_something() -> None:
-    """Move every global generator on, so that a model that draws random numbers gets others."""
-    random.random()
-    np.random.random()  # noqa: NPY002
-    torch.rand(1, device="cpu")
-
-
-def _write(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.data.copy_(value)
-
-
-def _equal_states(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
-    """Whether nothing was drawn in between."""
-    same_numpy = all(_equal(a, b) for a, b in zip(first[1], second[1], strict=True))
-    same_torch = all(_equal(a, b) for a, b in zip(first[2:], second[2:], strict=True))
-    return first[0] == second[0] and same_numpy and same_torch
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, list):
-        return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    return bool((a == b).all()) if hasattr(a, "all") else bool(a == b)

@@ -96,7 +96,8 @@ class Loss:
         if losses.ndim == 0:
             return losses.expand(samples)
         if losses.shape not in ((samples,), (samples, 1)):
-            advice = "; average over the other axes, for example losses.flatten(1).mean(1)" if losses.ndim > 1 else ""
+            several = losses.ndim > 1 and len(losses) == samples
+            advice = "; if these are several of each sample, average them: losses.flatten(1).mean(1)" if several else ""
             raise ConfigError(
                 f"loss {self.name!r} must return one value per sample, shape ({samples},), got {tuple(losses.shape)}{advice}"
             )
@@ -159,12 +160,14 @@ class Fit:
         targets: in the type and shape it needs.
         note: what a reader must know about how they were read, or None.
         apart: whether a landscape must be evaluated in one piece.
+        mark: of a user's own loss, its value for outputs that are always the same: what tells two losses of one name apart.
     """
 
     loss: Loss
     targets: Any
     note: str | None = None
     apart: bool = False
+    mark: str = ""
 
 
 def one_row(outputs: Tensor, batch_dims: int) -> Tensor:

@@ -79,6 +79,8 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
         ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
     """
     if same := _built_in(loss):
+        if class_axis not in (None, 1):
+            return fit(same, some, rows, targets, class_axis)
         with contextlib.suppress(ConfigError):  # PyTorch's classes are axis 1
             return fit(same, some, rows, targets, 1 if same is CROSS_ENTROPY else None)
     if loss.prepare is None:
@@ -100,6 +102,11 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
             f"the model must return one row per sample: for {rows} samples it gives outputs of shape {tuple(some.shape)}"
         )
     return loss.prepare(loss, Given((samples, *some.shape[1:]), some.dtype, targets, class_axis))
+
+
+def reads_outputs_alone(loss: Loss) -> bool:
+    """Whether a loss is known to depend on outputs and targets alone; a user's own function may read a model, too."""
+    return loss.batched or _built_in(loss) is not None
 
 
 def _built_in(loss: Loss) -> Loss | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,7 +41,24 @@ def filter_norm(parameter: Tensor) -> Tensor:
     """
     if parameter.ndim < 2:
         return torch.ones_like(parameter)
-    return parameter.flatten(1).norm(dim=1).reshape(-1, *[1] * (parameter.ndim - 1))
+    rows = parameter.flatten(1)
+    norms = rows.norm(dim=1)
+    if bool((lost := _out_of_range(norms)).any()):
+        largest = rows.abs().amax(1)
+        norms = torch.where(lost & (largest > 0), (rows / largest[:, None]).norm(dim=1) * largest, norms)
+    return norms.reshape(-1, *[1] * (parameter.ndim - 1))
+
+
+def _out_of_range(sizes: Tensor) -> Tensor:
+    """Where squares of numbers as large as these leave the range of their type."""
+    return (sizes < 1e3 * math.sqrt(torch.finfo(sizes.dtype).tiny)) | ~sizes.isfinite()
+
+
+def _size(parameter: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
+    """A norm or deviation; where its squares leave the range of the type, that of the parameter over its largest entry."""
+    size = measure(parameter)
+    largest = parameter.abs().max()
+    return measure(parameter / largest) * largest if bool(_out_of_range(size) & (largest > 0)) else size
 
 
 def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
@@ -61,9 +78,9 @@ def scaling_factor(parameter: Tensor, scaling: str) -> Tensor:
     if scaling == "none":
         return parameter.new_ones(())
     if scaling == "layer":
-        return parameter.norm() if parameter.ndim >= 2 else parameter.new_ones(())
+        return _size(parameter, Tensor.norm) if parameter.ndim >= 2 else parameter.new_ones(())
     if scaling == "tensor_std":
-        return parameter.std(correction=0)
+        return _size(parameter, lambda tensor: tensor.std(correction=0))
     if scaling == "sample_std":
         deviation = parameter.std() if parameter.numel() > 1 else parameter.new_zeros(())
         return deviation.clamp(min=SMALLEST_DEVIATION)

@@ -77,6 +77,7 @@ class LossEngine:
     Attributes:
         notes: what a reader of a result must know about the model.
         apart: whether each landscape is run in one piece, not as a prefix of the longest.
+        loss_mark: what tells a user's own loss from others of its name, see `Fit.mark`.
         reordered: size -> an engine of that landscape with its samples in another order, see `rejection`.
 
     Raises:
@@ -111,12 +112,12 @@ class LossEngine:
         if wrong := {t.dtype for t in tensors(x) if t.is_floating_point()} - {self.dtype}:
             raise ConfigError(f"the samples are {wrong.pop()}, the model {self.dtype}; convert one of them")
         chosen = perturbed_names(module, names) if directions is None else directions.names
-        self.host = model if isinstance(model, Host) else host_of(model, x, chosen)
+        self.host = model if isinstance(model, Host) else host_of(model, x, chosen, loss=(loss, y))
         self.memory = memory_gib * 2**30
         with self.host.borrowed():
             self.directions = Directions.of(self.host.module, scaling, names) if directions is None else directions
             fitted = fit_to(self.host, x, y, get_loss(loss), class_axis)
-            self.loss, self.y, self.apart = fitted.loss, fitted.targets, fitted.apart
+            self.loss, self.y, self.apart, self.loss_mark = fitted.loss, fitted.targets, fitted.apart, fitted.mark
             self.notes = tuple(filter(None, (*self.host.notes, fitted.note)))
             general = GeneralPath(self.host, self.directions, x, self.sizes, self.loss)
             self.general = general
@@ -127,7 +128,7 @@ class LossEngine:
 
     def _choose(self, x: Samples, sizes: Sequence[int]) -> Path:
         host = self.host
-        if host.own or self.apart or host.kept is not None or not isinstance(x, Tensor):
+        if host.own or self.apart or host.kept is not None or host.rewritten or not isinstance(x, Tensor):
             return self.general
         # another copy: tracing runs the user's forward, which may change the model
         model = copy.deepcopy(host.module)

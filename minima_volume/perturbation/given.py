@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import host_of
 from minima_volume.hosts.host import Host, check_initialised
+from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.directions import perturbed_names
 from minima_volume.samples import Samples, check, count, each, from_loader, tensors
 
@@ -43,7 +44,7 @@ def read_samples(model: nn.Module, x: Any, y: Any) -> tuple[Samples, Any, str | 
 
 
 def prepare(
-    model: nn.Module, x: Any, y: Any, names: str | Sequence[str], device: str | torch.device | None
+    model: nn.Module, x: Any, y: Any, names: str | Sequence[str], device: str | torch.device | None, loss: LossLike
 ) -> tuple[Host, Samples, Any, str | None]:
     """Where a user's model is measured, with its samples on one device, and a note on them.
 
@@ -57,7 +58,7 @@ def prepare(
     for tensor in tensors(x):
         if tensor.is_floating_point() and tensor.dtype != first.dtype:
             raise ConfigError(f"x is {tensor.dtype}, the model {first.dtype}; convert it with x.to({first.dtype})")
-    host = host_of(model, x, perturbed_names(model, names), target)
+    host = host_of(model, x, perturbed_names(model, names), target, (loss, y))
     return host, each(x, lambda tensor: tensor.to(target)), each(y, lambda tensor: tensor.to(target)), note
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from itertools import combinations
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 
@@ -43,7 +46,32 @@ def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias"
         raise ConfigError(
             f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}"
         )
+    _require_own_memory(model, chosen)
     return tuple(chosen)
+
+
+def _require_own_memory(model: nn.Module, names: Sequence[str]) -> None:
+    """Refuse parameters that are views of each other: each of their numbers would move, and count, as many times."""
+    have, held = dict(model.named_parameters()), dict[int, list[str]]()
+    for name in names:
+        held.setdefault(have[name].untyped_storage().data_ptr(), []).append(name)
+    for address, shared in held.items():
+        for first, second in combinations(shared, 2):
+            if address and np.intersect1d(_places(have[first]), _places(have[second])).size:
+                raise ConfigError(
+                    f"parameters {first} and {second} share memory without being one parameter, so that it would be perturbed twice: tie "
+                    f"modules by the parameter itself (a.weight = b.weight), or use {first} for both in forward (or its transpose); or "
+                    "choose one of them with names=[...]"
+                )
+
+
+def _places(tensor: Tensor) -> np.ndarray:
+    """Which numbers of its storage a tensor shows."""
+    reach = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return (
+        torch.arange(reach, device="cpu").as_strided(tensor.shape, tensor.stride()).numpy().ravel()
+        + tensor.storage_offset()
+    )
 
 
 def is_weight_or_bias(name: str) -> bool:

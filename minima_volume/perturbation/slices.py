@@ -240,7 +240,7 @@ def _engine(
     device: str | torch.device | None,
     seed: int,
 ) -> tuple[LossEngine, str | None]:
-    host, x, y, read = prepare(model, x, y, names, device)
+    host, x, y, read = prepare(model, x, y, names, device, loss)
     with host.borrowed():
         engine = LossEngine(host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis)
         engine.check(seed)

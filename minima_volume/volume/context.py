@@ -12,6 +12,7 @@ from minima_volume.samples import Samples, count, tensors
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.settings import Perturbed
 
+LOSS_MARK = "loss of the same outputs"
 NOT_KEPT = ("second_moments",)  # a state of training, not a setting
 
 
@@ -21,7 +22,7 @@ class Context:
 
     Attributes:
         threshold, kind: the loss that ends the minimum, or with kind `accuracy` the fraction of samples that must stay right.
-        loss: its name.
+        loss, loss_mark: its name, and what tells a loss of your own from others of its name (see `losses.loss.Fit`).
         num_samples, samples_hash: of the landscape: how many samples, and a hash of inputs and targets.
         settings: the fields of `Gaussian` or `Rays`, as JSON has them.
     """
@@ -32,12 +33,14 @@ class Context:
     num_samples: int
     samples_hash: str
     settings: dict[str, Any] = field(repr=False)
+    loss_mark: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, condition: Condition, loss: str, x: Samples, y: Any, how: Perturbed) -> Context:
-        """The context of a measurement of a landscape (x, y)."""
+    def of(cls, condition: Condition, loss: tuple[str, str], x: Samples, y: Any, how: Perturbed) -> Context:
+        """The context of a measurement of a landscape (x, y); of the loss its name and its mark."""
         settings = {part.name: as_json(getattr(how, part.name)) for part in fields(how) if part.name not in NOT_KEPT}
-        return cls(condition.threshold, condition.kind, loss, count(x), samples_hash(x, y), settings)
+        name, mark = loss
+        return cls(condition.threshold, condition.kind, name, count(x), samples_hash(x, y), settings, mark)
 
     @property
     def where(self) -> str:
@@ -92,10 +95,12 @@ class Estimate(Result):
             "threshold": self.context.where,
             "loss": self.loss,
             "samples": self.context.landscape,
-            "names": names if isinstance(names, str) else ", ".join(names),
+            "names": names if isinstance(names, str) else ", ".join(sorted(names)),
         }
         if terms["measure"] != "gaussian":  # a volume of another dimension is in another unit; a probability has none
             terms["parameters"] = f"{getattr(self, 'num_params', 0) + getattr(self, 'num_zero', 0):,}"
+        if self.context.loss_mark:
+            terms[LOSS_MARK] = self.context.loss_mark
         if terms["measure"] == "ball":
             terms["max_coefficient"] = number(settings["max_coefficient"])
         return terms
@@ -111,7 +116,7 @@ def check_alike(first: Estimate, second: Estimate, names: tuple[str, str]) -> No
     differing = [
         f"{name}: {mine.get(name, '-')} and {theirs.get(name, '-')}"
         for name in {**mine, **theirs}
-        if mine.get(name) != theirs.get(name)
+        if mine.get(name) != theirs.get(name) and not (name == LOSS_MARK and None in (mine.get(name), theirs.get(name)))
     ]
     if differing:
         raise ConfigError(

@@ -104,7 +104,7 @@ def measure_volume(
     """
     chosen = settings_of(how, keywords)
     condition = condition_of(threshold, accuracy_threshold)
-    host, x, y, read = prepare(model, x, y, chosen.names, device)
+    host, x, y, read = prepare(model, x, y, chosen.names, device, loss)
     with host.borrowed():
         engine = LossEngine(
             host,
@@ -122,7 +122,7 @@ def measure_volume(
             )
         engine.check(chosen.seed)
         notes = "; ".join(filter(None, (*engine.notes, read, plateau_note(engine.loss, engine.y, condition))))
-        context = Context.of(condition, engine.loss.name, x, y, chosen)
+        context = Context.of(condition, (engine.loss.name, engine.loss_mark), x, y, chosen)
         if isinstance(chosen, Gaussian):
             return measure_local(engine, condition, chosen, context, notes, progress)
         preconditioner: Preconditioner | Damped | None = None

@@ -62,7 +62,7 @@ def suggest_sigma(
     True
     """
     condition = condition_of(threshold, accuracy_threshold)
-    host, x, y, _ = prepare(model, x, y, names, None)
+    host, x, y, _ = prepare(model, x, y, names, None, loss)
     with host.borrowed(), Meter(2 + STEPS, progress) as meter:
         engine = LossEngine(
             host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
