@@ -22,6 +22,7 @@ SPLITS = ("train", "val", "test", "all")
 SPLIT_SEED = 0
 CHUNK = 1024  # samples that are evaluated, or looked through, at a time
 DIGIT_LEVELS = 16
+ROUNDING = 64 * np.finfo(np.float64).eps  # of the deviation of equal numbers, relative to them
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ def open_samples(section: Source, split: str, data: Data) -> tuple[Samples, Data
     if section.loader_class == "TabularDataLoader":
         return _table(Path(path), part, section.data_path, data)
     values = read_npy(Path(path))
+    if values.dtype.kind not in "biuf":
+        raise DataError(
+            f"{path} holds an array of type {values.dtype}; samples are real numbers, saved as float32 for example"
+        )
     if section.loader_class == "EmbeddingDataLoader" and values.ndim != 2:
         raise DataError(f"{path} holds an array of shape {values.shape}; embeddings are (n_samples, embedding_dim)")
     if section.loader_class == "ImageDataLoader":
@@ -167,8 +172,8 @@ def _same(values: np.ndarray) -> np.ndarray:
 
 def _check(samples: Samples, section: Source) -> None:
     """Raise DataError for numbers that are none, and for pixels that are not between 0 and 1."""
-    if not len(samples):
-        raise DataError(f"{samples.source} holds no samples")
+    if 0 in (shape := (len(samples), *samples.shape)):
+        raise DataError(f"{samples.source} holds no samples: its shape is {shape}")
     for number, chunk in enumerate(samples.chunks()):
         bad = ~chunk.flatten(1).isfinite().all(1)
         if bad.any():
@@ -193,12 +198,23 @@ def _table(path: Path, part: str | None, source: str, data: Data) -> tuple[Sampl
     if scales is None:
         numbers = values[:, : len(columns.numerical)] if rows is None else values[rows, : len(columns.numerical)]
         scales = {
-            name: [float(column.mean()), float(column.std()) or 1.0]
-            for name, column in zip(columns.numerical, numbers.T, strict=True)
+            name: _scale(column, f"{source}: {name}") for name, column in zip(columns.numerical, numbers.T, strict=True)
         }
     finish = standardise(scales, columns.numerical)
     found = data.model_copy(update={"categories": categories, "scales": scales})
     return Samples(values, rows, finish, source), found
+
+
+def _scale(column: np.ndarray, where: str) -> list[float]:
+    """Mean and standard deviation; 1 instead of 0, which equal numbers have but for rounding."""
+    largest = float(np.abs(column).max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(column.mean()), float(column.std())
+    if not np.isfinite([mean, deviation]).all():
+        raise DataError(
+            f"{where} holds numbers up to {largest:.3g}, too large for a standard deviation; take another unit"
+        )
+    return [mean, deviation if deviation > ROUNDING * largest else 1.0]
 
 
 def standardise(

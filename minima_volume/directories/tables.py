@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +32,13 @@ def read_table(path: Path, columns: Columns, categories: Categories | None) -> t
 
     Raises:
         MissingStageError: no such file.
-        DataError: a column is not there; a number is missing or none; a category is missing or not among `categories`.
+        DataError: a column is not there, or twice; a row has more values than the header has columns (an empty last one in all rows does no
+            harm); a number is missing or none; a category is missing or not among `categories`.
     """
-    kinds: dict[str, type] = {name: str for name in columns.categorical}  # noqa: C420
     seen: dict[str, dict[str, int]] = {name: {} for name in columns.categorical}
     numbers = [*columns.numerical, *columns.embeddings]
     parts = []
-    for first, chunk in _chunks(path, columns, kinds):
+    for first, chunk in _chunks(path, columns):
         made = [_numbers(chunk[name], path, first) for name in numbers]
         for name in columns.categorical:
             made.append(
@@ -79,24 +81,53 @@ def read_cardinalities(path: Path, columns: Columns) -> dict[str, list[str]]:
     return result
 
 
-def _chunks(path: Path, columns: Columns, kinds: dict[str, type]) -> Iterator[tuple[int, pd.DataFrame]]:
+def _chunks(path: Path, columns: Columns) -> Iterator[tuple[int, pd.DataFrame]]:
     """Number of the first row (from 1) and the rows."""
     try:
-        header = list(pd.read_csv(path, nrows=0).columns)
-        for name in columns.names:
-            if name not in header:
-                near = difflib.get_close_matches(name, header, 1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise DataError(f"{path} has no column {name!r}{hint}; it has {', '.join(header)}")
-        first = 1
-        reader = pd.read_csv(path, usecols=columns.names, dtype=kinds, keep_default_na=False, chunksize=CHUNK)
-        for chunk in reader:
-            yield first, chunk
-            first += len(chunk)
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        where = {name: _position(name, header, path) for name in columns.names}
+        kinds = {where[name]: str for name in columns.categorical}
+        # all columns are read, by position: with `usecols` pandas would drop values that have no column without a word
+        names, first = range(len(header)), 1
+        with pd.read_csv(
+            path, header=0, names=names, index_col=False, dtype=kinds, keep_default_na=False, chunksize=CHUNK
+        ) as reader:
+            while (chunk := _next(reader)) is not None:
+                yield first, chunk[list(where.values())].set_axis(list(where), axis=1)
+                first += len(chunk)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist; data paths are relative to {Path.cwd()}") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"{path} has rows with more values than its header has columns ({len(header)}); add the missing names, or quote values that "
+            "hold a comma"
+        ) from error
+    except (
+        ValueError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:  # pandas' own errors, and those of text, are ValueErrors
         raise DataError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
+
+
+def _position(name: str, header: Sequence[str], path: Path) -> int:
+    """Of the one column of this name."""
+    if header.count(name) > 1:
+        raise DataError(f"{path} has {header.count(name)} columns {name!r}; rename all but one")
+    if name not in header:
+        near = difflib.get_close_matches(name, header, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise DataError(f"{path} has no column {name!r}{hint}; it has {', '.join(header)}")
+    return header.index(name)
+
+
+def _next(reader: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
+    """The next rows; values without a column are an error, mixed types in columns that nobody asked for are not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+        return next(reader, None)
 
 
 def _numbers(column: pd.Series, path: Path, first: int) -> np.ndarray:

@@ -77,6 +77,13 @@ def test_categories_that_look_missing_and_codes():
             ["no column 'hour' (did you mean 'hours'?); it has by, hours, to, miles"],
         ),
         ([ROWS[0]], ["has no rows"]),
+        (["by,hour,to,miles,to", "AA,5,BOS,100,ORD"], ["t.csv has 2 columns 'to'; rename all but one"]),
+        ([ROWS[0], "AA,5,BOS,100,9"], ["more values than its header has columns (4)"]),
+        ([ROWS[0], "AA,5,BOS,100,,"], ["more values than its header has columns (4)"]),
+        ([ROWS[0], "AA,5,BOS,100,", "AA,5,BOS,100,9"], ["more values than its header has columns (4)"]),
+        ([*ROWS, "AA,5,BOS,100,9"], ["cannot be read as a CSV table", "Expected 4 fields in line 6, saw 5"]),
+        ([*ROWS, "AA,5,BOS"], ["row 5: miles is ''"]),
+        (["hour,miles,to,by", "5,100,BOS"], ["row 1: by is empty"]),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_row(rows, words):
@@ -86,6 +93,59 @@ def test_what_does_not_fit_is_named_with_its_row(rows, words):
     with pytest.raises(DataError) as failure:
         open_samples(TABLE, "val", data)
     assert all(word in str(failure.value) for word in words), failure.value
+
+
+def test_a_delimiter_at_the_end_of_every_row_shifts_nothing():
+    """Of the rows alone, or of the header, too; columns that nobody asked for may have equal names."""
+    expected = all_of(open_samples(TABLE, "train", Data(columns=COLUMNS))[0])
+    for rows in (
+        [ROWS[0], *(f"{row}," for row in ROWS[1:])],
+        [f"{row}," for row in ROWS],
+        [f"{row},x,x" for row in ROWS],
+    ):
+        write(rows)
+        assert torch.equal(all_of(open_samples(TABLE, "train", Data(columns=COLUMNS))[0]), expected)
+
+
+def test_values_without_a_column_far_down():
+    """Past the rows that are parsed together."""
+    write([f"{row}," for row in [ROWS[0], *ROWS[1:2] * (CHUNK + 10)]])
+    assert len(open_samples(TABLE, "train", Data(columns=COLUMNS))[0]) == CHUNK + 10
+    for end in ("", ","):
+        write([ROWS[0], *[ROWS[1] + end] * (CHUNK + 10), f"{ROWS[1]},9"])
+        with pytest.raises(DataError, match="more values than its header|Expected 4 fields"):
+            open_samples(TABLE, "train", Data(columns=COLUMNS))
+
+
+@pytest.mark.parametrize("number", [0.1, 1 / 3, -7.3e5, 1e-300, 0.0])
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_a_constant_column_has_no_deviation(number, rows):
+    """Whatever rounding says: another value is so far from the mean as it is, not times 1e17."""
+    write(["a", *[repr(number)] * rows])
+    columns = Data(columns=Columns(numerical=["a"]))
+    data = open_samples(TABLE, "train", columns)[1]
+    assert data.scales == {"a": [pytest.approx(number), 1.0]}
+    write(["a", "0.5"])
+    assert all_of(open_samples(TABLE, "test", data)[0]).item() == pytest.approx(0.5 - number)
+    write(["a", "1700000000.001", "1700000000.003"])
+    scales = open_samples(TABLE, "train", columns)[1].scales
+    assert scales is not None and scales["a"][1] == pytest.approx(0.001, rel=1e-3)
+    write(["a", "1e200", "3e200"])
+    with pytest.raises(DataError, match=r"t.csv: a holds numbers up to 3e\+200, too large"):
+        open_samples(TABLE, "train", columns)
+
+
+@pytest.mark.parametrize("kind", ["folder", "cut", "plain"])
+def test_what_is_no_table(kind):
+    """A folder, a .gz that is cut off or is none: one message."""
+    if kind == "folder":
+        Path("t.csv.gz").mkdir()
+    else:
+        packed = gzip.compress(Path("t.csv").read_bytes())[:-9]
+        Path("t.csv.gz").write_bytes(packed if kind == "cut" else Path("t.csv").read_bytes())
+    source = Source(data_path="t.csv.gz", loader_class="TabularDataLoader")
+    with pytest.raises(DataError, match=r"t.csv.gz cannot be read as a CSV table"):
+        open_samples(source, "train", Data(columns=COLUMNS))
 
 
 def test_an_unseen_category_far_down_has_its_row():
@@ -144,6 +204,11 @@ def test_files_of_images():
         (np.zeros((3, 2, 2)), DataError, r"shape \(3, 2, 2\); embeddings are \(n_samples, embedding_dim\)"),
         (np.array([[0.0], [np.nan]]), DataError, r"sample 1 \(counted from 0\) holds NaN"),
         (np.zeros((0, 2)), DataError, "holds no samples"),
+        (np.zeros((3, 0)), DataError, r"holds no samples: its shape is \(3, 0\)"),
+        *(
+            (np.zeros((3, 2), dtype=kind), DataError, "array of type .*; samples are real numbers")
+            for kind in ("c16", "M8[s]", "m8[s]", "V4", "S3", "U3", [("a", "f4")])
+        ),
         (np.array([[None]]), DamagedFileError, "cannot be read as a plain .npy"),
     ],
 )
