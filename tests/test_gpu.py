@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minima_volume import ViewSettings, load_models_and_data, measure_volume, other_views, read_sweep
-from minima_volume.files.atomic import read_json, read_pt
+from minima_volume.directories.volume import Landscape, measure_directory
+from minima_volume.files.atomic import read_json, read_pt, write_pt
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
 from minima_volume.perturbation.rejection import Rejection, can_stop
 from minima_volume.precision import full_precision
 from minima_volume.robustness.run import run_study
 from minima_volume.runs.states import run_stage
+from minima_volume.volume.gaussian.settings import Gaussian
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", CUDA])
 QUICK = ViewSettings(num_chains=1, num_draws=4, num_burn_in=4, num_products=8, num_eigenvalues=1, density_vectors=1)
@@ -182,6 +184,24 @@ def test_a_training_that_was_stopped_goes_on_to_the_bit(device: str, tmp_path: P
     assert len(whole.saved) > 1
     for one, other in zip(whole.saved, resumed.saved, strict=True):
         assert same(read_pt(one)["model_state_dict"], read_pt(other)["model_state_dict"])
+
+
+@DEVICES
+def test_the_volume_of_a_directory(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Model, samples and draws of the latent variables are on the device: loss and log mass are those of the same weights on the CPU."""
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", samples())
+    directory = trained({"experiment.device": device})
+    how = Gaussian(sigma=0.15, scaling="none", estimator="monte_carlo")
+    found = []
+    for place in (device, "cpu"):
+        content = read_pt(directory.checkpoint("best"))
+        content["config"]["experiment"]["device"] = place
+        write_pt(directory.checkpoint("best"), content)
+        found.append(measure_directory(directory.folder, how, Landscape(rise=0.5), progress=False))
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+    assert found[0].volume.log_mass == pytest.approx(found[1].volume.log_mass, abs=0.02)
+    assert -5 < found[1].volume.log_mass < -0.01
 
 
 @DEVICES

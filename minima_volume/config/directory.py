@@ -5,6 +5,7 @@ A directory is `{output_dir}/{name}`. Paths are relative to the working director
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +36,8 @@ class Experiment(Section):
     def _name(cls, value: str) -> str:
         if not value.strip() or value in (".", "..") or "/" in value or "\\" in value or value.startswith("."):
             raise ValueError("the name of one folder, without / or \\ and not beginning with a dot")
+        if len(value.encode()) > 255:
+            raise ValueError("the name of one folder, of at most 255 bytes")
         return value
 
     @field_validator("device")
@@ -181,7 +184,7 @@ class CheckpointOf(Section):
     @field_validator("load_strategy")
     @classmethod
     def _strategy(cls, value: str) -> str:
-        if value not in ("best", "last") and not value.removeprefix("epoch_").isdigit():
+        if not re.fullmatch(r"best|last|(epoch_)?[0-9]{1,9}", value):
             raise ValueError("best, last or epoch_<N>, for example epoch_3")
         return value
 

@@ -125,7 +125,7 @@ def find(wanted: CheckpointOf, own: Path) -> Path:
     """
     place = own if wanted.path is None else Path(wanted.path)
     if place.suffix == ".pt":
-        directory, path = Directory(place.parents[1]), place
+        directory, path = Directory(place.parent.parent), place
     else:
         directory = Directory(place.parent if place.name == "checkpoints" else place)
         path = directory.checkpoint(wanted.load_strategy)

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from minima_volume.config.directory import CheckpointOf
-from minima_volume.directories.load import find, load_file
+from minima_volume.config.errors import parse
+from minima_volume.directories.load import device_of, find, load_file
 from minima_volume.directories.sources import Samples
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
+from minima_volume.isolation import own_defaults
 from minima_volume.losses.loss import Loss
 from minima_volume.models.vae import VAE
 from minima_volume.samples import run
@@ -55,6 +57,7 @@ class Measured:
     volume: LocalVolume | VolumeProfile
 
 
+@own_defaults()
 def measure_directory(
     folder: Path,
     how: Gaussian,
@@ -81,15 +84,17 @@ def measure_directory(
         MissingStageError: no such checkpoint.
         ConfigError: an argument is not allowed, or the threshold is below the loss at the minimum.
     """
-    checkpoint = load_file(find(CheckpointOf(path=str(folder), load_strategy=strategy), folder))
+    wanted = parse(CheckpointOf, {"path": str(folder), "load_strategy": strategy}, "checkpoint")
+    checkpoint = load_file(find(wanted, folder))
     config = checkpoint.config
     with threads(config.experiment.threads):
         x = _first(checkpoint.samples(config.train, "train"), landscape.samples)
         model = checkpoint.model(x.shape[1:], config.experiment.device, places)
+        x = x.to(device := device_of(model))
         criterion = checkpoint.criterion(None, model, places)
         inputs: Tensor | tuple[Tensor, Tensor] = x
         if isinstance(model, VAE):
-            inputs = x, normals(generator(config.experiment.seed, "volume"), len(x), model.latent_dim)
+            inputs = x, normals(generator(config.experiment.seed, "volume"), len(x), model.latent_dim).to(device)
         with torch.no_grad():
             loss = float(criterion(run(model, inputs), x).double().mean())
         threshold = landscape.threshold

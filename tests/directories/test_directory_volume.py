@@ -15,7 +15,7 @@ from helpers import limits
 from minima_volume.config.directory import CheckpointOf
 from minima_volume.directories.load import find, load_file
 from minima_volume.directories.volume import Landscape, measure_directory
-from minima_volume.errors import ConfigError
+from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.losses.generative import kl_per_dimension
 from minima_volume.seeding import generator, normals
 from minima_volume.volume.gaussian.settings import Gaussian
@@ -65,6 +65,22 @@ def test_the_log_mass_is_that_of_a_plain_loop(overrides, sigma):
     low, high = limits(found.volume, 5e-7)
     half = 6 * math.sqrt(hits * (draws - hits) / draws) / draws + 6 / draws
     assert math.exp(low) <= hits / draws + half and hits / draws - half <= math.exp(high)
+
+
+@pytest.mark.parametrize("wanted", ["../x", "epoch_", "epoch_²", "epoch_9999999999", "Best"])
+def test_a_checkpoint_that_cannot_be(wanted, cli):
+    """One line with what is allowed."""
+    trained({"train.epochs": 1})
+    code, _, err = cli("volume", "runs/a", "--sigma", "0.1", "--load", wanted)
+    assert code == 1 and f"load_strategy: {wanted!r} is not allowed: best, last or epoch_<N>" in err
+    assert err.count("\n") == 1
+
+
+def test_a_checkpoint_file_that_is_not_there():
+    """In the working directory, too."""
+    for path in ("x.pt", "a/x.pt", "runs/a/checkpoints/x.pt"):
+        with pytest.raises(MissingStageError, match=f"{path} does not exist"):
+            find(CheckpointOf(path=path), Path("runs/a"))
 
 
 def test_thresholds(cli):
