@@ -58,7 +58,9 @@ LEAVE_SECONDS = 0.8  # for what tidies up at the end of an interrupted process
 
 
 def main() -> None:
-    """Run the command line; a user's error is one line on standard error and exit code 1. SIGTERM is handled like Ctrl-C."""
+    """Run the command line; a user's error, or the system's about a path, is one line on standard error and exit code 1. SIGTERM is
+    handled like Ctrl-C.
+    """
     received: list[int] = []
 
     def terminate(number: int, frame: object) -> None:
@@ -76,6 +78,12 @@ def main() -> None:
         sys.exit(TERMINATED if received else INTERRUPTED)
     except MinimaVolumeError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        reason = f"{error.filename}: {error.strerror or error}"
+        print(f"error: {reason}. Check that the path is right and that you may read and write there", file=sys.stderr)
         sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,10 +65,10 @@ def new(
 
 
 def _pair(text: str) -> tuple[int, int]:
-    first, _, second = text.partition(":")
-    if not (first.isdigit() and second.isdigit()):
+    seeds = re.fullmatch(r"([0-9]{1,99}):([0-9]{1,99})", text)
+    if seeds is None:
         raise ConfigError(f"--pair {text!r}: write it as MODEL:DATA, two whole numbers, for example 7:17")
-    return int(first), int(second)
+    return int(seeds[1]), int(seeds[2])
 
 
 @group.command()

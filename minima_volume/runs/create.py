@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
+from minima_volume.config.errors import parse
 from minima_volume.config.run import load_config
+from minima_volume.config.sections import Seeds
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import write_text
 from minima_volume.files.lock import locked
@@ -68,8 +70,8 @@ def new_runs(
     Raises:
         MissingStageError: the condition has no config.yaml.
         ConfigError: its config.yaml is not allowed, has a model seed, or fixes another data seed (many models on fixed data);
-            or two folders are of the same seeds; or a folder to overwrite has computed something, is a link, or has edited files. Then
-            nothing is changed.
+            or a seed is not allowed; or two folders are of the same seeds; or a folder to overwrite has computed something, is a link,
+            or has edited files. Then nothing is changed.
     """
     condition = Path(condition)
     source = condition / CONFIG_NAME
@@ -82,6 +84,8 @@ def new_runs(
             f"{source} fixes seeds.data at {fixed}, so model_{other[0][0]}_data_{other[0][1]} cannot be made; take data seed "
             f"{fixed}, or set seeds.data to null"
         )
+    for pair in pairs:
+        _check_seeds(pair)
     made = {seeds_of(run): run for run in find_runs(condition)}  # perhaps as model_00_data_010
     folders = [made.get(pair, condition / f"model_{pair[0]}_data_{pair[1]}") for pair in dict.fromkeys(pairs)]
     there = {folder for folder in folders if (folder / CONFIG_NAME).exists()}
@@ -96,6 +100,11 @@ def new_runs(
     if todo:
         _remember(condition, todo, source, notebooks)
     return folders
+
+
+def _check_seeds(pair: tuple[int, int]) -> None:
+    """Raise ConfigError for seeds that the config.yaml of a run may not have."""
+    parse(Seeds, {"model": int(pair[0]), "data": int(pair[1])}, f"model_{pair[0]}_data_{pair[1]}")
 
 
 def _refuse_to_overwrite(condition: Path, folders: Iterable[Path], force: bool) -> None:
@@ -146,7 +155,7 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     the experiment folder are put there: the folder that holds template/, or the condition itself if no template is above it.
 
     Raises:
-        ConfigError: the folder exists and is not empty, or another folder beside it is of the same seeds.
+        ConfigError: the folder exists and is not empty, its seeds are not allowed, or another folder beside it is of the same seeds.
         MissingStageError: the template has no config.yaml.
     """
     folder, template = Path(folder), Path(template)
@@ -160,6 +169,8 @@ def new_folder(folder: str | Path, template: str | Path) -> Path:
     load_config(source)
     here = folder.resolve()
     seeds = seeds_of(here)
+    if seeds is not None:
+        _check_seeds(seeds)
     if seeds is not None and here.parent.is_dir():
         refuse_twins([*((run, seeds_of(run)) for run in find_runs(here.parent)), (here, seeds)])
     notebooks = _notebooks_from(template, here)

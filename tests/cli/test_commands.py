@@ -73,6 +73,12 @@ def test_new_from_a_template_refuses_to_overwrite(condition, cli):
         (["--seeds", "2", "--pair", "1:2"], ["give one of"]),
         (["--pair", "1-2"], ["--pair '1-2'", "MODEL:DATA", "7:17"]),
         (["--pair", "a:b"], ["--pair 'a:b'"]),
+        (["--pair", "²:1"], ["--pair '²:1'"]),
+        (
+            ["--pair", "1:2", "--pair", f"{2**31}:2"],
+            ["model_2147483648_data_2: model: 2147483648", "less than 2147483648"],
+        ),
+        (["--pair", f"1:{10**20}"], [f"data: {10**20} is not allowed", "less than 2147483648"]),
     ],
 )
 def test_new_with_wrong_arguments_makes_nothing(arguments, words, condition, cli):
@@ -81,6 +87,34 @@ def test_new_with_wrong_arguments_makes_nothing(arguments, words, condition, cli
     code, _, err = cli("new", condition, *arguments)
     assert code == 1 and all(word in err for word in words) and err.count("\n") == 1
     assert tree(condition) == before
+
+
+def test_new_from_a_template_where_no_folder_can_be(condition, cli):
+    """Seeds that no run may have; below a file, which the system refuses: one line, nothing is made."""
+    before = tree(condition.parent)
+    for target, words in (
+        (condition.parent / f"model_{10**20}_data_2", "it should be less than 2147483648"),
+        (
+            condition / "config.yaml" / "wide",
+            f"error: {condition / 'config.yaml' / 'wide'}: Not a directory. Check that",
+        ),
+    ):
+        code, _, err = cli("new", target, "--template", condition)
+        assert code == 1 and words in err and err.count("\n") == 1 and tree(condition.parent) == before
+
+
+def test_what_the_system_says_of_a_path_is_one_line(condition, cli, monkeypatch):
+    """Such as a folder that may not be read, in any command; an error without a path is a fault of the package, and keeps its traceback."""
+    said: list[OSError] = [PermissionError(13, "Permission denied", "/secret"), OSError("no path")]
+
+    def refuse(folder: Path) -> None:
+        raise said.pop(0)
+
+    monkeypatch.setattr("minima_volume.directories.keep.find_directories", refuse)
+    code, _, err = cli("clean", condition, "--what", "epochs")
+    assert code == 1 and err.startswith("error: /secret: Permission denied. Check") and err.count("\n") == 1
+    with pytest.raises(OSError, match="no path"):
+        cli("clean", condition, "--what", "epochs")
 
 
 def test_new_without_a_config(tmp_path, cli):
