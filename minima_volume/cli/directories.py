@@ -163,7 +163,7 @@ def draw(directory: DirectoryFolder) -> None:
 def archive(
     directory: DirectoryFolder,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file; DIRECTORY.tar.gz by default.")
+        Path | None, typer.Option("--output", "-o", help="The file, .tar.gz or .tgz; DIRECTORY.tar.gz by default.")
     ] = None,
 ) -> None:
     """Pack an experiment directory into a .tar.gz; the directory stays."""

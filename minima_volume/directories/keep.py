@@ -132,15 +132,20 @@ def archive(directory: Directory, output: Path | None = None) -> Path:
 
     Args:
         directory: to pack.
-        output: the file; `{name}.tar.gz` beside the directory by default.
+        output: the file, .tar.gz or .tgz; `{name}.tar.gz` beside the directory by default.
 
     Raises:
-        ConfigError: no experiment directory, or the file exists.
+        ConfigError: no experiment directory, or the file exists, is of another kind, or would lie in the directory.
         LockedError: another process works in it.
     """
     if not directory.marked:
         raise ConfigError(f"{directory.folder} is no experiment directory: it has no config.yaml of a training")
-    path = directory.folder.with_name(f"{directory.folder.name}.tar.gz") if output is None else output
+    named = directory.folder if directory.folder.name not in ("", "..") else directory.folder.resolve()
+    path = named.with_name(f"{named.name}.tar.gz") if output is None else output
+    if not path.name.endswith((".tar.gz", ".tgz")):
+        raise ConfigError(f"--output {path}: what is written is a gzipped tar file; call it .tar.gz or .tgz")
+    if path.resolve().is_relative_to(named.resolve()):
+        raise ConfigError(f"--output {path} lies in the directory that is packed; give a place outside of {named}")
     if path.exists():
         raise ConfigError(f"{path} exists; remove it, or give another --output")
 
@@ -148,7 +153,7 @@ def archive(directory: Directory, output: Path | None = None) -> Path:
         with tarfile.open(fileobj=file, mode="w:gz") as packed:
             for entry in ENTRIES:
                 if (directory.folder / entry).exists():
-                    packed.add(directory.folder / entry, f"{directory.folder.name}/{entry}")
+                    packed.add(directory.folder / entry, f"{named.name}/{entry}")
 
     with held(directory):
         return write_atomic(path, write)

@@ -109,6 +109,31 @@ def test_an_archive_holds_the_directory(cli, directory):
     assert "other is no experiment directory" in cli("archive", "other")[2]
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("a b.zip", "--output a b.zip: what is written is a gzipped tar file; call it .tar.gz or .tgz"),
+        ("runs/a/logs/a.tgz", "lies in the directory that is packed; give a place outside of runs/a"),
+        ("runs/b/../a/a.tar.gz", "lies in the directory that is packed"),
+    ],
+)
+def test_an_archive_that_cannot_be(output, words, cli, directory):
+    """Of another kind by its name, or part of itself: nothing is written."""
+    before = files(Path())
+    code, _, err = cli("archive", "runs/a", "-o", output)
+    assert code == 1 and words in err and err.count("\n") == 1 and files(Path()) == before
+    assert cli("archive", "runs/a", "-o", "a.tgz")[0] == 0
+
+
+@pytest.mark.parametrize(("where", "name"), [("runs/a", "."), ("runs/a/logs", "..")])
+def test_the_archive_of_the_working_directory(where, name, cli, tmp_path, monkeypatch):
+    """Under the directory's name and beside it, as from outside."""
+    monkeypatch.chdir(tmp_path / where)
+    assert cli("archive", name)[0] == 0
+    with tarfile.open(tmp_path / "runs/a.tar.gz") as packed:
+        assert "a/config.yaml" in packed.getnames()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "folder", "bytes"])
 def test_what_is_no_config_is_not_waited_for(kind: str, tmp_path: Path):
     """A named pipe, a folder or bytes in the place of config.yaml: no experiment directory, at once."""
