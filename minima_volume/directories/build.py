@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from minima_volume.config.autoencoders import OwnLoss, OwnModel, SAELossSection, SAEModel, VAELossSection, VAEModel
 from minima_volume.config.directory import Data, OptimizerConfig, TrainConfig
 from minima_volume.errors import ConfigError
+from minima_volume.execution.device import in_memory
 from minima_volume.files.user_code import load_object
 from minima_volume.losses.generative import Bernoulli, Columns, Gaussian, Likelihood, SAELoss, VAELoss
 from minima_volume.models.sae import SAE
@@ -70,11 +71,11 @@ def build_network(config: TrainConfig, shape: Sequence[int], places: Sequence[Pa
         places: folders in which a model of the user's is looked for.
 
     Raises:
-        ConfigError: no such model, or its parameters are wrong.
+        ConfigError: no such model, or its parameters are wrong, or it is too large for the memory.
     """
-    with torch.random.fork_rng(devices=[]):
+    model = config.model
+    with torch.random.fork_rng(devices=[]), in_memory(f"model {model.model_dump(by_alias=True)}"):
         torch.default_generator.manual_seed(config.experiment.seed)
-        model = config.model
         if isinstance(model, VAEModel):
             kind = model.params
             likelihood = _likelihood(str(kind.likelihood), kind.scale, shape, config.data)

@@ -25,7 +25,7 @@ from minima_volume.directories.metrics import measure, metric_names
 from minima_volume.directories.sources import Samples, batches, open_samples
 from minima_volume.directories.track import Untracked, check_tracking, tracked
 from minima_volume.errors import ConfigError, MinimaVolumeError
-from minima_volume.execution.device import checked_device, threads
+from minima_volume.execution.device import checked_device, in_memory, threads
 from minima_volume.files.atomic import write_pt
 from minima_volume.isolation import own_defaults
 from minima_volume.models.sae import SAE
@@ -154,14 +154,15 @@ def _train(task: Task, held: Opened, say: Say) -> Path:
     with own_randomness(config.experiment.seed, device), tracked(held, say) as tracker:
         progress = _begin(task, held, tracker, say)
         try:
-            train(
-                task.parts,
-                config.train.epochs,
-                progress=progress,
-                validation=task.validation,
-                watches=task.watches,
-                on_epoch=partial(_after_epoch, task, held, tracker, say),
-            )
+            with in_memory(f"training with loader_params.batch_size {config.train.loader_params.batch_size}"):
+                train(
+                    task.parts,
+                    config.train.epochs,
+                    progress=progress,
+                    validation=task.validation,
+                    watches=task.watches,
+                    on_epoch=partial(_after_epoch, task, held, tracker, say),
+                )
         except MinimaVolumeError as error:
             held.directory.log(f"stopped: {error}")
             raise
