@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
 import difflib
-import warnings
+import gzip
+import lzma
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +20,15 @@ from minima_volume.errors import ConfigError, DataError, MissingStageError
 from minima_volume.files.yaml import read_yaml
 
 CHUNK = 50_000  # rows that are parsed at a time
+OPEN: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+UNREADABLE = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    csv.Error,
+    ValueError,
+)  # the last of text, and all of pandas
 Categories = Mapping[str, list[str]]
 
 
@@ -32,8 +45,8 @@ def read_table(path: Path, columns: Columns, categories: Categories | None) -> t
 
     Raises:
         MissingStageError: no such file.
-        DataError: a column is not there, or twice; a row has more values than the header has columns (an empty last one in all rows does no
-            harm); a number is missing or none; a category is missing or not among `categories`.
+        DataError: a column is not there, or twice; a row has more values than the header has columns (empty ones do no harm); a number is
+            missing or none; a category is missing or not among `categories`.
     """
     seen: dict[str, dict[str, int]] = {name: {} for name in columns.categorical}
     numbers = [*columns.numerical, *columns.embeddings]
@@ -84,31 +97,40 @@ def read_cardinalities(path: Path, columns: Columns) -> dict[str, list[str]]:
 def _chunks(path: Path, columns: Columns) -> Iterator[tuple[int, pd.DataFrame]]:
     """Number of the first row (from 1) and the rows."""
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        header = _header(path)
         where = {name: _position(name, header, path) for name in columns.names}
-        kinds = {where[name]: str for name in columns.categorical}
-        # all columns are read, by position: with `usecols` pandas would drop values that have no column without a word
-        names, first = range(len(header)), 1
-        with pd.read_csv(
-            path, header=0, names=names, index_col=False, dtype=kinds, keep_default_na=False, chunksize=CHUNK
-        ) as reader:
-            while (chunk := _next(reader)) is not None:
-                yield first, chunk[list(where.values())].set_axis(list(where), axis=1)
-                first += len(chunk)
+        kinds, first = {where[name]: str for name in columns.categorical}, 1
+        reader = pd.read_csv(
+            path,
+            header=0,
+            names=range(len(header)),
+            index_col=False,
+            usecols=list(where.values()),
+            dtype=kinds,
+            keep_default_na=False,
+            chunksize=CHUNK,
+        )
+        for chunk in reader:
+            yield first, chunk[list(where.values())].set_axis(list(where), axis=1)
+            first += len(chunk)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist; data paths are relative to {Path.cwd()}") from error
-    except pd.errors.ParserWarning as error:
-        raise DataError(
-            f"{path} has rows with more values than its header has columns ({len(header)}); add the missing names, or quote values that "
-            "hold a comma"
-        ) from error
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        zlib.error,
-    ) as error:  # pandas' own errors, and those of text, are ValueErrors
+    except UNREADABLE as error:
         raise DataError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns, once every row is known to have no more values: pandas would shift or drop some without a word."""
+    with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        rows = filter(None, csv.reader(file))
+        header = next(rows, [])
+        for number, row in enumerate(rows, 1):
+            if len(row) > len(header) and any(row[len(header) :]):
+                raise DataError(
+                    f"{path}, row {number}: {len(row)} values, but the header has {len(header)} columns; name the others, or quote values "
+                    "that hold a comma"
+                )
+    return header
 
 
 def _position(name: str, header: Sequence[str], path: Path) -> int:
@@ -118,16 +140,8 @@ def _position(name: str, header: Sequence[str], path: Path) -> int:
     if name not in header:
         near = difflib.get_close_matches(name, header, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise DataError(f"{path} has no column {name!r}{hint}; it has {', '.join(header)}")
+        raise DataError(f"{path} has no column {name!r}{hint}; it has {', '.join(header) or 'none'}")
     return header.index(name)
-
-
-def _next(reader: Iterator[pd.DataFrame]) -> pd.DataFrame | None:
-    """The next rows; values without a column are an error, mixed types in columns that nobody asked for are not."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        warnings.simplefilter("ignore", pd.errors.DtypeWarning)
-        return next(reader, None)
 
 
 def _numbers(column: pd.Series, path: Path, first: int) -> np.ndarray:
