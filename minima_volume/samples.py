@@ -15,6 +15,7 @@ from minima_volume.seeding import random_state_kept
 
 Samples = Tensor | tuple[Any, ...] | Mapping[str, Any]
 BATCH = 256  # samples of a Dataset that are read together
+UNLIKE = ("equal size", "default_collate", "resize storage")  # in what PyTorch says of samples that make no batch
 
 
 def each(samples: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -77,7 +78,7 @@ def check(name: str, samples: Any) -> int:
     """How many samples there are, if they are usable.
 
     Raises:
-        ConfigError: no tensors, not equally many samples in each, none at all, or NaN among them.
+        ConfigError: no tensors, or some without plain numbers, not equally many samples in each, none at all, or NaN among them.
     """
     found = tensors(samples)
     strangers = samples if isinstance(samples, tuple | Mapping) else [samples]
@@ -86,6 +87,9 @@ def check(name: str, samples: Any) -> int:
             raise ConfigError(f"{name} {_what(name, stranger, samples)}")
     if not found:
         raise ConfigError(f"{name} holds no tensor; give a tensor, or a tuple or dictionary of tensors")
+    for tensor in found:
+        if fault := _fault(tensor):
+            raise ConfigError(f"{name} {'is' if tensor is samples else 'holds'} a tensor {fault}")
     lengths = {tensor.shape[0] if tensor.ndim else None for tensor in found}
     if lengths & {None, 0}:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in found)
@@ -96,6 +100,19 @@ def check(name: str, samples: Any) -> int:
         if bad := int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).sum()):
             raise ConfigError(f"{name} holds NaN or infinite numbers in {bad} of {len(tensor)} samples")
     return len(found[0])
+
+
+def _fault(tensor: Tensor) -> str | None:
+    """Why a tensor is no plain array of numbers, and the way out."""
+    if tensor.is_meta:
+        return "on the meta device, which has no values; make it on the CPU"
+    if tensor.is_nested:
+        return "of samples of several lengths (nested); pad them to one: torch.nested.to_padded_tensor(tensor, 0.0)"
+    if tensor.layout != torch.strided:
+        return f"of layout {tensor.layout}; convert it with to_dense()"
+    if tensor.is_quantized:
+        return f"of quantised numbers ({tensor.dtype}); convert it with dequantize()"
+    return None
 
 
 def _what(name: str, stranger: Any, samples: Any) -> str:
@@ -122,7 +139,7 @@ def from_loader(source: DataLoader[Any] | Dataset[Any]) -> tuple[Samples, Any]:
     gives the same samples each time; random transforms act as they happen to at this reading.
 
     Raises:
-        ConfigError: its batches are not pairs (inputs, targets), or it is empty.
+        ConfigError: its batches are not pairs (inputs, targets), it is empty, or its samples have several shapes.
     """
     loader = source if isinstance(source, DataLoader) else _loader(source, default_collate)
     every = isinstance(loader.sampler, SequentialSampler) or (
@@ -133,7 +150,7 @@ def from_loader(source: DataLoader[Any] | Dataset[Any]) -> tuple[Samples, Any]:
     if every and loader.batch_size is not None and not loader.drop_last:
         loader = _loader(loader.dataset, loader.collate_fn, loader.batch_size)
     with random_state_kept():
-        batches = list(loader)
+        batches = _batches(loader, type(source).__name__)
     if not batches:
         raise ConfigError(f"{type(source).__name__} gives no samples")
     for batch in batches:
@@ -142,7 +159,8 @@ def from_loader(source: DataLoader[Any] | Dataset[Any]) -> tuple[Samples, Any]:
             raise ConfigError(
                 f"{type(source).__name__} gives batches that are a {type(batch).__name__}{shape}; they must be pairs (inputs, targets)"
             )
-    inputs, targets = (_joined([_tuples(batch[i]) for batch in batches]) for i in (0, 1))
+    name = type(source).__name__
+    inputs, targets = (_joined([_tuples(batch[i]) for batch in batches], name) for i in (0, 1))
     return inputs, targets
 
 
@@ -152,17 +170,45 @@ def _loader(dataset: Dataset[Any], collate: Callable[[Any], Any], batch: int = B
     return DataLoader(dataset, batch_size=batch, collate_fn=collate, shuffle=False)
 
 
+def _batches(loader: DataLoader[Any], name: str) -> list[Any]:
+    try:
+        return list(loader)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else ""
+        if not any(words in reason for words in UNLIKE):
+            raise  # the user's own
+        raise ConfigError(
+            f"{name} gives samples that make no batch ({reason[:150]}); they must be tensors or numbers of one shape: convert or pad them, "
+            "in the Dataset, or in the collate_fn of a DataLoader to one length for all batches"
+        ) from error
+
+
 def _tuples(batch: Any) -> Any:
     """The default collate function makes lists of tuples."""
     return tuple(_tuples(part) for part in batch) if isinstance(batch, list | tuple) else batch
 
 
-def _joined(parts: list[Any]) -> Any:
+def _joined(parts: list[Any], name: str) -> Any:
+    """The batches of a structure as one."""
     first = parts[0]
+    kinds = {_kind(part): None for part in parts}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"{name} gives batches that differ: {' and '.join([*kinds][:2])}; all must be alike, padded to one length"
+        )
     if isinstance(first, Tensor):
         return torch.cat([tensor if tensor.ndim else tensor.reshape(1) for tensor in parts])
     if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in first}
+        return {key: _joined([part[key] for part in parts], name) for key in first}
     if isinstance(first, tuple):
-        return tuple(_joined(list(column)) for column in zip(*parts, strict=True))
-    raise ConfigError(f"a DataLoader gives a {type(first).__name__}; it must give tensors")
+        return tuple(_joined(list(column), name) for column in zip(*parts, strict=True))
+    raise ConfigError(f"{name} gives {kinds.popitem()[0]}; it must give tensors")
+
+
+def _kind(part: Any) -> str:
+    """What all batches must have in common, in words."""
+    if isinstance(part, Tensor):
+        return _fault(part) or f"samples of shape {tuple(part.shape[1:])}"
+    if isinstance(part, Mapping):
+        return f"a dictionary of {', '.join(map(str, part))}"
+    return f"a tuple of {len(part)}" if isinstance(part, tuple) else f"a {type(part).__name__}"

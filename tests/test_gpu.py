@@ -31,7 +31,7 @@ from minima_volume.runs.states import run_stage
 from minima_volume.volume.gaussian.settings import Gaussian
 
 DEVICES = pytest.mark.parametrize("device", ["cpu", CUDA])
-QUICK = ViewSettings(num_chains=1, num_draws=4, num_burn_in=4, num_products=8, num_eigenvalues=1, density_vectors=1)
+QUICK = ViewSettings(num_chains=2, num_draws=8, num_burn_in=4, num_products=8, num_eigenvalues=1, density_vectors=1)
 GAUSSIAN = {"sigma": 0.05, "landscapes": [0], "num_particles": 50, "num_repeats": 2}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from minima_volume.arguments import check_names
 from minima_volume.curvature.kernels import plain_kernels
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
@@ -18,6 +19,7 @@ from minima_volume.hosts.host import Host
 from minima_volume.losses.loss import Loss, LossLike
 from minima_volume.losses.registry import get_loss
 from minima_volume.perturbation.directions import Directions, perturbed_names
+from minima_volume.perturbation.given import check_types, perturbed_type
 from minima_volume.samples import Samples, count, part, tensors
 
 # what one tile's graph may take; a constant, so that tiles (and the last digits) depend on the model and data alone
@@ -79,16 +81,16 @@ class MeanLoss:
             ConfigError: devices, types, targets or names do not fit.
         """
         module = model.module if isinstance(model, Host) else model
+        names = check_names(names)
         chosen = perturbed_names(module, names)
-        first = next(module.parameters())
-        device, dtype = first.device, first.dtype
+        perturbed_type(module, chosen)
+        device = next(module.parameters()).device
         given = [*tensors(x), *tensors(y)]
         if wrong := {str(tensor.device) for tensor in given if tensor.device != device}:
             raise ConfigError(
                 f"the samples are on {', '.join(sorted(wrong))}, the model on {device}; move one of them, for example model.to(x.device)"
             )
-        if wrong_types := {tensor.dtype for tensor in tensors(x) if tensor.is_floating_point()} - {dtype}:
-            raise ConfigError(f"the samples are {wrong_types.pop()}, the model {dtype}; convert one of them")
+        check_types(module, x)
         if count(x) != count(y) or not count(x):
             raise ConfigError(
                 f"x has {count(x)} samples, y has {count(y)}; they must be equally many, and at least one"

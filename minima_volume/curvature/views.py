@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from minima_volume.arguments import check_count, check_names, check_positive, check_seed
 from minima_volume.curvature.density import Density, eigenvalue_density
 from minima_volume.curvature.derivatives import is_symmetric, slope_fault
 from minima_volume.curvature.hessian import MeanLoss
@@ -21,9 +22,21 @@ from minima_volume.curvature.trace import Trace, hessian_trace
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
 from minima_volume.losses.loss import LossLike
+from minima_volume.perturbation.directions import SCALINGS
 from minima_volume.perturbation.given import prepare
 from minima_volume.result import Result, limits, number
 from minima_volume.samples import Samples
+
+SMALLEST = {
+    "num_eigenvalues": 1,
+    "num_products": 6,
+    "density_vectors": 0,
+    "density_steps": 1,
+    "ascent_steps": 1,
+    "num_chains": 0,
+    "num_draws": 8,
+    "num_burn_in": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,9 @@ class ViewSettings:
             spring to the minimum, the size of a step (None: found). Chains must agree, that is R-hat (their common spread over
             that within each) is close to 1. num_chains = 0 leaves it out.
         seed: of all that is random.
+
+    Raises:
+        ConfigError: a value is not allowed.
     """
 
     scaling: str = "filter"
@@ -63,6 +79,21 @@ class ViewSettings:
     localisation: float = 100.0
     step_size: float | None = None
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scaling not in SCALINGS:
+            raise ConfigError(f"scaling {self.scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
+        checked: dict[str, Any] = {"names": check_names(self.names), "seed": check_seed(self.seed)}
+        checked |= {name: check_count(name, getattr(self, name), smallest) for name, smallest in SMALLEST.items()}
+        checked |= {name: check_positive(name, getattr(self, name)) for name in ("sam_rho", "asam_rho", "localisation")}
+        if self.num_chains == 1:
+            raise ConfigError(
+                "num_chains 1 is not allowed: chains are compared with each other, so take 0 or at least 2"
+            )
+        if self.step_size is not None:
+            checked["step_size"] = check_positive("step_size", self.step_size)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def num_parts(self) -> int:
@@ -187,8 +218,8 @@ def other_views(
     True
     """
     settings = ViewSettings() if settings is None else settings
-    if threshold is not None and not 0 < threshold < math.inf:
-        raise ConfigError(f"threshold {threshold} is not allowed: it must be a positive loss")
+    if threshold is not None:
+        threshold = check_positive("threshold", threshold, "it must be a positive loss")
     host, x, y, read = prepare(model, x, y, settings.names, device, loss)
     with host.borrowed():
         mean_loss = MeanLoss.of(host, x, y, loss, scaling=settings.scaling, names=settings.names, class_axis=class_axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash,
 from minima_volume.files.plain import open_plain, read_text
 
 MAX_JSON = 2**25  # bytes of a .json
+NAME_SHOWN = 50  # characters of a file's name in that of its temporary, so that every name that a file can have will do
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomic calls files that are not whole yet
 
 
@@ -37,11 +39,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 
     Raises:
         BoundaryError: the file is a link, no plain file, lies behind a link, or its run folder is gone.
-        MissingStageError: the folder cannot be written to.
+        MissingStageError: the folder cannot be written to, or the name is too long.
     """
-    check_way(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:NAME_SHOWN]}.{secrets.token_hex(4)}.tmp")
     try:
+        check_way(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
             write(file)
@@ -49,9 +51,10 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        long = error.errno == errno.ENAMETOOLONG
+        advice = "Give it a shorter name" if long else "Check that the folder is writable and the disk has space"
         raise MissingStageError(
-            f"{path} cannot be written: {error.strerror or error}. "
-            "Check that the folder is writable and the disk has space; nothing was changed."
+            f"{path} cannot be written: {error.strerror or error}. {advice}; nothing was changed."
         ) from error
     finally:
         with contextlib.suppress(OSError):

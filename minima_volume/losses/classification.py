@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from minima_volume.arguments import is_whole
 from minima_volume.errors import ConfigError
 from minima_volume.losses.loss import Fit, Given, Loss, Root, one_row, rival, without_ones
 
@@ -61,6 +62,7 @@ def _exp_in_place(x: Tensor) -> Tensor:
 
 def _own_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The label's logit, the largest other, and where the label is."""
+    labels = labels.long()  # PyTorch gathers by no other type
     classes = torch.arange(logits.shape[-1], device=labels.device)
     if logits.stride(-1) == 1:
         mask = labels.unsqueeze(-1) == classes
@@ -72,18 +74,22 @@ def _own_and_rival(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tens
 
 def _fit_classes(loss: Loss, given: Given) -> Fit:
     shape, labels, class_axis = given.shape, given.targets, given.class_axis
-    if class_axis is not None and not (-len(shape) < class_axis < len(shape) and class_axis % len(shape)):
-        raise ConfigError(f"class_axis {class_axis} is not an axis of outputs of shape {shape} (axis 0 counts samples)")
+    if class_axis is not None and not (
+        is_whole(class_axis) and -len(shape) < class_axis < len(shape) and class_axis % len(shape)
+    ):
+        raise ConfigError(
+            f"class_axis {class_axis!r} is not an axis of outputs of shape {shape} (a whole number; axis 0 counts samples)"
+        )
     if len(shape) < 2:
         raise ConfigError(f"cross_entropy needs outputs of shape (samples, classes, ...), got {shape}")
     axes = list(dict.fromkeys([1, len(shape) - 1] if class_axis is None else [class_axis % len(shape)]))
     fitting = [axis for axis in axes if shape[:axis] + shape[axis + 1 :] == tuple(labels.shape)]
-    if not fitting or labels.is_floating_point():
+    if not fitting or not _are_integers(labels):
         wanted = " or ".join(str(shape[:axis] + shape[axis + 1 :]) for axis in axes)
         raise ConfigError(
             f"cross_entropy needs integer labels of shape {wanted} for outputs of shape {shape}, got {labels.dtype} {tuple(labels.shape)}"
         )
-    axis = fitting[0]
+    axis, labels = fitting[0], labels.long()  # unsigned ones have no minimum in PyTorch
     if int(labels.min()) < 0 or int(labels.max()) >= shape[axis]:
         raise ConfigError(
             f"cross_entropy: labels go from {int(labels.min())} to {int(labels.max())}, the model has {shape[axis]} outputs"
@@ -93,7 +99,7 @@ def _fit_classes(loss: Loss, given: Given) -> Fit:
         note = f"outputs of shape {shape} were read as PyTorch has them, classes along axis 1 (class_axis=-1 takes the last axis)"
     if axis != len(shape) - 1:
         loss = replace(loss, arrange=partial(_classes_last, axis))
-    return Fit(loss, labels.long(), note)
+    return Fit(loss, labels, note)
 
 
 def _classes_last(axis: int, outputs: Tensor, batch_dims: int) -> Tensor:
@@ -102,7 +108,20 @@ def _classes_last(axis: int, outputs: Tensor, batch_dims: int) -> Tensor:
 
 def _class_entropy(labels: Tensor) -> float:
     """Entropy of the class frequencies, -sum_k p_k log p_k; with tokens, every one counts."""
-    return _entropy(labels.flatten().bincount().double() / labels.numel())
+    if not _are_integers(labels) or int(labels.long().min()) < 0:
+        raise ConfigError(f"cross_entropy needs integer labels of at least 0, got {_described(labels)}")
+    return _entropy(labels.long().flatten().bincount().double() / labels.numel())
+
+
+def _are_integers(labels: Tensor) -> bool:
+    return not labels.is_floating_point() and not labels.is_complex()
+
+
+def _described(labels: Tensor) -> str:
+    if labels.is_complex():
+        return str(labels.dtype)
+    wide = labels.long() if _are_integers(labels) else labels.double()
+    return f"{labels.dtype} from {wide.min().item():g} to {wide.max().item():g}"
 
 
 def _entropy(shares: Tensor) -> float:
@@ -139,18 +158,21 @@ def _fit_binary(loss: Loss, given: Given) -> Fit:
     own = tuple(labels.shape)
     if without_ones(own) != without_ones(shape) or own[:1] != shape[:1]:
         raise ConfigError(f"bce_with_logits needs one label for each output: outputs {shape}, labels {own}")
-    if not 0 <= float(labels.min()) <= float(labels.max()) <= 1:
-        raise ConfigError(
-            f"bce_with_logits: labels go from {float(labels.min()):g} to {float(labels.max()):g}, allowed are 0 to 1"
-        )
+    _check_binary(labels)
     if len(shape) != 2:
         loss = replace(loss, arrange=one_row)
     rows = labels.reshape(shape[0], -1).to(given.dtype)
     return Fit(loss, rows.squeeze(1) if rows.shape[1] == 1 else rows)
 
 
+def _check_binary(labels: Tensor) -> None:
+    if labels.is_complex() or not bool(((labels.double() >= 0) & (labels.double() <= 1)).all()):
+        raise ConfigError(f"bce_with_logits: labels are {_described(labels)}, allowed are real numbers from 0 to 1")
+
+
 def _binary_entropy(labels: Tensor) -> float:
     """Entropy of the mean label of each output, averaged over outputs."""
+    _check_binary(labels)
     share = labels.double().reshape(len(labels), -1).mean(0)
     return _entropy(torch.stack([share, 1 - share])) / len(share)
 

@@ -36,14 +36,21 @@ def _prepare(loss: Loss, given: Given) -> Fit:
     flat = min(len(own), len(shape)) <= 2 and targets.numel() == math.prod(shape)
     if own[:1] != shape[:1] or not (flat or without_ones(own) == without_ones(shape)):
         raise ConfigError(f"mse needs targets of the outputs' shape {shape}, got {own}")
+    _refuse_complex(targets)
     if len(shape) == 1:
         loss, shape = replace(loss, arrange=one_row), (*shape, 1)
     ready = targets.reshape(shape).to(given.dtype)
     return Fit(replace(loss, margins=one_hot_margins if is_one_hot(ready) else None), ready)
 
 
+def _refuse_complex(targets: Tensor) -> None:
+    if targets.is_complex():
+        raise ConfigError(f"mse needs real targets, got {targets.dtype}; real and imaginary parts can be two outputs")
+
+
 def _variance(targets: Tensor) -> float:
     """The mean over outputs of their variance; targets one-hot over K balanced classes have (1 - 1/K) / K."""
+    _refuse_complex(targets)
     return float(targets.double().var(dim=0, correction=0).mean())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from minima_volume.arguments import check_names
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import fit_to, host_of
 from minima_volume.hosts.host import Host
@@ -21,6 +22,7 @@ from minima_volume.losses.registry import get_loss
 from minima_volume.perturbation.cnn_path import CNNPath
 from minima_volume.perturbation.directions import Directions, perturbed_names
 from minima_volume.perturbation.general_path import GeneralPath
+from minima_volume.perturbation.given import check_types, perturbed_type
 from minima_volume.perturbation.layers import trace_stack
 from minima_volume.perturbation.mlp_path import MLPPath
 from minima_volume.perturbation.tiles import Tile, tiles_for
@@ -108,10 +110,10 @@ class LossEngine:
             )
         x, y = (part(values, 0, self.sizes[-1]) for values in (x, y))
         module = model.module if isinstance(model, Host) else model
-        self.dtype = next(module.parameters()).dtype
-        if wrong := {t.dtype for t in tensors(x) if t.is_floating_point()} - {self.dtype}:
-            raise ConfigError(f"the samples are {wrong.pop()}, the model {self.dtype}; convert one of them")
+        check_types(module, x)
+        names = check_names(names)
         chosen = perturbed_names(module, names) if directions is None else directions.names
+        self.dtype = perturbed_type(module, chosen)
         self.host = model if isinstance(model, Host) else host_of(model, x, chosen, loss=(loss, y))
         self.memory = memory_gib * 2**30
         with self.host.borrowed():

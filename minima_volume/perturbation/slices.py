@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from minima_volume.arguments import by_text, check_names, check_positive, check_seed, check_seeds, is_whole
 from minima_volume.errors import ConfigError
 from minima_volume.isolation import isolated
 from minima_volume.losses.loss import LossLike
@@ -148,10 +149,8 @@ def slice_line(
     >>> bool(np.allclose(line.crossings * line.norms, [[-1.0, 1.0]], atol=1e-3))  # the loss is r^2 / 2
     True
     """
-    _check(threshold, reach, num_points, odd=True)
-    seeds = tuple(seeds)
-    if not seeds or not all(isinstance(seed, int | np.integer) and seed >= 0 for seed in seeds):
-        raise ConfigError(f"seeds {seeds!r} are not allowed: give whole numbers of at least 0, at least one")
+    threshold, reach = _checked(threshold, reach, num_points, odd=True)
+    seeds, names = check_seeds(seeds), check_names(names)
     engine, note = _engine(model, x, y, loss, scaling, names, class_axis, device, seeds[0])
     with engine.host.borrowed():
         rays = engine.rays(seeds)
@@ -210,16 +209,16 @@ def slice_plane(
     >>> bool(np.isclose(plane.loss[0, 0, 0], (model.weight.norm() ** 2 * 8 / 2).item()))  # corner (-2, -2): r^2 = 8
     True
     """
-    _check(threshold, reach, resolution)
+    threshold, reach = _checked(threshold, reach, resolution)
     named = _named(models)
+    seed = check_seed(seed, 2)
     if len(named) > 1 and (names is not None or reach is not None):
         raise ConfigError(
             "names and reach apply only to one model: through several, all parameters move and 35 % is left around"
         )
     first, *others = named.values()
-    engine, note = _engine(
-        first, x, y, loss, "filter", names or ("all" if others else "weight_bias"), class_axis, device, seed
-    )
+    names = check_names(names if names is not None else "all" if others else "weight_bias")
+    engine, note = _engine(first, x, y, loss, "filter", names, class_axis, device, seed)
     with engine.host.borrowed(), tqdm(total=resolution**2, unit=" points", disable=not progress) as bar:
         seeds = tuple(range(seed, seed + 2 - len(others)))
         frame = frame_through(engine.directions, others, seeds)
@@ -247,26 +246,33 @@ def _engine(
     return engine, "; ".join(filter(None, (*engine.notes, read, engine.directions.note))) or None
 
 
-def _check(threshold: float | None, reach: float | None, points: int, odd: bool = False) -> None:
-    for name, value in (("threshold", threshold), ("reach", reach)):
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"{name} {value!r} is not allowed: it must be a positive number")
-    if not isinstance(points, int | np.integer) or points < FEWEST or (odd and points % 2 == 0):
+def _checked(
+    threshold: float | None, reach: float | None, points: int, odd: bool = False
+) -> tuple[float | None, float | None]:
+    """Threshold and reach as numbers."""
+    if not is_whole(points) or points < FEWEST or (odd and points % 2 == 0):
         kind = "an odd number" if odd else "a whole number"
         name = "num_points" if odd else "resolution"
         raise ConfigError(f"{name} {points!r} is not allowed: it must be {kind} of at least {FEWEST}")
+    ends = (("threshold", threshold), ("reach", reach))
+    limit, end = (None if value is None else check_positive(name, value) for name, value in ends)
+    return limit, end
 
 
 def _named(models: Any) -> dict[str, nn.Module]:
     """Name -> model, of what was given."""
     if isinstance(models, Mapping):
-        named = {str(name): model for name, model in models.items()}
+        named = by_text("models", models)
     else:
-        given = [models] if isinstance(models, nn.Module) else list(models)
+        listed = isinstance(models, Iterable) and not isinstance(models, nn.Module)  # some modules are containers
+        given = list(models) if listed else [models]
         numbered = {f"model {i + 1}": model for i, model in enumerate(given)}
         named = numbered if len(given) != 1 else {"model": given[0]}
     if not 1 <= len(named) <= 3:
         raise ConfigError(f"a plane goes through one, two or three models, not {len(named)}")
+    for name, model in named.items():
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"{name} is a {type(model).__name__}; it must be a torch.nn.Module")
     return named
 
 

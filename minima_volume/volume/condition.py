@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from minima_volume.arguments import check_positive
 from minima_volume.errors import ConfigError
 
 
@@ -51,17 +50,6 @@ def condition_of(threshold: float | None, accuracy_threshold: float | None) -> C
     if (threshold is None) == (accuracy_threshold is None):
         raise ConfigError("give exactly one of threshold (a loss) and accuracy_threshold (a fraction)")
     if threshold is not None:
-        return Condition("loss", _number("threshold", threshold, np.inf, "it must be a positive loss"))
-    allowed = "it must be above 0 and at most 1"
-    return Condition("accuracy", _number("accuracy_threshold", accuracy_threshold, np.nextafter(1, 2), allowed))
-
-
-def _number(name: str, value: Any, below: float, allowed: str) -> float:
-    """One number above 0 and below a limit; a tensor or array of one is one."""
-    try:
-        number = math.nan if isinstance(value, str | bool) else float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    if not 0 < number < below:
-        raise ConfigError(f"{name} {value!r} is not allowed: {allowed}")
-    return number
+        return Condition("loss", check_positive("threshold", threshold, "it must be a positive loss"))
+    allowed, most = "it must be above 0 and at most 1", float(np.nextafter(1, 2))
+    return Condition("accuracy", check_positive("accuracy_threshold", accuracy_threshold, allowed, most))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+from minima_volume.arguments import by_text
 from minima_volume.confidence import CONFIDENCE
 from minima_volume.errors import ConfigError
 from minima_volume.result import Result, limits, number
@@ -113,8 +114,7 @@ def compare(first: Estimate, second: Estimate, names: Names = ("the first", "the
         if isinstance(volume, VolumeProfile):
             sigmas = ", ".join(map(number, volume.sigmas))
             raise ConfigError(f"{name} is a profile; compare it at one sigma, profile.at(sigma), of {sigmas}")
-        if not isinstance(volume, LocalVolume | VolumeEstimate):
-            raise ConfigError(f"{name} is a {type(volume).__name__}; compare takes results of measure_volume")
+        _measured(name, volume)
     return _pair(first, second, names).among(None, 1)
 
 
@@ -125,11 +125,12 @@ def compare_all(volumes: Mapping[str, Estimate]) -> tuple[VolumeComparison, ...]
         volumes: name -> from `measure_volume`, all of the same kind.
 
     Raises:
-        ConfigError: two of them were measured differently.
+        ConfigError: two of them were measured differently, or have one name.
     """
-    pairs = []
-    for a, b in combinations(volumes, 2):
-        first, second = _single(volumes[a]), _single(volumes[b])
+    if not isinstance(volumes, Mapping):
+        raise ConfigError("compare_all takes a dictionary of name -> volume: compare_all({'a': first, 'b': second})")
+    pairs, single = [], {name: _single(name, volume) for name, volume in by_text("volumes", volumes).items()}
+    for (a, first), (b, second) in combinations(single.items(), 2):
         if len(first) != len(second):
             raise ConfigError(f"{a} has {len(first)} sigmas and {b} {len(second)}: measure both alike")
         pairs += [_pair(one, other, (a, b)) for one, other in zip(first, second, strict=True)]
@@ -141,8 +142,14 @@ def compare_all(volumes: Mapping[str, Estimate]) -> tuple[VolumeComparison, ...]
     )
 
 
-def _single(volume: Estimate) -> tuple[Estimate, ...]:
-    return volume.volumes if isinstance(volume, VolumeProfile) else (volume,)
+def _single(name: str, volume: Estimate) -> tuple[Estimate, ...]:
+    return volume.volumes if isinstance(volume, VolumeProfile) else (_measured(name, volume),)
+
+
+def _measured(name: str, volume: Estimate) -> Estimate:
+    if not isinstance(volume, LocalVolume | VolumeEstimate):
+        raise ConfigError(f"{name} is a {type(volume).__name__}; only results of measure_volume can be compared")
+    return volume
 
 
 def _different_sizes(first: LocalVolume, second: LocalVolume) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from minima_volume.arguments import check_names, check_seed, is_number
 from minima_volume.errors import ConfigError
 from minima_volume.perturbation.directions import SCALINGS
 
@@ -32,22 +31,12 @@ class Perturbed:
     memory_gib: float = 2.0
 
     def __post_init__(self) -> None:
-        check_count("seed", self.seed, 0)
+        object.__setattr__(self, "seed", check_seed(self.seed))
+        object.__setattr__(self, "names", check_names(self.names))
         if self.scaling not in SCALINGS:
             raise ConfigError(f"scaling {self.scaling!r} is not known; allowed: {', '.join(SCALINGS)}")
         if not is_number(self.memory_gib) or not self.memory_gib > 0:
             raise ConfigError(f"memory_gib {self.memory_gib!r} is not allowed: it must be positive")
-
-
-def is_number(value: object) -> bool:
-    """Whether a setting is one number; True and False are not."""
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def check_count(name: str, value: object, smallest: int) -> None:
-    """Refuse everything but whole numbers of at least `smallest`."""
-    if not isinstance(value, int | np.integer) or value < smallest:
-        raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
 
 
 def check_estimator(estimator: object, measure: str, allowed: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from minima_volume.arguments import by_text
 from minima_volume.curvature.views import OtherViews
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.losses.loss import LossLike
@@ -121,13 +122,14 @@ def measure_volumes(
         raise ConfigError(
             "models must be a dictionary of name -> model, with at least one: {'a': model_a, 'b': model_b}"
         )
+    models = by_text("models", models)
     first = next(iter(models.values()))
     if isinstance(x, DataLoader | Dataset):
         x, y, _ = read_samples(first, x, y)
     found = {}
     for name, model in models.items():
         try:
-            found[str(name)] = measure_volume(
+            found[name] = measure_volume(
                 model,
                 x,
                 y,

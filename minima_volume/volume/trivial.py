@@ -9,6 +9,7 @@ from torch import Tensor
 from minima_volume.errors import ConfigError
 from minima_volume.losses.loss import Loss
 from minima_volume.losses.registry import LOSSES
+from minima_volume.samples import check
 from minima_volume.volume.condition import Condition
 
 NEAR = 0.9  # a threshold above this share of a loss is near it, a start loss above this share of a threshold too
@@ -28,7 +29,7 @@ def trivial_loss(loss: str | Loss, targets: Tensor) -> float:
         targets: (samples, ...) of one landscape, as the loss takes them; with tokens, every one counts.
 
     Raises:
-        ConfigError: no such loss, or no targets.
+        ConfigError: no such loss, or no targets, or some that are no targets of this loss.
 
     >>> import torch
     >>> round(trivial_loss("cross_entropy", torch.arange(10)), 4)  # log 10
@@ -36,9 +37,12 @@ def trivial_loss(loss: str | Loss, targets: Tensor) -> float:
     >>> round(trivial_loss("mse", torch.eye(97)), 4)  # the published threshold 0.01 lies here
     0.0102
     """
-    if targets.numel() == 0:
-        raise ConfigError("the trivial predictor's loss needs at least one target")
-    found = loss if isinstance(loss, Loss) else LOSSES.get(loss)
+    if not isinstance(targets, Tensor):
+        raise ConfigError(f"targets is a {type(targets).__name__}; the trivial predictor's loss needs a tensor")
+    if targets.ndim == 0 or targets.numel() == 0:
+        raise ConfigError("the trivial predictor's loss needs at least one target along the first dimension")
+    check("targets", targets)
+    found = loss if isinstance(loss, Loss) else LOSSES.get(loss) if isinstance(loss, str) else None
     if found is None or found.trivial is None:
         name = loss.name if isinstance(loss, Loss) else loss
         raise ConfigError(f"loss {name!r} has no trivial predictor; allowed: {', '.join(LOSSES)}")

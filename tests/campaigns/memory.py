@@ -70,7 +70,7 @@ if stage != "train":
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     if stage == "views":
-        views_table(run, settings=ViewSettings(num_eigenvalues=3, num_products=4, num_chains=0), progress=False)
+        views_table(run, settings=ViewSettings(num_eigenvalues=3, num_products=6, num_chains=0), progress=False)
     else:
         run_stage(run, stage, progress=False)
 except Exception as error:

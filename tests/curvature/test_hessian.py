@@ -247,7 +247,7 @@ def test_sam_where_the_gradient_vanishes():
     ("change", "words"),
     [
         (lambda x, y: (x.to("meta"), y), "the samples are on meta, the model on cpu"),
-        (lambda x, y: (x.float(), y), "the samples are torch.float32, the model torch.float64"),
+        (lambda x, y: (x.float(), y), "x is torch.float32, the model torch.float64"),
         (lambda x, y: (x[:, :2], y), "Linear cannot take samples of shape"),
         (lambda x, y: (x, y[:3]), "x has 400 samples, y has 3"),
     ],

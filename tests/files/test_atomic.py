@@ -178,6 +178,16 @@ def test_a_place_that_cannot_be_written_is_one_message(tmp_path):
         write_json(tmp_path / "file" / "deep" / "a.json", {})
 
 
+def test_names_as_long_as_a_file_can_have(tmp_path):
+    """One more character is one message, and what is left is nothing."""
+    for name in ("a" * 255, "\u00fc" * 127):
+        assert read_json(write_json(tmp_path / name, {"a": 1})) == {"a": 1}
+    before = tree(tmp_path)
+    with pytest.raises(MissingStageError, match=r"a cannot be written: .*Give it a shorter name; nothing was changed"):
+        write_json(tmp_path / ("a" * 256), {})
+    assert tree(tmp_path) == before
+
+
 def test_a_read_only_folder_is_one_message_and_exit_code_1(tmp_path, cli, monkeypatch):
     """EROFS on opening for writing: the file, the reason and what to check; nothing half-written."""
     run = make_run(tmp_path / "model_0_data_10")

@@ -124,6 +124,11 @@ REFUSED = {
     "reach": (lambda: mv.slice_line(*classifiers(1), X, Y, reach=-1.0), "reach -1.0 is not allowed"),
     "threshold": (lambda: mv.slice_line(*classifiers(1), X, Y, threshold=0.0), "threshold 0.0 is not allowed"),
     "seeds": (lambda: mv.slice_line(*classifiers(1), X, Y, seeds=()), "give whole numbers of at least 0"),
+    "reach of text": (lambda: mv.slice_line(*classifiers(1), X, Y, reach="a"), "reach 'a' is not allowed"),
+    "reach that is true": (lambda: mv.slice_line(*classifiers(1), X, Y, reach=True), "reach True is not allowed"),
+    "points": (lambda: mv.slice_line(*classifiers(1), X, Y, num_points=5.0), "num_points 5.0 is not allowed"),
+    "None": (lambda: mv.slice_plane(None, X, Y), "model is a NoneType; it must be a torch.nn.Module"),
+    "one is None": (lambda: mv.slice_plane([*classifiers(1), None], X, Y), "model 2 is a NoneType; it must be a"),
     "no models at all": (lambda: mv.slice_plane({"a": 3}, X, Y), "it must be a torch.nn.Module"),
 }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from minima_volume import measure_volume
 from minima_volume.errors import ConfigError
@@ -54,12 +57,109 @@ def test_samples_and_models(model: nn.Module, x: Tensor, y: Tensor, message: str
         ({"measure": "ball", "max_coefficient": math.inf}, "finite"),
         ({"measure": "ball", "max_coefficient": math.nan}, "finite"),
         ({"measure": "lebesgue", "num_directions": 0}, "at least 1"),
+        ({"measure": "ball", "preconditioner": "adam", "second_moments": 5}, "second_moments is a int; give the optimiser, or"),
+        ({"measure": "ball", "preconditioner": "adam", "second_moments": {"0.bias": 1}}, "second_moments holds a int for '0.bias'"),
     ],
 )  # fmt: skip
 def test_settings(settings: dict, message: str):
     """Likewise for what is asked of it."""
     with pytest.raises(ConfigError, match=message):
         measure_volume(MODEL, X, Y, threshold=5.0, progress=False, **settings)
+
+
+@pytest.mark.filterwarnings("ignore:.*(CSR|nested|quantiz).*:UserWarning")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (Tensor.to_sparse, "a tensor of layout torch.sparse_coo; convert it with to_dense()"),
+        (Tensor.to_sparse_csr, "a tensor of layout torch.sparse_csr; convert it with to_dense()"),
+        (lambda x: torch.nested.nested_tensor(list(x)), "a tensor of samples of several lengths (nested); pad them to one"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantised numbers (torch.qint8); convert it with dequantize()"),
+        (lambda x: x.to("meta"), "a tensor on the meta device, which has no values; make it on the CPU"),
+    ],
+)  # fmt: skip
+def test_tensors_that_are_no_plain_arrays(make: Callable[[Tensor], Tensor], words: str):
+    for x, y, name in ((make(X), Y, "x is "), ((make(X),), Y, "x holds "), (X, make(X), "y is ")):
+        with pytest.raises(ConfigError, match=re.escape(name) + ".*" + re.escape(words)):
+            measure_volume(MODEL, x, y, "mse", threshold=5.0, sigma=0.1, progress=False)
+
+
+def test_a_model_without_values():
+    with pytest.raises(ConfigError, match=r"on the meta device have no values: 0.weight, .*load the weights first"):
+        measure_volume(copy.deepcopy(MODEL).to("meta"), X, Y, threshold=5.0, sigma=0.1, progress=False)
+
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.uint16, torch.uint32, torch.uint64, torch.bool)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs"),
+    [("cross_entropy", 2), ("bce_with_logits", 1), ("mse", 1), (nn.CrossEntropyLoss(), 2)],
+)
+def test_labels_of_any_integer_type(loss: Any, outputs: int):
+    """The same numbers as with int64."""
+    torch.manual_seed(0)
+    own, y = nn.Linear(4, outputs), torch.tensor([0, 1, 1, 0])
+
+    def found(dtype: torch.dtype) -> float | None:
+        return measure_volume(own, EYE, y.to(dtype), loss, threshold=0.8, sigma=0.3, progress=False).log_mass
+
+    assert [found(dtype) for dtype in INTEGERS] == [found(torch.int64)] * len(INTEGERS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "words"),
+    [
+        ("cross_entropy", 2, "needs integer labels of shape (4,) for outputs of shape (4, 2), got torch.complex64 (4,)"),
+        ("bce_with_logits", 1, "labels are torch.complex64, allowed are real numbers from 0 to 1"),
+        ("mse", 1, "mse needs real targets, got torch.complex64"),
+    ],
+)  # fmt: skip
+def test_complex_labels(loss: str, outputs: int, words: str):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        measure_volume(nn.Linear(4, outputs), EYE, torch.zeros(4) + 0j, loss, threshold=0.8, sigma=0.3, progress=False)
+
+
+class Made(Dataset):
+    """Nine samples, each as it is made."""
+
+    def __init__(self, make: Callable[[int], Any]) -> None:
+        self.make = make
+
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        return self.make(i), i % 2
+
+
+def padded(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True), torch.tensor([y for _, y in items])
+
+
+GROWING = Made(lambda i: torch.ones(i + 1))
+NO_BATCH = "gives samples that make no batch .*they must be tensors or numbers of one shape: convert or pad them"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (GROWING, f"Made {NO_BATCH}"),
+        (DataLoader(GROWING, batch_size=3), f"DataLoader {NO_BATCH}"),
+        (Made(lambda i: object()), f"Made {NO_BATCH}"),
+        (DataLoader(GROWING, batch_size=3, collate_fn=padded), r"batches that differ: samples of shape \(3,\) and samples of shape \(6,\)"),
+        (DataLoader(Made(lambda i: {str(i // 3): 1.0}), batch_size=3), "a dictionary of 0 and a dictionary of 1"),
+        (DataLoader(Made(lambda i: (1.0,) * (1 + i // 3)), batch_size=3), "a tuple of 1 and a tuple of 2"),
+    ],
+)  # fmt: skip
+def test_samples_of_several_shapes(source: Any, words: str):
+    with pytest.raises(ConfigError, match=words):
+        measure_volume(MODEL, source, threshold=5.0, sigma=0.1, progress=False)
+
+
+def test_a_fault_of_the_dataset_is_its_own():
+    with pytest.raises(ZeroDivisionError):
+        measure_volume(MODEL, Made(lambda i: i / 0), threshold=5.0, sigma=0.1, progress=False)
 
 
 def test_the_model_comes_back_as_it_was():
@@ -114,6 +214,10 @@ def test_thresholds_are_numbers_of_any_library(threshold: Any) -> None:
         ({"threshold": True}, "threshold True is not allowed"),
         ({"threshold": None, "accuracy_threshold": 90}, "accuracy_threshold 90 is not allowed: it must be above 0 and at most 1"),
         ({"device": "gpu"}, "device 'gpu' is not known; allowed: cpu, cuda or cuda:<index>"),
+        ({"device": "xla"}, "device 'xla': this machine has no usable XLA device; take cpu"),
+        ({"device": "meta"}, "device 'meta': this machine has no usable META device; take cpu"),
+        ({"loss": "cross_entropy", "class_axis": "a"}, "class_axis 'a' is not an axis of outputs of shape (4, 1) (a whole number"),
+        ({"loss": "cross_entropy", "class_axis": 1.0}, "class_axis 1.0 is not an axis"),
         ({"loss": nn.MSELoss}, "loss is the class MSELoss; pass a function, or an instance"),
         ({"loss": lambda out, y: float(((out - y) ** 2).mean())}, "returns a float; it must return a tensor"),
     ],

@@ -143,5 +143,22 @@ def test_settings_are_values() -> None:
     assert len({Gaussian(sigma=[0.1, 0.2]), Gaussian(sigma=np.array([0.1, 0.2])), Gaussian(sigma=(0.1, 0.2))}) == 1
     assert Gaussian(sigma=np.float64(0.1)) == Gaussian(sigma=0.1) and Gaussian(sigma=0.1).sigmas == (0.1,)
     assert Rays(coefficients=[0.0, 1.0]) == Rays(coefficients=np.array([0, 1]))
+    assert Rays(num_directions=np.int64(5), seed=np.int64(2)) == Rays(num_directions=5, seed=2)
     with pytest.raises(FrozenInstanceError):
         Rays().seed = 2
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_a_sigma_is_the_decimal_that_it_is_printed_as(kind: type) -> None:
+    """So that 0.3 in float32 is found as 0.3, and the other way round."""
+    sigmas = np.array([0.3, 0.1], dtype=kind)
+    assert Gaussian(sigma=sigmas).sigmas == (0.3, 0.1) and Gaussian(sigma=sigmas[0]).sigma == 0.3
+    assert Gaussian(sigma=torch.tensor(0.3)).sigma == 0.3 and Gaussian(sigma=0.1 + 0.2).sigma == 0.1 + 0.2
+    profile = mv.measure_volume(*line(), "mse", threshold=0.1, sigma=sigmas, progress=False)
+    assert profile.at(0.3).sigma == profile.at(np.float32(0.3)).sigma == 0.3 and profile.at(sigmas[1]).sigma == 0.1
+    for sigma, words in (
+        (0.2, "sigma 0.2 was not measured; the profile has 0.3, 0.1"),
+        ("a", "sigma 'a' is not allowed"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            profile.at(sigma)

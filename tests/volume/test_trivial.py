@@ -68,6 +68,32 @@ def test_what_has_no_trivial_predictor():
 
 
 @pytest.mark.parametrize(
+    ("loss", "targets", "words"),
+    [
+        ("bce_with_logits", torch.tensor([1, 2, 3]), "labels are torch.int64 from 1 to 3, allowed are real numbers from 0 to 1"),
+        ("bce_with_logits", torch.tensor([-0.5, 1.0]), "labels are torch.float32 from -0.5 to 1"),
+        ("cross_entropy", torch.tensor([1.0, 2.0]), "needs integer labels of at least 0, got torch.float32 from 1 to 2"),
+        ("cross_entropy", torch.tensor([-1, 2]), "needs integer labels of at least 0, got torch.int64 from -1 to 2"),
+        ("cross_entropy", torch.tensor([1j]), "needs integer labels of at least 0, got torch.complex64"),
+        ("mse", torch.tensor([1j]), "mse needs real targets, got torch.complex64"),
+        ("mse", torch.tensor([math.nan, 1.0]), "targets holds NaN"),
+        ("mse", [1.0, 2.0], "targets is a list"),
+        ("mse", torch.tensor(1.0), "at least one target"),
+    ],
+)  # fmt: skip
+def test_targets_that_the_loss_cannot_have(loss, targets, words):
+    """One message each, with their type and range."""
+    with pytest.raises(ConfigError, match=words):
+        trivial_loss(loss, targets)
+
+
+def test_unsigned_labels_are_labels():
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    for loss in ("cross_entropy", "bce_with_logits"):
+        assert trivial_loss(loss, labels.to(torch.uint16)) == trivial_loss(loss, labels)
+
+
+@pytest.mark.parametrize(
     ("threshold", "words"),
     [
         (0.01, "within 10 % of"),

@@ -16,7 +16,7 @@ from minima_volume.volume.context import Context, Estimate
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass, noted
 from minima_volume.volume.gaussian.plan import OnProgress, gaussian_mass
-from minima_volume.volume.gaussian.settings import Gaussian
+from minima_volume.volume.gaussian.settings import Gaussian, sizes_of
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,10 @@ class VolumeProfile(Estimate):
         Raises:
             ConfigError: it was not measured there.
         """
-        if sigma not in self.sigmas:
-            raise ConfigError(
-                f"sigma {sigma:g} was not measured; the profile has {', '.join(map(number, self.sigmas))}"
-            )
-        return self.volumes[self.sigmas.index(sigma)]
+        wanted = sizes_of(sigma)
+        if len(wanted) > 1 or wanted[0] not in self.sigmas:
+            raise ConfigError(f"sigma {sigma} was not measured; the profile has {', '.join(map(str, self.sigmas))}")
+        return self.volumes[self.sigmas.index(wanted[0])]
 
     @property
     def context(self) -> Context:  # type: ignore[override]

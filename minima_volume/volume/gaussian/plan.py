@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from minima_volume.arguments import check_count, check_seed, is_number
 from minima_volume.errors import ConfigError
 from minima_volume.volume.gaussian.event import Event, draw_into, scores_below
 from minima_volume.volume.gaussian.mass import (
@@ -60,14 +61,11 @@ class MassSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"estimator {self.method!r} is not known; allowed: {', '.join(METHODS)}")
-        if not isinstance(self.num_repeats, int | np.integer) or self.num_repeats < 2:
-            raise ConfigError(
-                f"num_repeats {self.num_repeats!r} is not allowed: it must be a whole number, and an interval needs at least 2"
-            )
-        if not isinstance(self.precision, int | float | np.number) or not self.precision > 0:
+        check_count("num_repeats", self.num_repeats, 2)  # fewer have no interval
+        if not is_number(self.precision) or not self.precision > 0:
             raise ConfigError(f"precision {self.precision!r} is not allowed: it must be a positive number of nats")
-        if self.num_samples is not None and self.num_samples < 1:
-            raise ConfigError(f"num_samples {self.num_samples} is not allowed: it must be at least 1")
+        if self.num_samples is not None:
+            check_count("num_samples", self.num_samples, 1)
 
     def passes(self, log_mass: float) -> float:
         """About how many parameter vectors an estimate of a log mass by splitting evaluates."""
@@ -268,11 +266,9 @@ def seeds_from(seed: int) -> Iterator[int]:
     """As many seeds as are needed, of 63 bits.
 
     Raises:
-        ConfigError: the seed is negative, or no whole number.
+        ConfigError: the seed is not allowed.
     """
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ConfigError(f"seed {seed!r} is not allowed: it must be a whole number of at least 0")
-    stream = np.random.PCG64(int(seed))
+    stream = np.random.PCG64(check_seed(seed))
     while True:
         yield int(stream.random_raw()) >> 1
 

@@ -42,7 +42,7 @@ class Gaussian(Perturbed):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_estimator(self.estimator, "gaussian", METHODS)
-        sizes = _sizes(self.sigma)
+        sizes = sizes_of(self.sigma)
         object.__setattr__(self, "sigma", sizes[0] if np.ndim(self.sigma) == 0 else sizes)
         _ = self.plan  # refuses bad numbers
 
@@ -60,7 +60,12 @@ class Gaussian(Perturbed):
         return MassSettings(self.estimator, self.num_repeats, self.precision, how)
 
 
-def _sizes(sigma: Any) -> tuple[float, ...]:
+def sizes_of(sigma: Any) -> tuple[float, ...]:
+    """One sigma or several, as floats; one of lower precision is the decimal that it is printed as, 0.3 in float32 the float 0.3.
+
+    Raises:
+        ConfigError: there are none, or one is no positive number.
+    """
     try:
         array = np.asarray(sigma)
         if array.dtype.kind not in "iuf" or array.ndim > 1:
@@ -69,7 +74,7 @@ def _sizes(sigma: Any) -> tuple[float, ...]:
         raise ConfigError(f"sigma {sigma!r} is not allowed: it must be a number, or a sequence of numbers") from error
     if not array.size:
         raise ConfigError("sigma is an empty sequence; give a number, or several for a volume profile")
-    sizes = tuple(float(value) for value in np.atleast_1d(array))
+    sizes = tuple(float(str(value)) for value in np.atleast_1d(array))
     for size in sizes:
         if not 0 < size < np.inf:
             raise ConfigError(f"sigma {size} is not allowed: it must be a positive number")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from minima_volume.arguments import check_names, check_seed
 from minima_volume.errors import ConfigError
 from minima_volume.execution.meter import Meter
 from minima_volume.isolation import isolated
@@ -62,6 +63,7 @@ def suggest_sigma(
     True
     """
     condition = condition_of(threshold, accuracy_threshold)
+    seed, names = check_seed(seed), check_names(names)
     host, x, y, _ = prepare(model, x, y, names, None, loss)
     with host.borrowed(), Meter(2 + STEPS, progress) as meter:
         engine = LossEngine(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.arguments import check_count
 from minima_volume.errors import ConfigError
 from minima_volume.volume.gaussian.event import Event, bytes_beside, scores_below
 from minima_volume.volume.gaussian.moves import CHAIN_MOVES, FIRST_STEP, propose, stays_below
@@ -55,8 +56,7 @@ class Splitting:
             ("num_moves", 1 if self.num_moves is None else self.num_moves, 1),
             ("max_stages", self.stages, 1),
         ):
-            if not isinstance(value, int | np.integer) or value < smallest:
-                raise ConfigError(f"{name} {value!r} is not allowed: it must be a whole number of at least {smallest}")
+            check_count(name, value, smallest)
 
     @property
     def kept(self) -> float:

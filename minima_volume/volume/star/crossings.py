@@ -109,7 +109,7 @@ def _interpolated(
 
 def _increasing(places: np.ndarray, values: np.ndarray) -> np.ndarray:
     ordered = np.take_along_axis(places, np.argsort(values, axis=1), 1)
-    return (np.diff(ordered, axis=1) > 0).all(1)
+    return np.asarray((np.diff(ordered, axis=1) > 0).all(1))
 
 
 def _log_width(low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -128,7 +128,7 @@ def measure_rays(
     pilots = NUM_PILOTS * len(DAMPINGS) if callable(preconditioner) else 0
     with tqdm(total=2 * (count + pilots), unit="direction", disable=not progress) as bar:
 
-        def follow(along: Directions, seeds: range, ball: bool) -> tuple[Radii, int]:
+        def follow(along: Directions, seeds: Sequence[int], ball: bool) -> tuple[Radii, int]:
             return _follow(engine.along(along), condition, seeds, how, ball, bar.update)
 
         if callable(preconditioner):
@@ -151,7 +151,12 @@ def measure_rays(
 
 
 def _follow(
-    engine: LossEngine, condition: Condition, seeds: range, how: Rays, ball: bool, on_done: Callable[[int], None]
+    engine: LossEngine,
+    condition: Condition,
+    seeds: Sequence[int],
+    how: Rays,
+    ball: bool,
+    on_done: Callable[[int], None],
 ) -> tuple[Radii, int]:
     """Radii of some directions; with `ball` capped at max_coefficient * sqrt(n), and how many were."""
     size, n = engine.sizes[0], engine.directions.num_params

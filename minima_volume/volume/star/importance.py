@@ -8,13 +8,14 @@ So half log det P is all that importance sampling adds: no direction carries a w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.arguments import SEEDS
 from minima_volume.curvature.diagonal import gauss_newton_diagonal
 from minima_volume.curvature.hessian import MeanLoss
 from minima_volume.curvature.spectrum import top_eigenvalues
@@ -40,7 +41,7 @@ FULL_DEFAULT = (
 )
 
 Damped = Callable[[float], Preconditioner | None]
-Follow = Callable[[Directions, range], np.ndarray]
+Follow = Callable[[Directions, Sequence[int]], np.ndarray]
 
 
 def default_preconditioner(n: int) -> str:
@@ -119,7 +120,7 @@ def choose_damping(directions: Directions, damped: Damped, follow: Follow, seed:
         ConfigError: no damping gives a preconditioner and finite radii.
     """
     best: tuple[float, Preconditioner] | None = None
-    pilots = range(PILOT_SEED + NUM_PILOTS * seed, PILOT_SEED + NUM_PILOTS * (seed + 1))
+    pilots = [(PILOT_SEED + NUM_PILOTS * seed + i) % SEEDS for i in range(NUM_PILOTS)]
     for damping in DAMPINGS:
         if (preconditioner := damped(damping)) is None:
             continue

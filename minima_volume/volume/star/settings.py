@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.arguments import check_count, check_seed, is_number
 from minima_volume.config.run import Coefficients
 from minima_volume.errors import ConfigError
-from minima_volume.volume.settings import Perturbed, check_count, check_estimator, is_number
+from minima_volume.volume.settings import Perturbed, check_estimator
 from minima_volume.volume.star.importance import PRECONDITIONERS
 from minima_volume.volume.star.preconditioner import Preconditioner
 
@@ -64,7 +65,8 @@ class Rays(Perturbed):
             )
         if self.estimator is not None:
             check_estimator(self.estimator, self.measure, ESTIMATORS)
-        check_count("num_directions", self.num_directions, 1)
+        object.__setattr__(self, "num_directions", check_count("num_directions", self.num_directions, 1))
+        check_seed(self.seed, self.num_directions)
         self._check_reach()
         self._check_importance()
 
@@ -104,4 +106,14 @@ class Rays(Perturbed):
         if self.damping is not None and not (is_number(self.damping) and 0 <= self.damping < math.inf):
             raise ConfigError(
                 f"damping {self.damping!r} is not allowed: it must be at least 0, relative to the mean curvature"
+            )
+        moments = self.second_moments
+        if moments is None or isinstance(moments, torch.optim.Optimizer):
+            return
+        values = moments.items() if isinstance(moments, Mapping) else [("", moments)]
+        if wrong := [(name, value) for name, value in values if not (name and isinstance(value, Tensor))]:
+            name, value = wrong[0]
+            what = f"holds a {type(value).__name__} for {name!r}" if name else f"is a {type(value).__name__}"
+            raise ConfigError(
+                f"second_moments {what}; give the optimiser, or a dictionary of parameter name -> its exp_avg_sq, a tensor"
             )

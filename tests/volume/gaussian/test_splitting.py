@@ -265,11 +265,11 @@ def test_settings_of_splitting(options: dict[str, float], message: str) -> None:
         ({"method": "importance"}, "estimator 'importance' is not known; allowed: auto, monte_carlo, splitting"),
         (
             {"num_repeats": 1},
-            "num_repeats 1 is not allowed: it must be a whole number, and an interval needs at least 2",
+            "num_repeats 1 is not allowed: it must be a whole number of at least 2",
         ),
         ({"precision": 0.0}, "precision 0.0 is not allowed: it must be a positive number of nats"),
         ({"precision": math.nan}, "precision nan is not allowed"),
-        ({"num_samples": 0}, "num_samples 0 is not allowed: it must be at least 1"),
+        ({"num_samples": 0}, "num_samples 0 is not allowed: it must be a whole number of at least 1"),
     ],
 )
 def test_settings_of_an_estimate(options: dict[str, object], message: str) -> None:
