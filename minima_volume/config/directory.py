@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from minima_volume.config.autoencoders import Loss, Model
 from minima_volume.config.errors import parse
-from minima_volume.config.sections import Count, Positive, Section, Seed
+from minima_volume.config.sections import Count, DeviceName, Positive, Section, Seed
 from minima_volume.config.tracking import MLflow
 from minima_volume.files.yaml import read_yaml
 
@@ -27,7 +27,7 @@ class Experiment(Section):
     name: str
     output_dir: str = Field(min_length=1)
     seed: Seed = 0  # initial weights, order of the batches, noise
-    device: str = "cpu"  # cpu, cuda or cuda:<i>
+    device: DeviceName = "cpu"
     threads: Count = 1
     on_exists: Literal["overwrite", "timestamp", "error", "resume"] = "overwrite"
 
@@ -38,13 +38,6 @@ class Experiment(Section):
             raise ValueError("the name of one folder, without / or \\ and not beginning with a dot")
         if len(value.encode()) > 255:
             raise ValueError("the name of one folder, of at most 255 bytes")
-        return value
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, value: str) -> str:
-        if value != "cpu" and not value.startswith("cuda"):
-            raise ValueError("cpu, cuda or cuda:<index>")
         return value
 
     @property

@@ -7,14 +7,24 @@ and `Training` are those of runs that train the package's models: a volume run a
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", value):
+        raise ValueError("cpu, cuda or cuda:<index>")
+    return value
+
+
+DeviceName = Annotated[str, AfterValidator(_device)]
 BUILT_IN_LOSSES = ("cross_entropy", "bce_with_logits", "mse")
 
 
@@ -28,15 +38,8 @@ class Experiment(Section):
     name: str = Field(min_length=1)
     output_dir: str = "."  # where the run writes, relative to its folder
     allow_outside: bool = False  # whether output_dir may lead out of it
-    device: str = "cpu"  # cpu, cuda or cuda:<i>
+    device: DeviceName = "cpu"
     threads: Count = 1
-
-    @field_validator("device")
-    @classmethod
-    def _device(cls, value: str) -> str:
-        if value != "cpu" and not value.startswith("cuda"):
-            raise ValueError("cpu, cuda or cuda:<index>")
-        return value
 
 
 class Seeds(Section):

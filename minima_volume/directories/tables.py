@@ -21,14 +21,8 @@ from minima_volume.files.yaml import read_yaml
 
 CHUNK = 50_000  # rows that are parsed at a time
 OPEN: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-UNREADABLE = (
-    OSError,
-    EOFError,
-    zlib.error,
-    lzma.LZMAError,
-    csv.Error,
-    ValueError,
-)  # the last of text, and all of pandas
+# ValueError: text that is no UTF-8, and all of pandas' own
+UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, csv.Error, ValueError)
 Categories = Mapping[str, list[str]]
 
 

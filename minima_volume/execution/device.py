@@ -31,7 +31,10 @@ def checked_device(name: str) -> torch.device:
     """
     if name != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"experiment.device: {name!r}: this machine has no usable CUDA device; set it to cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if (device.index or 0) >= (devices := max(1, torch.cuda.device_count())):
+        raise ConfigError(f"experiment.device: {name!r}: this machine has {devices}, cuda:0 to cuda:{devices - 1}")
+    return device
 
 
 @contextmanager

@@ -45,6 +45,8 @@ BAD_VALUES = [
     ({"perturbation.max_coefficient": 0.5}, ["max_coefficient 0.5", "at least coefficients.max 1"]),
     ({"perturbation.scaling": "filters"}, ["perturbation.scaling", "'filters'", "'filter', 'none', 'layer'"]),
     ({"experiment.device": "gpu"}, ["experiment.device", "'gpu'", "cpu, cuda"]),
+    ({"experiment.device": "cudafoo"}, ["experiment.device", "'cudafoo'", "cpu, cuda"]),
+    ({"experiment.device": "cuda:-1"}, ["experiment.device", "'cuda:-1'", "cuda:<index>"]),
     ({"seeds.perturbation": -1}, ["seeds.perturbation", "-1", "greater than or equal to 0"]),
     ({"model.options": None}, ["model.options", "None", "dictionary"]),
 ]

@@ -53,13 +53,11 @@ def crossings(
         values[todo] = np.column_stack([value, f_others[:, :-1]])
         root, doubt = _interpolated(points[todo], values[todo], low[todo], high[todo], logarithmic)
         guess[todo] = np.where(np.isnan(root), _middle(low[todo], high[todo]), root)
-        # the next step is as good as the last one. One that did not bring the score down says nothing: on a plateau just inside a
-        # jump steps are small, too, and lead nowhere
+        # a small step is the last one where the one before brought the score down: on a plateau just inside a jump steps are small, too,
+        # and lead nowhere
         small = np.select([left <= 0.1, left <= 0.5], [tolerance, tolerance / 4], 0.0)
         settled = (np.abs(root - point) <= small * point) & (doubt <= tolerance / 8 * point)
-        if (
-            step % 3 == 2
-        ):  # three steps must have cut the bracket to an eighth, or the last one the score; else it is halved
+        if step % 3 == 2:  # three steps cut the bracket to an eighth, or the last one the score; else it is halved
             now = _log_width(low[todo], high[todo])
             slow = (now > width[todo] / 8) & (left > 1 / 8)
             guess[todo[slow]] = _middle(low[todo[slow]], high[todo[slow]])
