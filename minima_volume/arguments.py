@@ -106,7 +106,7 @@ def check_names(names: Any) -> str | tuple[str, ...]:
     for entry in entries:
         if not isinstance(entry, str):
             shown = repr(entry) if isinstance(entry, int | float | None) else f"a {type(entry).__name__}"
-            raise ConfigError(f"names: {shown} is no text; each entry must name a parameter or a module, or be a glob")
+            raise ConfigError(f"names: {shown} is not text; each entry must name a parameter or a module, or be a glob")
     texts = tuple(map(str, entries))  # an array's are of NumPy's own type
     return tuple(sorted(texts)) if isinstance(names, Set) else texts
 

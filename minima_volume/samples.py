@@ -31,15 +31,20 @@ def each(samples: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return parts if type(samples) is dict or not isinstance(samples, dict) else _with(samples, parts)
     if isinstance(samples, tuple):
         changed = tuple(each(part, change) for part in samples)
-        return type(samples)(*changed) if hasattr(samples, "_fields") else changed
+        return type(samples)._make(changed) if hasattr(samples, "_make") else changed
     return samples
 
 
 def _with(samples: dict[Any, Any], parts: dict[Any, Any]) -> dict[Any, Any]:
     """A dictionary of a class of its own, whose entries may be read as attributes, with other entries."""
-    changed = copy.copy(samples)
-    for name, part in parts.items():
-        changed[name] = part
+    try:
+        changed = copy.copy(samples)
+        for name, part in parts.items():
+            changed[name] = part
+        own = getattr(changed, "__dict__", {})
+        own.update({name: part for name, part in parts.items() if own.get(name) is samples[name]})
+    except Exception:  # it cannot be changed
+        return parts
     return changed
 
 
@@ -178,7 +183,7 @@ def _batches(loader: DataLoader[Any], name: str) -> list[Any]:
         if not any(words in reason for words in UNLIKE):
             raise  # the user's own
         raise ConfigError(
-            f"{name} gives samples that make no batch ({reason[:150]}); they must be tensors or numbers of one shape: convert or pad them, "
+            f"{name} gives samples that cannot be batched ({reason[:150]}); they must be tensors or numbers of one shape: convert or pad them, "
             "in the Dataset, or in the collate_fn of a DataLoader to one length for all batches"
         ) from error
 
@@ -210,5 +215,5 @@ def _kind(part: Any) -> str:
     if isinstance(part, Tensor):
         return _fault(part) or f"samples of shape {tuple(part.shape[1:])}"
     if isinstance(part, Mapping):
-        return f"a dictionary of {', '.join(map(str, part))}"
+        return f"a dictionary of {', '.join(sorted(map(str, part)))}"
     return f"a tuple of {len(part)}" if isinstance(part, tuple) else f"a {type(part).__name__}"

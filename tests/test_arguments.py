@@ -94,8 +94,8 @@ def test_names_come_in_any_iterable(door: str) -> None:
     ("names", "words"),
     [
         (5, "names 5 is not allowed: it must be a word such as 'all', or a list of names or globs"),
-        ([0], "names: 0 is no text"),
-        ([torch.ones(1)], "names: a Tensor is no text"),
+        ([0], "names: 0 is not text"),
+        ([torch.ones(1)], "names: a Tensor is not text"),
         ([], "no parameter of Sequential is perturbed"),
     ],
 )

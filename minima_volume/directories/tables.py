@@ -21,6 +21,7 @@ from minima_volume.files.yaml import read_yaml
 
 CHUNK = 50_000  # rows that are parsed at a time
 OPEN: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+csv.field_size_limit(2**31 - 1)  # as pandas; 131,072 letters by default
 # ValueError: text that is no UTF-8, and all of pandas' own
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, csv.Error, ValueError)
 Categories = Mapping[str, list[str]]
@@ -116,8 +117,10 @@ def _chunks(path: Path, columns: Columns) -> Iterator[tuple[int, pd.DataFrame]]:
 def _header(path: Path) -> list[str]:
     """The names of the columns, once every row is known to have no more values: pandas would shift or drop some without a word."""
     with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-        rows = filter(None, csv.reader(file))
-        header = next(rows, [])
+        rows = (row for row in csv.reader(file) if len(row) > 1 or "".join(row).strip())
+        header = [
+            name or f"Unnamed: {i}" for i, name in enumerate(next(rows, []))
+        ]  # as pandas calls an index that it wrote
         for number, row in enumerate(rows, 1):
             if len(row) > len(header) and any(row[len(header) :]):
                 raise DataError(

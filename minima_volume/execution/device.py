@@ -54,7 +54,7 @@ def in_memory(what: str) -> Iterator[None]:
         if found is None and not isinstance(error, MemoryError):
             raise
         reason = f" ({found[0]})" if found is not None else ""
-        raise ConfigError(f"{what} takes more memory than there is{reason}; make it smaller") from error
+        raise ConfigError(f"{what} needs more memory than there is{reason}; make it smaller") from error
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, untouched
-from minima_volume.hosts.outputs import close
+from minima_volume.hosts.outputs import close, plain
 from minima_volume.hosts.passes import SamplesError, few_of, first_pass, uneven
 from minima_volume.hosts.probe import Findings, Probe, Score
 from minima_volume.losses.loss import Fit, Loss, LossLike
-from minima_volume.losses.registry import fit, get_loss, reads_outputs_alone
-from minima_volume.samples import Samples, count, each, part
+from minima_volume.losses.registry import built_in, fit, get_loss, reads_outputs_alone
+from minima_volume.samples import Samples, count, each, part, tensors
 from minima_volume.seeding import normals
 
 
@@ -121,37 +121,68 @@ def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = 
     Raises:
         ConfigError: they do not fit.
     """
-    if class_axis is not None and not reads_outputs_alone(loss):
-        raise ConfigError(f"class_axis {class_axis} applies only to cross_entropy, not to your own loss {loss.name!r}")
+    if class_axis not in (None, 1):
+        same = built_in(loss)  # with the axis that was asked for, not PyTorch's
+        if same is None and not loss.batched:
+            raise ConfigError(
+                f"class_axis {class_axis} applies only to cross_entropy with its default settings; your own loss {loss.name!r} takes outputs "
+                "as the model gives them: leave class_axis out"
+            )
+        loss = same or loss
     axis = host.class_axis if class_axis is None else class_axis
     with torch.no_grad(), host.borrowed():
+        rows = _rows(host, x)
         try:
-            fitted = _fitted(host, x, y, loss, min(2, count(x)), axis)
-        except Exception as error:  # the model or the loss may take all samples only
+            fitted = _fitted(host, x, y, loss, rows, axis)
+        except Exception as error:  # a loss of one's own may take all samples only
+            if reads_outputs_alone(loss) or _fault(host, x, y, loss, count(few_of(x))) == str(error):
+                raise _explained(error, loss) from error
             try:
                 return replace(_fitted(host, x, y, loss, count(x), axis), apart=True)
             except Exception:
                 raise _explained(error, loss) from error
         apart = fitted.apart or host.coupled or (not fitted.loss.batched and _loss_mixes(host, x, y, fitted.loss))
-        mark = "" if host.own or reads_outputs_alone(loss) else _mark(host, x, y, fitted.loss)
+        mark = (
+            ""
+            if host.own or reads_outputs_alone(loss)
+            else _mark(host.run(part(x, 0, rows)), part(y, 0, rows), fitted.loss)
+        )
     return replace(fitted, apart=apart, mark=mark)
 
 
-def _mark(host: Host, x: Samples, y: Any, loss: Loss) -> str:
-    """See `Fit.mark`; empty where the loss does not take such outputs."""
-    rows, generator = min(2, count(x)), torch.Generator().manual_seed(0)
+def _rows(host: Host, x: Samples) -> int:
+    """Samples that a model takes: two, or else all that a probe looks at, or all; then it takes whole batches only."""
+    for rows in dict.fromkeys((min(2, count(x)), count(few_of(x)))):
+        try:
+            host.run(part(x, 0, rows))
+        except Exception:
+            host.coupled = True
+            continue
+        return rows
+    return count(x)
 
-    def drawn(tensor: Tensor) -> Tensor:
-        return (
-            normals(generator, *tensor.shape).to(tensor.device, tensor.dtype) if tensor.is_floating_point() else tensor
-        )
 
-    outputs = each(host.run(part(x, 0, rows)), drawn)
+def _fault(host: Host, x: Samples, y: Any, loss: Loss, rows: int) -> str:
+    """What a loss says of so many samples; one that says the same of two and of more has not too few of them."""
     try:
-        value = float(loss.per_sample(outputs, part(y, 0, rows)).mean())
+        loss.per_sample(host.run(part(x, 0, rows)), part(y, 0, rows))
+    except Exception as error:
+        return str(error)
+    return ""
+
+
+def _mark(some: Any, targets: Any, loss: Loss) -> str:
+    """See `Fit.mark`: its value, and the shapes of the outputs; empty where outputs of other numbers cannot be made."""
+    generator, found = torch.Generator().manual_seed(0), tensors(some)
+    if len(found) != len(tensors(plain(some))) or not all(tensor.is_floating_point() for tensor in found):
+        return ""
+    # numbers that every type holds
+    drawn = each(some, lambda tensor: normals(generator, *tensor.shape).bfloat16().to(tensor.device, tensor.dtype))
+    try:
+        value = float(loss.per_sample(drawn, targets).double().mean())
     except Exception:  # it takes all samples only, or outputs of another kind
         return ""
-    return f"{value:.5g}" if math.isfinite(value) else ""
+    return f"{value:.4g} for {', '.join(str(tuple(tensor.shape)) for tensor in found)}" if math.isfinite(value) else ""
 
 
 def _fitted(host: Host, x: Samples, y: Any, loss: Loss, rows: int, class_axis: int | None) -> Fit:

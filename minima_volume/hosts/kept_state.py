@@ -223,7 +223,7 @@ def _tensor(tensor: Tensor, path: str, slot: Slot | None) -> Place:
 
     def changed() -> bool:
         moved = slot is not None and slot.get() is not tensor
-        return moved or tensor.shape != saved.shape or not _same(tensor.detach(), saved)
+        return moved or tensor.shape != saved.shape or not same(tensor.detach(), saved)
 
     def put_back() -> None:
         if slot is not None:
@@ -242,7 +242,7 @@ def _array(array: np.ndarray, path: str) -> Place:
     return Place(path, lambda: array.tobytes() != saved.tobytes(), put_back)
 
 
-def _same(first: Tensor, second: Tensor) -> bool:
+def same(first: Tensor, second: Tensor) -> bool:
     """Equal bit for bit, NaN included."""
     if first.is_floating_point() or first.is_complex():
         return bool(((first == second) | (first.isnan() & second.isnan())).all())

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from minima_volume.samples import tensors
 
-ROUNDING = 1e3  # differences of this many units in the last place of the largest output that differs are rounding
+ROUNDING = 1e3  # differences of this many units in the last place of the largest output are rounding
+MASK = 1e3  # what is at least so large, so many times larger than all that differs, and itself the same to the bit, is a mask
 
 
 def plain(outputs: Any) -> Any:
@@ -27,7 +28,7 @@ def detached(outputs: Any) -> list[Tensor]:
 
 
 def close(first: Any, second: Any) -> bool:
-    """Equal but for rounding. Outputs that are the same to the bit, such as masked ones of -1e9, say nothing of how large others are."""
+    """Equal but for rounding. Masked outputs, of -1e9 for example, say nothing of how large others are."""
     pairs = _pairs(first, second)
     if pairs is None:
         return False
@@ -36,11 +37,18 @@ def close(first: Any, second: Any) -> bool:
             if not torch.equal(a, b):
                 return False
             continue
-        differing = a.nan_to_num(0, 0, 0)[a != b]
-        scale = float(differing.abs().max()) if differing.numel() else 0.0
+        scale = _scale(a, b) if a.numel() else 0.0
         if not torch.allclose(a, b, rtol=0, atol=ROUNDING * torch.finfo(a.dtype).eps * scale, equal_nan=True):
             return False
     return True
+
+
+def _scale(a: Tensor, b: Tensor) -> float:
+    """The largest entry of two outputs, masks aside."""
+    largest = torch.maximum(*(tensor.nan_to_num(0, 0, 0).abs() for tensor in (a, b)))
+    differing = float(torch.where(a == b, 0, largest).max())
+    masks = (a == b) & (largest >= MASK) & (largest > MASK * differing)
+    return float(torch.where(masks, 0, largest).max())
 
 
 def identical(first: Any, second: Any) -> bool:

@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from minima_volume.errors import ConfigError
 from minima_volume.hosts.host import Host, put_back
-from minima_volume.hosts.kept_state import KeptState, Place
+from minima_volume.hosts.kept_state import KeptState, same
 from minima_volume.hosts.outputs import close, detached, identical, plain
 from minima_volume.hosts.passes import draw_something, equal_states, first_pass, uneven, write
 from minima_volume.samples import Samples, copied, count, part, tensors
@@ -76,11 +76,12 @@ class Probe:
 
     def look(self, must_be_felt: bool = True) -> Findings:
         """Run the model twice, elsewhere and back, and in two pieces."""
-        state, before, parameters = KeptState(self.model), random_states(), dict(self.model.named_parameters())
-        with put_back([*parameters.values()]) as saved:
+        state, before = KeptState(self.model), random_states()
+        dense = {name: p for name, p in self.model.named_parameters() if p.layout == torch.strided}
+        with put_back([*dense.values()]) as saved:
             first = first_pass(Host(self.model), self.x)
-            held = zip(parameters.items(), saved, strict=True)
-            rewritten = tuple(name for (name, parameter), tensor in held if not torch.equal(parameter, tensor))
+            held = zip(dense.items(), saved, strict=True)
+            rewritten = tuple(name for (name, parameter), tensor in held if not same(parameter.detach(), tensor))
         draws = not equal_states(before, random_states())
         written = state.changed()
         state.put_back()
@@ -91,11 +92,13 @@ class Probe:
             self._say_if_emptying_matters(first, found.emptied)
             first = self.own.run(self.x)
         self._require_same(first, self._again(), "gives other outputs for the same inputs and parameters")
+        if self.score is not None:  # a loss that is scaled by its first value is so at the minimum
+            self._loss(first)
         self.moved = self._elsewhere()
         self._require_same(
             first, self.own.run(self.x), "gives other outputs after its parameters were moved and put back"
         )
-        self._require_outputs_to_be_all()
+        self._require_outputs_to_be_all(found)
         if must_be_felt:
             self.unused = self._unused()
             self._require_felt(first)
@@ -141,26 +144,20 @@ class Probe:
 
     def _to_empty(self, host: Host) -> frozenset[str]:
         """What the model keeps and fills again when it is empty: hidden states, caches of weights."""
-        state, few = KeptState(self.model), part(self.x, 0, min(2, count(self.x)))
-
-        def refilled(places: Sequence[Place]) -> set[str]:
-            for place in places:
-                assert place.empty is not None
-                place.empty()
+        state, few, found = KeptState(self.model), part(self.x, 0, min(2, count(self.x))), set()
+        for place in state.places:
+            if place.empty is None:
+                continue
+            place.empty()
             emptied = KeptState(self.model)
             try:
                 Host(self.model, rewritten=host.rewritten).run(few)
-                changed = emptied.changed()
-                return {place.path for place in places if place.path in changed}
-            except Exception:  # it cannot do without some of them: constants
-                state.put_back()
-                half = len(places) // 2
-                return refilled(places[:half]) | refilled(places[half:]) if half else set()
-            finally:
-                state.put_back()
-
-        places = [place for place in state.places if place.empty is not None]
-        return frozenset(refilled(places)) if places else frozenset()
+                if place.path in emptied.changed():
+                    found.add(place.path)
+            except Exception:  # it cannot do without: a constant
+                pass
+            state.put_back()
+        return frozenset(found)
 
     def _say_if_emptying_matters(self, first: Any, emptied: frozenset[str]) -> None:
         if not close(first, self.own.run(self.x)):
@@ -227,8 +224,8 @@ class Probe:
         except Exception:  # what is wrong with it is said where it is fitted
             return None
 
-    def _require_outputs_to_be_all(self) -> None:
-        """Refuse a loss that reads what the last pass left in the model or beside it."""
+    def _require_outputs_to_be_all(self, found: Findings) -> None:
+        """Refuse a loss that reads what the last pass left in the model or beside it, or parameters that it wrote to."""
         if self.moved_loss is None:
             return
         self.own.run(self.x)  # now the last pass is another one
@@ -238,6 +235,11 @@ class Probe:
             after, again = self._loss(self.moved), self._loss(self.moved)
         if after is None or not close(after, again) or close(self.moved_loss, after):
             return
+        if found.rewritten:
+            raise ConfigError(
+                f"the loss reads parameters that the forward pass of {type(self.model).__name__} writes to ({', '.join(found.rewritten[:3])}): "
+                "write to them outside forward, or by a parametrization (torch.nn.utils.parametrize)"
+            )
         raise ConfigError(
             f"the loss reads what a forward pass of {type(self.model).__name__} leaves behind (an attribute, or what a hook collects), "
             "not its outputs alone: return it from forward, e.g. as a tuple (outputs, hidden), which the loss then takes"
@@ -284,6 +286,10 @@ class Probe:
             parts = [piece[i] for piece in found]
             if tensor.ndim == 0 or len(tensor) != samples:
                 continue  # one number of the whole batch: what it means is the loss's business
+            if (
+                cut == 1 and parts[0].numel() == tensor[0].numel()
+            ):  # a model that squeezes drops the dimension of a single sample
+                parts[0] = parts[0].reshape(1, *tensor.shape[1:])
             parts = [p.reshape(1) if p.ndim == 0 else p for p in parts]
             if sum(len(p) for p in parts) != samples or any(p.shape[1:] != tensor.shape[1:] for p in parts):
                 return True

@@ -160,7 +160,7 @@ class Fit:
         targets: in the type and shape it needs.
         note: what a reader must know about how they were read, or None.
         apart: whether a landscape must be evaluated in one piece.
-        mark: of a user's own loss, its value for outputs that are always the same: what tells two losses of one name apart.
+        mark: of a user's own loss, its value for outputs that are always the same, and their shapes: what tells two losses of one name apart.
     """
 
     loss: Loss

@@ -78,9 +78,7 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
     Raises:
         ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
     """
-    if same := _built_in(loss):
-        if class_axis not in (None, 1):
-            return fit(same, some, rows, targets, class_axis)
+    if same := built_in(loss):
         with contextlib.suppress(ConfigError):  # PyTorch's classes are axis 1
             return fit(same, some, rows, targets, 1 if same is CROSS_ENTROPY else None)
     if loss.prepare is None:
@@ -106,10 +104,10 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
 
 def reads_outputs_alone(loss: Loss) -> bool:
     """Whether a loss is known to depend on outputs and targets alone; a user's own function may read a model, too."""
-    return loss.batched or _built_in(loss) is not None
+    return loss.batched or built_in(loss) is not None
 
 
-def _built_in(loss: Loss) -> Loss | None:
+def built_in(loss: Loss) -> Loss | None:
     """The built-in loss that a module or function of PyTorch is, if it is one."""
     own: Any = loss.elements
     for kind, same in TORCH_MODULES.items():

@@ -43,7 +43,7 @@ def filter_norm(parameter: Tensor) -> Tensor:
         return torch.ones_like(parameter)
     rows = parameter.flatten(1)
     norms = rows.norm(dim=1)
-    if bool((lost := _out_of_range(norms)).any()):
+    if rows.numel() and bool((lost := _out_of_range(norms)).any()):
         largest = rows.abs().amax(1)
         norms = torch.where(lost & (largest > 0), (rows / largest[:, None]).norm(dim=1) * largest, norms)
     return norms.reshape(-1, *[1] * (parameter.ndim - 1))
@@ -51,12 +51,17 @@ def filter_norm(parameter: Tensor) -> Tensor:
 
 def _out_of_range(sizes: Tensor) -> Tensor:
     """Where squares of numbers as large as these leave the range of their type."""
-    return (sizes < 1e3 * math.sqrt(torch.finfo(sizes.dtype).tiny)) | ~sizes.isfinite()
+    small = (
+        0.0 if sizes.dtype == torch.float16 else 1e3 * math.sqrt(torch.finfo(sizes.dtype).tiny)
+    )  # squared in float32
+    return (sizes < small) | ~sizes.isfinite()
 
 
 def _size(parameter: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """A norm or deviation; where its squares leave the range of the type, that of the parameter over its largest entry."""
     size = measure(parameter)
+    if not parameter.numel():
+        return size
     largest = parameter.abs().max()
     return measure(parameter / largest) * largest if bool(_out_of_range(size) & (largest > 0)) else size
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -52,26 +51,33 @@ def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias"
 
 def _require_own_memory(model: nn.Module, names: Sequence[str]) -> None:
     """Refuse parameters that are views of each other: each of their numbers would move, and count, as many times."""
-    have, held = dict(model.named_parameters()), dict[int, list[str]]()
-    for name in names:
-        held.setdefault(have[name].untyped_storage().data_ptr(), []).append(name)
-    for address, shared in held.items():
-        for first, second in combinations(shared, 2):
-            if address and np.intersect1d(_places(have[first]), _places(have[second])).size:
+    have = dict(model.named_parameters())
+    dense = [name for name in names if have[name].layout == torch.strided and have[name].device.type != "meta"]
+    spans = sorted((have[name].data_ptr(), name) for name in dense if have[name].numel())
+    before: list[tuple[int, str]] = []  # where parameters end that begin earlier
+    for start, second in spans:
+        before = [(end, name) for end, name in before if end > start]
+        for _, earlier in before:
+            if np.intersect1d(_bytes(have[earlier]), _bytes(have[second])).size:
+                first, second = sorted((earlier, second), key=list(names).index)
                 raise ConfigError(
-                    f"parameters {first} and {second} share memory without being one parameter, so that it would be perturbed twice: tie "
+                    f"parameters {first} and {second} share memory but are separate parameters, so these numbers would be perturbed twice: tie "
                     f"modules by the parameter itself (a.weight = b.weight), or use {first} for both in forward (or its transpose); or "
                     "choose one of them with names=[...]"
                 )
+        before.append((start + _reach(have[second]) * have[second].element_size(), second))
 
 
-def _places(tensor: Tensor) -> np.ndarray:
-    """Which numbers of its storage a tensor shows."""
-    reach = sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return (
-        torch.arange(reach, device="cpu").as_strided(tensor.shape, tensor.stride()).numpy().ravel()
-        + tensor.storage_offset()
-    )
+def _reach(tensor: Tensor) -> int:
+    """From a tensor's first number to behind its last, in numbers."""
+    return sum((extent - 1) * stride for extent, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+
+
+def _bytes(tensor: Tensor) -> np.ndarray:
+    """The addresses of a tensor's bytes."""
+    places = torch.arange(_reach(tensor), device="cpu").as_strided(tensor.shape, tensor.stride()).numpy().reshape(-1, 1)
+    size = tensor.element_size()
+    return (tensor.data_ptr() + places * size + np.arange(size)).ravel()
 
 
 def is_weight_or_bias(name: str) -> bool:
@@ -108,7 +114,9 @@ def noise_weights(model: nn.Module, names: Sequence[str]) -> list[str]:
 def _matching(model: nn.Module, have: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The parameters that a list of names, prefixes and globs chooses; a tied one is found by each of its names."""
     if wrong := [pattern for pattern in patterns if not isinstance(pattern, str)]:
-        raise ConfigError(f"names: {wrong[0]!r} is no text; each entry must name a parameter or a module, or be a glob")
+        raise ConfigError(
+            f"names: {wrong[0]!r} is not text; each entry must name a parameter or a module, or be a glob"
+        )
     own = {parameter: name for name, parameter in model.named_parameters()}
     chosen = set()
     for pattern in patterns:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
+from operator import ne
 from typing import Any
 
 from minima_volume.errors import ConfigError
@@ -106,6 +108,14 @@ class Estimate(Result):
         return terms
 
 
+def _marks_differ(first: str | None, second: str | None) -> bool:
+    """Whether two losses of one name gave other values for the same outputs, by more than the rounding of the coarsest type."""
+    if not first or not second:
+        return False
+    (a, shapes), (b, others) = (mark.split(" for ") for mark in (first, second))
+    return shapes == others and not math.isclose(float(a), float(b), rel_tol=0.02)
+
+
 def check_alike(first: Estimate, second: Estimate, names: tuple[str, str]) -> None:
     """Refuse a comparison of what was measured differently.
 
@@ -116,7 +126,7 @@ def check_alike(first: Estimate, second: Estimate, names: tuple[str, str]) -> No
     differing = [
         f"{name}: {mine.get(name, '-')} and {theirs.get(name, '-')}"
         for name in {**mine, **theirs}
-        if mine.get(name) != theirs.get(name) and not (name == LOSS_MARK and None in (mine.get(name), theirs.get(name)))
+        if (_marks_differ if name == LOSS_MARK else ne)(mine.get(name), theirs.get(name))
     ]
     if differing:
         raise ConfigError(

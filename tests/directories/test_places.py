@@ -31,8 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"experiment.name": "x" * 300}, "is not allowed: the name of one folder, of at most 255 bytes"),
         ({"experiment.name": "é" * 128}, "of at most 255 bytes"),
         ({"model.params.latent_dim": 10**15}, "'latent_dim': 1000000000000000"),
-        ({"model.params.latent_dim": 10**18}, "takes more memory than there is"),
-        ({"model.params.hidden_dims": [10**15]}, "takes more memory than there is (tried to allocate"),
+        ({"model.params.latent_dim": 10**18}, "needs more memory than there is"),
+        ({"model.params.hidden_dims": [10**15]}, "needs more memory than there is (tried to allocate"),
     ],
 )
 def test_a_training_that_cannot_begin(overrides: dict[str, Any], words: str, on_exists: str, cli):
@@ -50,6 +50,6 @@ def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
 
     monkeypatch.setattr(training, "train", train)
-    with pytest.raises(ConfigError, match="loader_params.batch_size 8 takes more memory than there is"):
+    with pytest.raises(ConfigError, match="loader_params.batch_size 8 needs more memory than there is"):
         train_directory(config(), say=lambda line: None)
     assert "stopped: training with loader_params.batch_size 8" in Path("runs/a/logs/training.log").read_text()

@@ -18,7 +18,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_its_number(monkeypatch: pytest.Mo
 
 
 def test_an_allocation_that_fails_is_one_message():
-    with pytest.raises(ConfigError, match="the matrix takes more memory than there is"), in_memory("the matrix"):
+    with pytest.raises(ConfigError, match="the matrix needs more memory than there is"), in_memory("the matrix"):
         torch.empty(2**50)
     with pytest.raises(RuntimeError, match="size of tensor a"), in_memory("the sum"):
         torch.zeros(2) + torch.zeros(3)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -262,7 +260,7 @@ def test_two_losses_of_one_name_are_not_compared():
         for k in (1, 3)
     )  # fmt: skip
     assert mv.compare(first, first).difference == 0
-    with pytest.raises(ConfigError, match="loss of the same outputs"):
+    with pytest.raises(ConfigError, match="loss of the same outputs: .* and .*"):
         mv.compare(first, second)
 
 
@@ -275,82 +273,3 @@ def test_the_axis_of_classes_is_that_asked_for(loss: Any):
         assert found.start_loss == pytest.approx(float(F.cross_entropy(outputs, y).detach()), rel=1e-6)
     with pytest.raises(ConfigError, match="applies only to cross_entropy"):
         measure_volume(model, x, y, lambda o, t: o.mean((1, 2)), class_axis=-1, threshold=2.0, sigma=0.01)
-
-
-def test_parameters_that_are_views_of_each_other_are_refused():
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.decoder = nn.Linear(4, 3, bias=False), nn.Linear(3, 4, bias=False)
-            self.decoder.weight = nn.Parameter(self.encoder.weight.t())
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.decoder(torch.tanh(self.encoder(x)))
-
-    model, x, settings = Tied(), X.float(), {"threshold": 2.0, "sigma": 0.1, "progress": False}
-    with pytest.raises(ConfigError, match=r"encoder.weight and decoder.weight share memory"):
-        measure_volume(model, x, x, "mse", **settings)
-    assert measure_volume(model, x, x, "mse", names=["encoder"], **settings).num_params == 12
-
-
-def test_interleaved_views_are_parameters_of_their_own():
-    from minima_volume.perturbation.names import perturbed_names
-
-    whole = torch.arange(12.0).reshape(4, 3)
-    model = nn.Module()
-    for i, name in enumerate(("query", "key", "value")):
-        setattr(model, f"{name}_weight", nn.Parameter(whole[:, i]))
-    assert len(perturbed_names(model)) == 3
-    model.all_weight = nn.Parameter(whole)
-    with pytest.raises(ConfigError, match="query_weight and all_weight share memory"):
-        perturbed_names(model)
-
-
-@pytest.mark.parametrize("size", [1e-25, 1e-15, 1e19, 1e30])
-@pytest.mark.parametrize("scaling", ["filter", "layer", "tensor_std"])
-def test_weights_of_any_size_have_a_norm(size: float, scaling: str):
-    """In single precision, where their squares are 0 or infinite."""
-    from minima_volume.perturbation.directions import scaling_factor
-
-    weights = torch.tensor([[1.0, -2.0, 3.0], [0.0, 0.0, 0.0], [0.5, 0.0, 0.25]])
-    right = scaling_factor(weights.double() * size, scaling)
-    np.testing.assert_allclose(scaling_factor(weights * size, scaling).double(), right, rtol=1e-5)
-
-
-def test_arrays_that_a_pass_adds_to_come_back():
-    class Running(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net, self.mean = net(), np.zeros(4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.mean += x.numpy().mean(0)
-            return self.net(x)
-
-    model = seeded(Running)
-    model(X)
-    before = model.mean.copy()
-    measure_volume(model, X, Y, threshold=5.0, sigma=0.1, progress=False)
-    assert np.array_equal(model.mean, before)
-
-
-def test_weights_follow_their_parametrization_within_its_cache():
-    from torch.nn.utils import parametrizations, parametrize
-
-    model = seeded(lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(4, 8)), nn.Tanh(), nn.Linear(8, 2)))
-    train(model, X, Y, F.cross_entropy).eval()
-    found = []
-    for inside in (False, True):
-        with parametrize.cached() if inside else torch.no_grad():
-            model(X)
-            found.append(measure_volume(model, X, Y, threshold=0.3, sigma=0.4, progress=False).log_mass)
-            cached = [model[0].weight for _ in range(2)]
-            assert (cached[0] is cached[1]) == inside  # the cache is the caller's again
-    assert found[0] == found[1] and found[0] < -0.1
-
-
-def test_where_samples_are_cut_hides_no_groups():
-    from minima_volume.hosts.passes import uneven
-
-    for samples, group in itertools.product(range(2, 257), range(2, 11)):
-        assert uneven(samples) % group, (samples, group)

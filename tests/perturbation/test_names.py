@@ -143,7 +143,7 @@ def test_names_prefixes_and_globs(names: Sequence[str], chosen: str):
         (["head", "fc?"], "names: 'fc[?]' matches no parameter"),
         (["layers.1.weigh"], "'layers.1.weigh' matches no parameter"),
         ("head", "names 'head' is not known; allowed: weight_bias, weights, all, or a list .*such as \\['head'\\]"),
-        ([3], "names: 3 is no text"),
+        ([3], "names: 3 is not text"),
         ([], "no parameter of Layers is perturbed"),
     ],
 )

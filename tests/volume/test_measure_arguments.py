@@ -138,7 +138,7 @@ def padded(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
 
 
 GROWING = Made(lambda i: torch.ones(i + 1))
-NO_BATCH = "gives samples that make no batch .*they must be tensors or numbers of one shape: convert or pad them"
+NO_BATCH = "gives samples that cannot be batched .*they must be tensors or numbers of one shape: convert or pad them"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ class Radii:
 def default_tolerance(engine: LossEngine) -> float:
     """min(1e-4, 0.003 / n): the error of n log r then stays below 0.003; in float32 not below 2e-6, what its losses resolve."""
     tolerance = min(1e-4, 0.003 / max(engine.directions.num_params, 1))
-    return tolerance if engine.dtype == torch.float64 else max(tolerance, FLOAT32_FLOOR)
+    double = all(tensor.dtype == torch.float64 for tensor in engine.directions.minimum)
+    return tolerance if double else max(tolerance, FLOAT32_FLOOR)
 
 
 def find_radii(
