@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 MAX_STEPS = 80
+ZERO = np.finfo(float).tiny  # a score that is exactly zero and yet outside is said to be so large
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -43,8 +44,10 @@ def crossings(
             return found
         point = guess[todo]
         value = score(todo, point)
-        inside, at_zero = value <= 0, (value == 0) & (f_low[todo] < 0)
-        with np.errstate(divide="ignore", invalid="ignore"):  # an end may be exactly at zero
+        inside = value <= 0
+        end = np.where(inside, f_low[todo], f_high[todo])
+        at_zero = (np.abs(value) <= ZERO) & (np.abs(end) > ZERO)
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # an end may be at zero
             left = np.abs(value) / np.minimum(np.abs(f_low[todo]), np.abs(f_high[todo]))
         low[todo], f_low[todo] = np.where(inside, point, low[todo]), np.where(inside, value, f_low[todo])
         high[todo], f_high[todo] = np.where(inside, high[todo], point), np.where(inside, f_high[todo], value)
@@ -56,15 +59,16 @@ def crossings(
         # a small step is the last one where the one before brought the score down: on a plateau just inside a jump steps are small, too,
         # and lead nowhere
         small = np.select([left <= 0.1, left <= 0.5], [tolerance, tolerance / 4], 0.0)
-        settled = (np.abs(root - point) <= small * point) & (doubt <= tolerance / 8 * point)
+        settled = (np.abs(root - point) <= small * point) & (doubt <= tolerance / 8 * point) & ~at_zero
         if step % 3 == 2:  # three steps cut the bracket to an eighth, or the last one the score; else it is halved
             now = _log_width(low[todo], high[todo])
             slow = (now > width[todo] / 8) & (left > 1 / 8)
             guess[todo[slow]] = _middle(low[todo[slow]], high[todo[slow]])
             settled &= ~slow
             width[todo] = now
-        # exactly at zero is still inside: look just behind it
-        guess[todo[at_zero]] = np.minimum(point[at_zero] * (1 + tolerance / 2), guess[todo[at_zero]])
+        # the crossing is at a point with the score zero, or a plateau ends there: look just beside it
+        beside = point * (1 + np.where(inside, tolerance, -tolerance) / 2)
+        guess[todo[at_zero]] = np.clip(beside, low[todo], high[todo])[at_zero]
         settled |= high[todo] - low[todo] <= tolerance * high[todo]
         found[todo[settled]] = guess[todo[settled]]
         todo = todo[~settled]

@@ -35,6 +35,8 @@ CURVES: dict[str, Curve] = {
     "small jump up, large slope": lambda x: np.where(x > 0, 1e-3 + x, 30 * x - 1e-9),
     "plateau just inside, then a jump": lambda x: np.where(x > 0, 5.0, -1e-6),
     "plateau at zero": lambda x: np.where(x > 0, x, np.minimum(x + 0.1, 0)),
+    "zero is outside": lambda x: np.where(x < 0, x, np.maximum(x, np.finfo(float).tiny)),
+    "a plateau at zero is outside": lambda x: np.where(x < 0, x, np.maximum(x - 0.01, np.finfo(float).tiny)),
     "infinite outside": lambda x: np.where(x > 0, np.inf, x - 0.01),
     "steps": lambda x: np.where(x > 0, 1, -1) * (1 + np.floor(10 * np.abs(x))),
     **{
