@@ -180,6 +180,21 @@ def train(
     return model
 
 
+class Counter(nn.Module):
+    """Notes how many samples each pass has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        COUNTED.append(len(x))
+        return self.fc(x)
+
+
+COUNTED: list[int] = []
+
+
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -131,35 +132,28 @@ def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = 
         loss = same or loss
     axis = host.class_axis if class_axis is None else class_axis
     with torch.no_grad(), host.borrowed():
-        rows = _rows(host, x)
+        rows, some = _outputs(host, x)
         try:
-            fitted = _fitted(host, x, y, loss, rows, axis)
+            fitted = fit(loss, some, rows, y, axis)
         except Exception as error:  # a loss of one's own may take all samples only
             if reads_outputs_alone(loss) or _fault(host, x, y, loss, count(few_of(x))) == str(error):
                 raise _explained(error, loss) from error
             try:
-                return replace(_fitted(host, x, y, loss, count(x), axis), apart=True)
+                return replace(fit(loss, host.run(x), count(x), y, axis), apart=True)
             except Exception:
                 raise _explained(error, loss) from error
         apart = fitted.apart or host.coupled or (not fitted.loss.batched and _loss_mixes(host, x, y, fitted.loss))
-        mark = (
-            ""
-            if host.own or reads_outputs_alone(loss)
-            else _mark(host.run(part(x, 0, rows)), part(y, 0, rows), fitted.loss)
-        )
+        mark = "" if host.own or reads_outputs_alone(loss) else _mark(some, part(y, 0, rows), fitted.loss)
     return replace(fitted, apart=apart, mark=mark)
 
 
-def _rows(host: Host, x: Samples) -> int:
-    """Samples that a model takes: two, or else all that a probe looks at, or all; then it takes whole batches only."""
+def _outputs(host: Host, x: Samples) -> tuple[int, Any]:
+    """How many samples a model takes, and its outputs for them: two, or else all that a probe looks at, or all; then it takes whole batches only."""
     for rows in dict.fromkeys((min(2, count(x)), count(few_of(x)))):
-        try:
-            host.run(part(x, 0, rows))
-        except Exception:
-            host.coupled = True
-            continue
-        return rows
-    return count(x)
+        with contextlib.suppress(Exception):
+            return rows, host.run(part(x, 0, rows))
+        host.coupled = True
+    return count(x), host.run(x)
 
 
 def _fault(host: Host, x: Samples, y: Any, loss: Loss, rows: int) -> str:
@@ -183,10 +177,6 @@ def _mark(some: Any, targets: Any, loss: Loss) -> str:
     except Exception:  # it takes all samples only, or outputs of another kind
         return ""
     return f"{value:.4g} for {', '.join(str(tuple(tensor.shape)) for tensor in found)}" if math.isfinite(value) else ""
-
-
-def _fitted(host: Host, x: Samples, y: Any, loss: Loss, rows: int, class_axis: int | None) -> Fit:
-    return fit(loss, host.run(part(x, 0, rows)), rows, y, class_axis)
 
 
 def _explained(error: Exception, loss: Loss) -> ConfigError:

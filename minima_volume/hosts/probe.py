@@ -119,18 +119,18 @@ class Probe:
         there = Host(host.module, emptied=host.emptied, kept=NOTHING, draws=found.draws, rewritten=host.rewritten)
         try:
             outputs, reads_more = there.run(self.x), False
-            same = close(outputs, self.moved)
-            if same and self.moved_loss is not None:
+            alike = close(outputs, self.moved)
+            if alike and self.moved_loss is not None:
                 reads_more = not close(self._loss(outputs), self.moved_loss)
         except Exception:  # a copy that does not run is none
-            same = False
+            alike = False
         # what hangs on functions is shared with the original, what hangs on modules is not: two places may have been one
         written = frozenset(state.changed())
         state.put_back()
         write(parameters, saved)
         found = replace(found, written=found.written | written)
         found.equip(host)
-        if not same:
+        if not alike:
             return (
                 None,
                 "its copy still runs the original's parameters (a hook or a replaced forward refers to the original)",
@@ -200,20 +200,14 @@ class Probe:
             size = float(tensor.double().std()) if tensor.numel() > 1 else abs(float(tensor))
             step = torch.randn(tensor.shape, generator=generator, dtype=torch.float32, device="cpu")
             steps.append(step.to(tensor.device, tensor.dtype) * (size or 0.1))
-        for shift in SHIFTS:
-            self.there = [tensor + shift * step for tensor, step in zip(here, steps, strict=True)]
-            write(parameters, self.there)
-            try:
+        with put_back(parameters):
+            for shift in SHIFTS:
+                self.there = [tensor + shift * step for tensor, step in zip(here, steps, strict=True)]
+                write(parameters, self.there)
                 outputs = self.own.run(self.x)
-            finally:
-                write(parameters, here)
-            if all(bool(tensor.isfinite().all()) for tensor in tensors(plain(outputs))):
-                break
-        write(parameters, self.there)
-        try:
+                if all(bool(tensor.isfinite().all()) for tensor in tensors(plain(outputs))):
+                    break
             self.moved_loss = None if self.score is None else self.own.run(self.x, self._loss)
-        finally:
-            write(parameters, here)
         return outputs
 
     def _loss(self, outputs: Any) -> Tensor | None:
@@ -261,12 +255,9 @@ class Probe:
     def _feels(self, names: Sequence[str], first: Any) -> bool:
         """Whether outputs change with these parameters, by steps where not by derivatives."""
         parameters = self.own.parameters(names)
-        here = [parameter.detach().clone() for parameter in parameters]
-        write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
-        try:
+        with put_back(parameters):
+            write(parameters, [there for name, there in zip(self.names, self.there, strict=True) if name in names])
             return not identical(first, self.own.run(self.x))
-        finally:
-            write(parameters, here)
 
     def _mixes(self, first: Any) -> bool:
         """Whether two pieces of the batch give other outputs than the whole."""
@@ -286,9 +277,8 @@ class Probe:
             parts = [piece[i] for piece in found]
             if tensor.ndim == 0 or len(tensor) != samples:
                 continue  # one number of the whole batch: what it means is the loss's business
-            if (
-                cut == 1 and parts[0].numel() == tensor[0].numel()
-            ):  # a model that squeezes drops the dimension of a single sample
+            # a model that squeezes drops the dimension of a single sample
+            if cut == 1 and parts[0].numel() == tensor[0].numel():
                 parts[0] = parts[0].reshape(1, *tensor.shape[1:])
             parts = [p.reshape(1) if p.ndim == 0 else p for p in parts]
             if sum(len(p) for p in parts) != samples or any(p.shape[1:] != tensor.shape[1:] for p in parts):

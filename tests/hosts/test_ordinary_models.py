@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from own_models import X, normal, seeded, state_of
+from own_models import COUNTED, Counter, X, normal, seeded, state_of
 from torch import Tensor, nn
 
 from minima_volume.hosts.doors import host_of
@@ -113,20 +113,10 @@ def test_a_probe_takes_at_most_eight_passes():
     """Of at most 256 samples; a backward pass counts as two. Models of the package are not probed at all."""
     from minima_volume.models.mlp import MLP
 
-    counted = []
-
-    class Counter(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            counted.append(len(x))
-            return self.fc(x)
-
+    COUNTED.clear()
     host_of(seeded(Counter), MANY_X, ["fc.weight", "fc.bias"])
-    assert max(counted) <= 256
-    assert sum(counted) + 2 * 8 <= 8 * 256
+    assert max(COUNTED) <= 256
+    assert sum(COUNTED) + 2 * 8 <= 8 * 256
     ours = MLP((4,), 2, [3]).double()
     ours.built_by_minima_volume = True
     passes = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from own_models import X, Y, normal, seeded, train
+from own_models import COUNTED, Counter, X, Y, normal, seeded, train
 from torch import Tensor, nn
 
 import minima_volume as mv
@@ -237,22 +237,12 @@ def test_a_frozen_sparse_parameter_and_one_that_is_no_number_do_no_harm():
 
 
 def test_a_mistake_in_a_loss_does_not_run_all_samples():
-    counted = []
-
-    class Counter(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            counted.append(len(x))
-            return self.fc(x)
-
+    COUNTED.clear()
     x, y = normal(2000, 4), torch.zeros(2000, dtype=torch.int64)
     for loss, labels in ((lambda o, t: o.logit, y), ("cross_entropy", y + 5)):
         with pytest.raises(ConfigError):
             measure_volume(Counter().double(), x, labels, loss, threshold=0.5, sigma=0.1, progress=False)
-    assert max(counted) <= 256
+    assert max(COUNTED) <= 256
 
 
 def test_a_model_that_takes_eight_samples_or_more():
