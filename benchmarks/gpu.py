@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from engine import RADII, WHOLE, cpu_name, radii, whole_curves
 from general import WORKS, naive
+from large import NETWORKS, measured
 from pages import between
 from reference_loop import published_sweep
 from workloads import LOSSES, Workload, build, published_grid
@@ -88,7 +89,11 @@ def measurements(device: torch.device, quick: bool) -> list[tuple[str, Callable[
     for name in WORKLOADS[: 1 if quick else None]:
         steps.append((name, lambda name=name: curves(name, device, quick)))  # type: ignore[misc]
     name = WORKLOADS[0] if quick else SPLIT
-    return [*steps, (f"particles, {name}", lambda: particles(name, device))]
+    steps.append((f"particles, {name}", lambda: particles(name, device)))
+    if not quick:
+        for large in NETWORKS:
+            steps.append((f"log mass, {large}", lambda large=large: log_mass(large, device)))  # type: ignore[misc]
+    return steps
 
 
 def attempt(name: str, work: Callable[[], Row], deadline: float) -> Row:
@@ -180,6 +185,12 @@ def particles(name: str, device: torch.device) -> Row:
     evaluating = seconds(lambda: cloud.evaluate(z, accuracy=False))
     each = f"{1e3 * evaluating / count:.3g} ms; drawing {1e3 * drawing / count:.3g} ms"
     return [cloud.engine.path.name, "-", each, "-"]
+
+
+def log_mass(name: str, device: torch.device) -> Row:
+    """Seconds until a large network's log mass is known."""
+    row = measured(name, device.type)
+    return ["-", "-", f"{row} in {row.seconds:.0f} s; {row.volume.num_forward:,} evaluations", "-"]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,11 +47,28 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor], float]]
 }
 
 
-def measured(name: str) -> str:
-    """A row of the table."""
+@dataclass(frozen=True)
+class Measured:
+    """A network's log mass, and what it took."""
+
+    parameters: int
+    sigma: float
+    volume: mv.LocalVolume
+    seconds: float
+
+    def __str__(self) -> str:
+        low, high = self.volume.interval
+        if self.volume.log_mass is None or low is None or high is None:
+            return self.volume.verdict
+        return f"{self.volume.log_mass:.2f} ({low:.2f} to {high:.2f})"
+
+
+def measured(name: str, device: str = "cpu") -> Measured:
+    """The network is trained, then measured."""
     make, draw, factor = NETWORKS[name]
     torch.manual_seed(0)
     model, x, y = make(), draw(), torch.randint(10, (SAMPLES,))
+    model, x, y = model.to(device), x.to(device), y.to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     loss = torch.tensor(torch.inf)
     while loss > TRAINED:
@@ -57,16 +76,13 @@ def measured(name: str) -> str:
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-    sigma = factor * mv.suggest_sigma(model, x, y, threshold=THRESHOLD, progress=False)
+    asked: dict[str, Any] = {"threshold": THRESHOLD, "progress": False}
+    sigma = factor * mv.suggest_sigma(model, x, y, **asked)
     start = time.perf_counter()
-    found = mv.measure_volume(model, x, y, threshold=THRESHOLD, sigma=sigma, num_particles=PARTICLES, progress=False)
+    found = mv.measure_volume(model, x, y, sigma=sigma, num_particles=PARTICLES, **asked)
     seconds = time.perf_counter() - start
-    low, high = found.interval
-    count = sum(parameter.numel() for parameter in model.parameters())
-    if found.log_mass is None or low is None or high is None:
-        return f"| {name} | {count:,} | {sigma:.3g} | {found.verdict} | {found.num_forward:,} | {seconds:.0f} s |"
-    mass = f"{found.log_mass:.2f} ({low:.2f} to {high:.2f})"
-    return f"| {name} | {count:,} | {sigma:.3g} | {mass} | {found.num_forward:,} | {seconds:.0f} s |"
+    assert isinstance(found, mv.LocalVolume)
+    return Measured(sum(parameter.numel() for parameter in model.parameters()), sigma, found, seconds)
 
 
 def main() -> int:
@@ -74,7 +90,15 @@ def main() -> int:
     if unknown := set(names) - set(NETWORKS):
         sys.exit(f"error: {sorted(unknown)[0]!r} is not a network; allowed: {', '.join(NETWORKS)}")
     for name in names:
-        print(measured(name), flush=True)
+        row = measured(name)
+        cells = (
+            f"{row.parameters:,}",
+            f"{row.sigma:.3g}",
+            str(row),
+            f"{row.volume.num_forward:,}",
+            f"{row.seconds:.0f} s",
+        )
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
     return 0
 
 

@@ -100,7 +100,7 @@ def move(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> None:
 
 def normals(seed: int, like: Sequence[Tensor]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(t.shape, generator=generator, dtype=torch.float32).to(t.dtype) for t in like]
+    return [torch.randn(t.shape, generator=generator, dtype=torch.float32).to(t) for t in like]
 
 
 def check_rays(case: Case, model: nn.Module, directions: int = 3) -> None:

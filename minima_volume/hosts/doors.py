@@ -64,7 +64,8 @@ def host_of(
     if host is None:
         if device is not None and device != next(model.parameters()).device:
             raise ConfigError(
-                f"{type(model).__name__} cannot be measured on {device}: {reason}; move it there yourself with model.to({str(device)!r})"
+                f"{type(model).__name__} cannot be measured on {device}: {reason}; move it there yourself, with all that it uses, by "
+                f"model.to({str(device)!r}), and leave device out"
             )
         host = Host(model, own=True)
         # its state is that of now: in evaluation mode, with what this pass found kept
@@ -140,8 +141,9 @@ def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = 
                 raise _explained(error, loss) from error
             try:
                 return replace(fit(loss, host.run(x), count(x), y, axis), apart=True)
-            except Exception:
-                raise _explained(error, loss) from error
+            except Exception as of_all:
+                told = error if isinstance(error, ConfigError) else of_all
+                raise _explained(told, loss) from told
         apart = fitted.apart or host.coupled or (not fitted.loss.batched and _loss_mixes(host, x, y, fitted.loss))
         mark = "" if host.own or reads_outputs_alone(loss) else _mark(some, part(y, 0, rows), fitted.loss)
     return replace(fitted, apart=apart, mark=mark)

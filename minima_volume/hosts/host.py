@@ -47,7 +47,11 @@ class Host:
     @classmethod
     def copy_of(cls, model: nn.Module) -> Host:
         """A copy in evaluation mode that was not compared with the model: for models that this package built."""
-        return cls(copy.deepcopy(model).requires_grad_(False).eval())
+        module = copy.deepcopy(model).requires_grad_(False).eval()
+        for part in module.modules():
+            if isinstance(part, nn.RNNBase):
+                part.flatten_parameters()  # else a GPU gathers them anew at each pass
+        return cls(module)
 
     def parameters(self, names: Sequence[str]) -> list[nn.Parameter]:
         """The parameters to write to, in this order."""

@@ -21,7 +21,7 @@ from minima_volume.hosts.host import Host, put_back
 from minima_volume.hosts.kept_state import KeptState, same
 from minima_volume.hosts.outputs import close, detached, identical, plain
 from minima_volume.hosts.passes import draw_something, equal_states, first_pass, uneven, write
-from minima_volume.samples import Samples, copied, count, part, tensors
+from minima_volume.samples import Samples, copied, count, each, part, tensors
 from minima_volume.seeding import random_states
 
 GRAPH_SAMPLES = 8  # of the pass that keeps its graph
@@ -138,8 +138,12 @@ class Probe:
         if reads_more:
             return None, "the loss reads the parameters of the model that was given, not of a copy"
         if device is not None and device != next(self.model.parameters()).device:
-            host.module.to(device)
-            found.equip(host)
+            try:
+                host.module.to(device)
+                found.equip(host)
+                host.run(each(self.x, lambda tensor: tensor.to(device)))
+            except Exception as error:
+                return None, f"its copy does not run there ({' '.join(str(error).split())[:150]})"
         return host, ""
 
     def _to_empty(self, host: Host) -> frozenset[str]:

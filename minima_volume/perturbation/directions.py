@@ -49,6 +49,14 @@ def filter_norm(parameter: Tensor) -> Tensor:
     return norms.reshape(-1, *[1] * (parameter.ndim - 1))
 
 
+def _sent(tensors: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """The tensors on a device: all at once, since a GPU waits for each transfer."""
+    if device.type == "cpu":
+        return tensors
+    parts = torch.cat([tensor.flatten() for tensor in tensors]).to(device).split([t.numel() for t in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
 def _out_of_range(sizes: Tensor) -> Tensor:
     """Where squares of numbers as large as these leave the range of their type."""
     small = (
@@ -169,12 +177,12 @@ class Directions:
         Returns:
             xi * F, one tensor a name, and ||xi|| (float64, without the entries where F = 0).
         """
-        direction, norms = [], []
-        drawn = zip(draw_gaussian(seed, self.shapes), self.minimum, self.factors, self._moved, strict=True)
-        for xi, tensor, factor, moved in drawn:
+        drawn, norms = draw_gaussian(seed, self.shapes), []
+        for xi, moved in zip(drawn, self._moved, strict=True):
             kept = xi if moved is None else xi * moved
             norms.append(torch.linalg.vector_norm(kept, dtype=torch.float64))
-            direction.append(xi.to(tensor.device, tensor.dtype) * factor)
+        there = zip(_sent(drawn, self.minimum[0].device), self.minimum, self.factors, strict=True)
+        direction = [xi.to(tensor.device, tensor.dtype) * factor for xi, tensor, factor in there]
         return direction, math.hypot(*torch.stack(norms).tolist())
 
     @cached_property

@@ -196,12 +196,12 @@ class MLPPath:
         biases: list[Tensor | None] = []
         for layer, shape in zip(self.linears, self.widths, strict=True):
             position = self.index[str(layer.weight)]
-            weights.append(torch.stack([_pad(vector[position], shape) for vector in vectors]))
+            weights.append(_pad(torch.stack([vector[position] for vector in vectors]), shape))
             if layer.bias is None:
                 biases.append(None)
             else:
                 position = self.index[layer.bias]
-                biases.append(torch.stack([_pad(vector[position].unsqueeze(1), (shape[0], 1)) for vector in vectors]))
+                biases.append(_pad(torch.stack([vector[position] for vector in vectors]).unsqueeze(2), (shape[0], 1)))
         return weights, biases
 
     def stack(self, held: HeldBatch, rows: Tensor, coefficients: Tensor) -> NetworkBatch:
@@ -298,11 +298,12 @@ def _along(
 
 
 def _pad(tensor: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A (rows, columns) tensor, contiguous, with zeros added up to `shape`."""
-    if tuple(tensor.shape) == shape:
+    """A (..., rows, columns) tensor, contiguous, with zeros added up to `shape`."""
+    rows, columns = tensor.shape[-2:]
+    if (rows, columns) == shape:
         return tensor.contiguous()
-    padded = tensor.new_zeros(shape)
-    padded[: tensor.shape[0], : tensor.shape[1]] = tensor
+    padded = tensor.new_zeros(*tensor.shape[:-2], *shape)
+    padded[..., :rows, :columns] = tensor
     return padded
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from engine_cases import integers, normal, plain_loop, run_engine
+from engine_cases import CUDA, integers, normal, plain_loop, run_engine
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -219,11 +219,17 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
     ("dtype", "precision"), [(torch.float32, 2e-4), (torch.float64, 1e-9)], ids=["float32", "float64"]
 )
 @pytest.mark.parametrize(("build", "x"), MODELS.values(), ids=MODELS)
-def test_engine_against_the_plain_loop(build: Callable[[], nn.Module], x: Tensor, dtype: torch.dtype, precision: float):
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_engine_against_the_plain_loop(
+    build: Callable[[], nn.Module], x: Tensor, dtype: torch.dtype, precision: float, device: str
+):
     """Losses of three nested landscapes along three directions; in single precision one answer may be a near tie."""
     model, y = built(build).to(dtype), integers(CLASSES, COUNT)
     x = x.to(dtype) if x.is_floating_point() else x
     true, right = plain_loop(model, x, y, "cross_entropy", SIZES, coefficients=COEFFICIENTS)
+    model, x, y = model.to(device), x.to(device), y.to(device)
+    if device == "cuda":
+        precision = max(precision, 1e-7)  # that of torch's weight norm there
     losses, accuracies = run_engine(LossEngine(model, x, y, sizes=SIZES), coefficients=COEFFICIENTS)
     np.testing.assert_allclose(losses, true, rtol=precision, atol=precision / 100)
     assert (np.abs(accuracies - right) * np.array(SIZES)[:, None, None]).max() < 1.5
