@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
-from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, untouched
+from minima_volume.hosts.host import BUILT_HERE, Host, check_initialised, runs_as_its_class, to_evaluation, untouched
 from minima_volume.hosts.outputs import close, plain
 from minima_volume.hosts.passes import SamplesError, few_of, first_pass, uneven
 from minima_volume.hosts.probe import Findings, Probe, Score
@@ -70,7 +70,7 @@ def host_of(
         host = Host(model, own=True)
         # its state is that of now: in evaluation mode, with what this pass found kept
         with untouched(model):
-            model.eval()
+            to_evaluation(model)
             found.equip(host)
         return host
     return host
@@ -84,7 +84,7 @@ def _looked_at(
     loss: tuple[LossLike, Any] | None,
 ) -> tuple[Findings, Host | None, str]:
     with torch.no_grad(), untouched(model):
-        model.eval()
+        to_evaluation(model)
         probe = Probe(model, x, names, _own_loss(loss, count(x)))
         found = probe.look()
         return found, *probe.copied(found, device)
@@ -110,7 +110,7 @@ def evaluation_host(model: nn.Module, x: Samples) -> Host:
         return Host(model)
     if model not in _KNOWN:
         with torch.no_grad(), untouched(model):
-            model.eval()
+            to_evaluation(model)
             names = [name for name, _ in model.named_parameters()]
             few = few_of(x)
             _KNOWN[model] = Probe(model, few, names).look(must_be_felt=False)

@@ -96,7 +96,7 @@ class Host:
                 self._depth -= 1
             return
         with untouched(self.module):
-            self.module.eval()
+            to_evaluation(self.module)
             self._depth += 1
             try:
                 yield
@@ -157,6 +157,21 @@ def check_initialised(model: nn.Module) -> None:
             f"{type(model).__name__} has parameters without a shape ({', '.join(lazy)}): run the model once on a sample, "
             "and train it, before it is measured"
         )
+
+
+def to_evaluation(model: nn.Module) -> None:
+    """Switch to evaluation mode.
+
+    Raises:
+        ConfigError: the model cannot be switched, as what `torch.export` made cannot.
+    """
+    try:
+        model.eval()
+    except Exception as error:
+        raise ConfigError(
+            f"{type(model).__name__} cannot be put into evaluation mode, in which models are measured: eval() raises "
+            f"{type(error).__name__}: {error} Give the module that it was made from"
+        ) from error
 
 
 def runs_as_its_class(module: nn.Module) -> bool:

@@ -63,7 +63,8 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
     """Check a loss, a model's outputs and targets against each other, and say how the outputs are read.
 
     PyTorch's own cross-entropy, `BCEWithLogits` and MSE, as a module or function with its default settings, are the built-in losses of
-    the same meaning, unless only PyTorch's takes these targets (probabilities of classes, ignored labels).
+    the same meaning, unless only PyTorch's takes these targets (probabilities of classes, ignored labels) or takes them otherwise (its MSE
+    broadcasts outputs (N, 1) against targets (N,)).
 
     Outputs may be (N, C) or PyTorch's (N, C, d1, ...) for `cross_entropy`, with labels (N,) or (N, d1, ...); classes last, (N, d1,
     ..., C), if only that fits. `bce_with_logits` and `mse` take targets of the outputs' shape, up to extents of 1.
@@ -78,13 +79,16 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
     Raises:
         ConfigError: the model gives no tensor with one row per sample, the shapes do not belong together, or a label is out of range.
     """
+    note = None
     if same := built_in(loss):
+        note = _broadcast(same, some, rows, targets)
+    if same and not note:
         with contextlib.suppress(ConfigError):  # PyTorch's classes are axis 1
             return fit(same, some, rows, targets, 1 if same is CROSS_ENTROPY else None)
     if loss.prepare is None:
         loss.per_sample(each(some, torch.clone), part(targets, 0, rows))
         whole = loss.returns_one(some, part(targets, 0, rows))
-        return Fit(replace(loss, whole=whole), targets, apart=whole)
+        return Fit(replace(loss, whole=whole), targets, note, apart=whole)
     if not isinstance(some, Tensor):
         raise ConfigError(
             f"the model returns a {type(some).__name__}; loss {loss.name!r} takes one tensor: give a loss of your own that takes "
@@ -100,6 +104,19 @@ def fit(loss: Loss, some: Any, rows: int, targets: Any, class_axis: int | None =
             f"the model must return one row per sample: for {rows} samples it gives outputs of shape {tuple(some.shape)}"
         )
     return loss.prepare(loss, Given((samples, *some.shape[1:]), some.dtype, targets, class_axis))
+
+
+def _broadcast(same: Loss, some: Any, rows: int, targets: Any) -> str | None:
+    """What to say where PyTorch's loss would broadcast outputs and targets, and the built-in one pairs them; None where both are the same."""
+    if same is not MSE or not isinstance(some, Tensor) or not isinstance(targets, Tensor):
+        return None
+    outputs, given = tuple(some.shape), (rows, *targets.shape[1:])
+    if outputs == given:
+        return None
+    return (
+        f"outputs of shape {outputs} were compared with targets of shape {given} as PyTorch's MSE broadcasts them; loss='mse' pairs each output "
+        "with its own target"
+    )
 
 
 def reads_outputs_alone(loss: Loss) -> bool:

@@ -106,7 +106,7 @@ class Directions:
 
     Attributes:
         names: the perturbed parameters.
-        left_out: the model's other parameters.
+        left_out: the model's other parameters, as far as they have entries.
         num_left_out: their entries.
         minimum: theta*, one tensor a name, a copy.
         factors: the scaling of each, broadcastable against it.
@@ -128,7 +128,7 @@ class Directions:
         minimum = tuple(parameters[name].detach().clone(memory_format=torch.contiguous_format) for name in chosen)
         if bad := [name for name, tensor in zip(chosen, minimum, strict=True) if not tensor.is_floating_point()]:
             raise ConfigError(f"parameters {bad} are not floating-point numbers; choose others with names=[...]")
-        left_out = tuple(name for name in parameters if name not in chosen)
+        left_out = tuple(name for name, tensor in parameters.items() if tensor.numel() and name not in chosen)
         entries = sum(parameters[name].numel() for name in left_out)
         factors = tuple(scaling_factor(tensor, scaling) for tensor in minimum)
         return cls(chosen, left_out, entries, minimum, factors, scaling)

@@ -17,7 +17,7 @@ SHOWN = 4  # names of parameters in a sentence
 
 
 def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias") -> tuple[str, ...]:
-    """Names of the parameters that are perturbed, in `named_parameters()` order, tied ones once.
+    """Names of the parameters that are perturbed, in `named_parameters()` order, tied ones once, those without entries never.
 
     Args:
         model: the model.
@@ -41,9 +41,11 @@ def perturbed_names(model: nn.Module, names: str | Sequence[str] = "weight_bias"
         chosen = have
     else:
         chosen = _matching(model, have, names)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    chosen = [name for name in chosen if sizes[name]]
     if not chosen:
         raise ConfigError(
-            f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(have) or 'none'}"
+            f"no parameter of {type(model).__name__} is perturbed with names={names!r}; it has {', '.join(name for name in have if sizes[name]) or 'none with entries'}"
         )
     _require_own_memory(model, chosen)
     return tuple(chosen)

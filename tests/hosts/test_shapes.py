@@ -301,3 +301,14 @@ def test_a_data_frame_is_told_how_to_become_a_tensor():
 
     with pytest.raises(ConfigError, match=r"torch\.as_tensor\(x\.to_numpy\(\)\)"):
         measure_volume(seeded(lambda: perceptron(2)), pd.DataFrame(X.numpy()), Y, threshold=1.0, sigma=0.1)
+
+
+def test_a_model_that_cannot_be_put_into_evaluation_mode() -> None:
+    class Exported(nn.Linear):
+        def train(self, mode: bool = True) -> nn.Module:
+            raise NotImplementedError("Calling train() is not supported yet.")
+
+    with pytest.raises(
+        ConfigError, match=r"Exported cannot be put into evaluation mode.*NotImplementedError: Calling.*Give the module"
+    ):
+        measure_volume(Exported(4, 2).double(), X, Y, threshold=1.0, sigma=0.1, progress=False)

@@ -67,3 +67,19 @@ def test_a_model_measured_with_a_torch_loss_is_the_same_minimum():
     assert own.log_mass == named.log_mass
     assert own.context == named.context
     assert mv.compare(named, own) is not None
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), F.mse_loss])
+def test_torch_broadcasts_what_the_built_in_mse_pairs(loss: Any):
+    """Outputs (N, 1) and targets (N,): PyTorch's loss is the mean over all N x N differences, and the result says so."""
+    generator = torch.Generator().manual_seed(0)
+    model, x, y = nn.Linear(3, 1), torch.randn(20, 3, generator=generator), torch.randn(20, generator=generator)
+    given = {"threshold": 50.0, "measure": "ball", "num_directions": 3, "progress": False}
+    with pytest.warns(UserWarning, match="target size"):
+        theirs, paired = mv.measure_volume(model, x, y, loss, **given), mv.measure_volume(model, x, y, "mse", **given)
+    with torch.no_grad():
+        outputs = model(x)
+    assert theirs.start_loss == pytest.approx(float((outputs - y[None, :]).square().mean()), rel=1e-6)
+    assert paired.start_loss == pytest.approx(float((outputs[:, 0] - y).square().mean()), rel=1e-6)
+    assert "targets of shape (2,) as PyTorch's MSE broadcasts them; loss='mse' pairs each output" in theirs.verdict
+    assert "broadcasts" not in paired.verdict
