@@ -7,6 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from minima_volume.config.noise import HEADLINE
 from minima_volume.errors import DamagedFileError
 from minima_volume.robustness.architectures import BUILDERS
@@ -44,7 +46,7 @@ def sweep_rows(study: Study, network: Network, sweep: Sweep) -> list[Row]:
             **vars(network),
             "alpha_test": alpha,
             "acc": float(accuracies.mean()),
-            "loss": float(sweep.loss[a].mean()),
+            "loss": _mean_loss(sweep.loss[a]),
         }
         row |= _ours(study, network, sweep)
         row |= {
@@ -55,9 +57,15 @@ def sweep_rows(study: Study, network: Network, sweep: Sweep) -> list[Row]:
         row |= {"acc_recalibrated": None, "loss_recalibrated": None}
         if sweep.recalibrated is not None and sweep.recalibrated_loss is not None:
             row["acc_recalibrated"] = float(sweep.recalibrated[a].mean())
-            row["loss_recalibrated"] = float(sweep.recalibrated_loss[a].mean())
+            row["loss_recalibrated"] = _mean_loss(sweep.recalibrated_loss[a])
         rows.append(row)
     return rows
+
+
+def _mean_loss(losses: np.ndarray) -> float | None:
+    """Over draws; None if the noise is so large that outputs leave the range of their type."""
+    mean = float(losses.mean())
+    return mean if np.isfinite(mean) else None
 
 
 def _ours(study: Study, network: Network, sweep: Sweep) -> Row:

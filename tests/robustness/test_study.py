@@ -148,6 +148,18 @@ def test_more_draws_measure_again_and_train_nothing(done: Study, tmp_path: Path)
     assert {(row["architecture"], row["draws"]) for row in results["summary"]} == {("mlp", 6), ("cnn", 3)}
 
 
+def test_noise_beyond_all_numbers(tmp_path: Path):
+    """Outputs that are no numbers have no loss: null in results.json, an empty cell in the table."""
+    study = tiny_study(tmp_path, {"noise.alpha_test": [0, 0.1, 1e38]})
+    found = run_study(study, ["mlp"], say=lambda line: None)
+    rows = [row for row in found["sweep"] if row["alpha_test"] == 1e38]
+    assert rows and all(row["loss"] is None and row["acc"] < 0.5 for row in rows)
+    assert all(row["loss"] > 0 for row in found["sweep"] if row["alpha_test"] < 1)
+    assert read_json(study.results_file)["sweep"] == found["sweep"]
+    with (study.results / "sweep.csv").open() as file:
+        assert [row["loss"] for row in csv.DictReader(file) if row["alpha_test"] == "1e+38"] == [""] * len(rows)
+
+
 def test_batch_normalisation_and_attention(tmp_path: Path):
     """resnet18 has its accuracies with recalibrated statistics, a second mean drop and a verdict; vit has none of the former."""
     sizes = {
