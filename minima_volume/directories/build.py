@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minima_volume.config.autoencoders import OwnLoss, OwnModel, SAELossSection, SAEModel, VAELossSection, VAEModel
 from minima_volume.config.directory import Data, OptimizerConfig, TrainConfig
+from minima_volume.directories.sources import Samples
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import in_memory
 from minima_volume.files.user_code import load_object
@@ -23,6 +24,11 @@ from minima_volume.models.sae import SAE
 from minima_volume.models.vae import VAE
 
 Criterion = Callable[[Any, Tensor], Tensor]
+UNUSABLE = (
+    torch.optim.Optimizer,
+    torch.optim.LBFGS,
+    torch.optim.SparseAdam,
+)  # no optimiser, needs closures, sparse gradients
 Likelihoods = {"ImageDataLoader": "bernoulli", "TabularDataLoader": "columns", "EmbeddingDataLoader": "gaussian"}
 
 
@@ -60,6 +66,23 @@ def with_shape(config: TrainConfig, shape: Sequence[int]) -> TrainConfig:
     else:
         return config
     return config.model_copy(update={"model": model.model_copy(update={"params": params})})
+
+
+def check_support(model: nn.Module, samples: Samples) -> None:
+    """Refuse samples that a Bernoulli likelihood gives no probability: its loss would have no lower bound.
+
+    Raises:
+        ConfigError: names the numbers and the likelihoods that take them.
+    """
+    if not isinstance(model, VAE) or not isinstance(model.likelihood, Bernoulli):
+        return
+    ranges = [(float(chunk.min()), float(chunk.max())) for chunk in samples.chunks()]
+    low, high = min(first for first, _ in ranges), max(last for _, last in ranges)
+    if low < 0 or high > 1:
+        raise ConfigError(
+            f"model.params.likelihood 'bernoulli' takes numbers from 0 to 1, and {samples.source} holds {low:g} to {high:g} "
+            "(columns of a table are standardised); set it to gaussian or, for a table, columns"
+        )
 
 
 def build_network(config: TrainConfig, shape: Sequence[int], places: Sequence[Path]) -> nn.Module:
@@ -112,7 +135,7 @@ def criterion_of(
 
 
 def optimizer_of(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
-    """Any optimiser of torch.optim, by its name in any case.
+    """Any optimiser of torch.optim that steps from dense gradients alone, by its name in any case.
 
     Raises:
         ConfigError: no such optimiser, or it has no such argument.
@@ -120,7 +143,7 @@ def optimizer_of(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Opt
     kinds = {
         name.lower(): kind
         for name, kind in vars(torch.optim).items()
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind not in UNUSABLE
     }
     name = settings.optimizer
     kind = kinds.get(name.lower())

@@ -16,6 +16,7 @@ from minima_volume.config.directory import TrainConfig, resolved
 from minima_volume.directories.build import (
     Criterion,
     build_network,
+    check_support,
     criterion_of,
     optimizer_of,
     with_shape,
@@ -88,6 +89,8 @@ def prepare(config: TrainConfig, places: Sequence[Path]) -> Task:
         if held_out.shape != samples.shape:
             raise ConfigError(f"samples of val have shape {held_out.shape}, those of train {samples.shape}")
     model = build_network(config, samples.shape, places)
+    for part in filter(None, (samples, held_out)):
+        check_support(model, part)
     if isinstance(model, SAE) and config.model.params.center:  # type: ignore[union-attr]
         _center(model, samples)
     model.to(device)

@@ -247,6 +247,12 @@ BAD = [
     ({"train.optimizer_config": {"betas": 3}}, ["{'betas': 3} does not fit adam"]),
     ({"model": SAE, "train.loss": {"class": "SAELoss"}}, ["input_dim is 5", "x.npy have 4 features"]),
     ({"model": {"class": "mine:Model"}, "train.loss": {"class": "mine:loss"}}, ["model.class: 'mine:Model'", "mine"]),
+    ({"train.optimizer_config": {"optimizer": "lbfgs"}}, ["'lbfgs' is not known", "allowed: adadelta"]),
+    ({"train.optimizer_config": {"optimizer": "SparseAdam"}}, ["'SparseAdam' is not known"]),
+    (
+        {"model.params.likelihood": "bernoulli"},
+        ["'bernoulli' takes numbers from 0 to 1", "x.npy holds -", "set it to gaussian"],
+    ),
     ({"model.params.likelihood": "columns"}, ["'columns' needs a table"]),
     ({"model.params.channels": [2]}, ["channels needs samples of shape (channels, height, width)"]),
     ({"train.data_path": "digits"}, ["'digits' are images; loader_class must be ImageDataLoader"]),
