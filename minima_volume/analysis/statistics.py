@@ -82,10 +82,11 @@ class Line:
     """y = slope * x + intercept.
 
     Attributes:
-        slope, intercept: least squares over all points.
+        slope, intercept: least squares over independent points; of groups, the means over their own lines, which is the same where all
+            groups have the same x.
         slope_lower, slope_upper, intercept_lower, intercept_upper: 95 % intervals.
-        r_squared: share of the variance of y that the line explains; NaN where all y are equal.
-        points, groups: how many points, and how many groups (seeds) they come from.
+        r_squared: share of the variance of y that the line explains; NaN where all y are equal, below 0 where the mean of y is closer.
+        points, groups: how many points it is made of, and how many groups (seeds) these come from.
         interval_from: where the intervals come from, in words.
     """
 
@@ -102,10 +103,11 @@ class Line:
 
 
 def fit_line(x: np.ndarray, y: np.ndarray, groups: Sequence[object] | None = None) -> Line | None:
-    """Least squares over all points, where there are enough of them to say how far off the line may be.
+    """Least squares, where there are enough points to say how far off the line may be.
 
-    Points of one group are not independent: the interval of each coefficient is Student's t over the coefficients of the groups' own
-    lines, about their mean. A single set of independent points has the interval of its residuals.
+    Points of one group are not independent: each coefficient is the mean over the groups' own lines, with Student's t as its interval.
+    Groups of fewer than three different x have no line and are left out. (One line through all points would take the differences between
+    groups for a slope where points are missing.) A single set of independent points has the interval of its residuals.
 
     Args:
         x, y: (N,); points with an undefined value are left out.
@@ -128,16 +130,21 @@ def fit_line(x: np.ndarray, y: np.ndarray, groups: Sequence[object] | None = Non
     enough = [g for g in np.unique(of) if len(np.unique(x[of == g])) >= FEWEST]
     if len(enough) < (1 if groups is None else FEWEST):
         return None
-    slope, intercept = _least_squares(x, y)
-    residual = y - slope * x - intercept
-    total = float(((y - y.mean()) ** 2).sum())
-    r_squared = 1 - float((residual**2).sum()) / total if total > 0 else math.nan
+    limits: tuple[float, float, float, float]
     if groups is not None:
+        used = np.isin(of, enough)
+        x, y, of = x[used], y[used], of[used]
         own = [_least_squares(x[of == g], y[of == g]) for g in enough]
         slopes, intercepts = (mean_interval(np.array(column)) for column in zip(*own, strict=True))
+        slope, intercept = slopes.value, intercepts.value
         limits = (slopes.lower, slopes.upper, intercepts.lower, intercepts.upper)
         source = f"the lines of {len(own)} seeds"
     else:
+        slope, intercept = _least_squares(x, y)
+    residual = y - slope * x - intercept
+    total = float(((y - y.mean()) ** 2).sum())
+    r_squared = 1 - float((residual**2).sum()) / total if total > 0 else math.nan
+    if groups is None:
         half = student(len(x) - 2) * math.sqrt(float((residual**2).sum()) / (len(x) - 2))
         spread = float(((x - x.mean()) ** 2).sum())
         a, b = half / math.sqrt(spread), half * math.sqrt(1 / len(x) + x.mean() ** 2 / spread)

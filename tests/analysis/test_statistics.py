@@ -57,6 +57,19 @@ def test_line_of_several_groups_is_judged_by_their_own_lines():
     assert fit_line(np.ones(4), np.arange(4.0)) is None
 
 
+def test_missing_points_do_not_turn_differences_between_seeds_into_a_slope():
+    """Seeds with slope 1 each and other intercepts, each measured elsewhere: one line through all points has slope 6.5."""
+    x = np.concatenate([np.arange(3.0) + shift for shift in range(3)] + [[7.0, 9.0]])
+    groups = np.repeat([0, 1, 2, 3], [3, 3, 3, 2])  # the last has no line of its own
+    y = x + 10.0 * groups
+    line = fit_line(x, y, groups.tolist())
+    assert (line.slope, line.intercept) == pytest.approx((1.0, 10.0))
+    assert line.slope_lower == pytest.approx(1.0) and line.slope_upper == pytest.approx(1.0)
+    assert line.points == 9 and line.groups == 3
+    total = float(((y[:9] - y[:9].mean()) ** 2).sum())
+    assert line.r_squared == pytest.approx(1 - 600 / total)
+
+
 def test_there_is_no_line_through_two():
     """Neither through two points, nor two x, nor the points of two seeds, nor three seeds of two landscapes each."""
     x, y = np.tile([0.0, 1.0, 2.0], 3), np.random.default_rng(0).normal(size=9)
