@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json
 from minima_volume.stages.results.schema import check
 from minima_volume.stages.results.star_keys import disagreement_keys
@@ -44,8 +45,13 @@ def load_results(path: str | Path) -> dict[str, Any]:
     Raises:
         MissingStageError: notebook 3 has not been run.
         DamagedFileError: it is not strict JSON, or holds values of another kind.
-        StaleError: it lacks keys, as one of an earlier version does.
+        StaleError: it lacks keys, as one of an earlier version does, or is of a later format, whose keys may mean something else.
     """
     content = read_json(Path(path))
     check(content, Path(path))
+    if content.get("format", OLDEST) > FORMAT:
+        raise StaleError(
+            f"{path} has format {content['format']}: a later version of minima_volume wrote it, and this one knows formats up to {FORMAT}. Read "
+            "it with that version, or run 'Volume Estimation Pipeline.ipynb' (`minima-volume run --stage volume`), which makes it again"
+        )
     return upgraded(content)
