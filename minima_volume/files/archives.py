@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +17,10 @@ import torch
 CHUNK = 2**20
 FREE_BYTES = 2**28  # an archive may always unpack to so much,
 MAX_RATIO = 8  # and to so many times its own size: weights do not compress, what compresses better is small
+VERSION_1, MAX_HEADER = (
+    b"\x01\x00",
+    10_000,
+)  # of a .npy: its header's length has two bytes, else four; numpy reads no longer ones
 MAX_PICKLE = 2**26  # bytes of the part of a .pt that is not tensors
 END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"  # of an archive without a comment
 MANY = 2**16 - 1  # and more members: their number stands elsewhere
@@ -30,13 +36,16 @@ def check_archive(file: BinaryIO, whole: bool = True) -> None:
         whole: read each member and compare it with its checksum.
 
     Raises:
-        ValueError: it promises more than it may hold, has two members of one name, or a member is not what it says.
+        ValueError: it promises more than it may hold, has two members of one name, or a member is not what it says; or it is
+            TorchScript, which torch would not only read.
         BadZipFile: it is no zip archive, or a checksum differs.
     """
     with _opened(file) as archive:
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(COMPRESSED.format(member.filename))
+            if member.filename.endswith("constants.pkl"):
+                raise ValueError("it is TorchScript, not numbers alone")
             if member.filename.endswith(".pkl") and member.file_size > MAX_PICKLE:
                 raise ValueError(
                     f"{member.filename} has {member.file_size / 2**20:.0f} MiB, {MAX_PICKLE / 2**20:g} are allowed"
@@ -101,9 +110,11 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if not member.filename.endswith(".npy"):
         raise ValueError(f"{member.filename} is no array")
     with archive.open(member) as content:
-        version = np.lib.format.read_magic(content)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(content)
+        start = content.read(10)
+        if start[6:8] != VERSION_1:
+            start += content.read(2)
+        length = min(MAX_HEADER, int.from_bytes(start[8:], "little"))
+        shape, fortran, dtype = _header(start + content.read(length))
         count = math.prod(shape)
         if dtype.hasobject:
             raise ValueError(f"{member.filename} holds Python objects")
@@ -115,6 +126,15 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             room[place : place + len(part)] = np.frombuffer(part, np.uint8)
             place += len(part)
     return array.T if fortran else array
+
+
+@lru_cache(maxsize=256)
+def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type that the start of a .npy states; the same ones in file after file, and numpy compiles each."""
+    file = io.BytesIO(start)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 def check_tensors(value: Any) -> None:

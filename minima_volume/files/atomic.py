@@ -22,6 +22,7 @@ from minima_volume.files.archives import check_archive, check_tensors, read_arra
 from minima_volume.files.boundary import check_way
 from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash, skims
 from minima_volume.files.plain import open_plain, read_text
+from minima_volume.files.skimming import load_skimmed
 
 MAX_JSON = 2**25  # bytes of a .json
 NAME_SHOWN = 50  # characters of a file's name in that of its temporary, so that every name that a file can have will do
@@ -228,7 +229,7 @@ def read_pt(path: Path) -> dict[str, Any]:
     try:
         with open_plain(path) as file:
             check_archive(file, whole=not skims())
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = load_skimmed(file) if skims() else torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, not a dictionary")
         check_tensors(content)
