@@ -36,7 +36,8 @@ class VolumeEstimate(Estimate):
         log_volume: log of the Lebesgue volume of the (capped) star region in parameter space; None if undefined (see `note`).
         log_exp_r_n: log mean r^n, the published number; None likewise. With importance sampling r is the whitened radius and half
             log det P is in log_volume, not here.
-        interval: 95 %, of log_volume; the upper limit is None if the effective sample size does not allow one.
+        interval: 95 %, of log_volume; the upper limit is None if the effective sample size does not allow one. It is of which directions
+            were drawn: the radii's tolerance, up to n times as much, comes on top (0.003 at most in float64; see `default_tolerance`).
         effective_sample_size, largest_share: how many directions the mean rests on; share of the largest.
         num_censored: directions that never crossed; the volume then has no upper limit. Always 0 here: `lebesgue` raises, `ball` caps.
         num_capped: directions that end at the ball's radius max_coefficient * sqrt(n); 0 with `lebesgue`.
