@@ -104,7 +104,7 @@ DIGITS = {**FEW, "volume.loss_thresholds": [0.5], "volume.accuracy_thresholds": 
 @pytest.fixture(scope="module")
 def digits_condition(tmp_path_factory):
     """The only condition of an experiment: made and run by the batch notebooks there, in kernels; its first run has a broken config."""
-    experiment = tmp_path_factory.mktemp("digits")
+    experiment = tmp_path_factory.mktemp("experiments") / "digits"
     condition = experiment / "low_data" / "base"
     for folder in (experiment / "template", condition):
         write_yaml(folder / "config.yaml", tiny(DIGITS))
