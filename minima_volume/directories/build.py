@@ -131,7 +131,19 @@ def criterion_of(
     found = _find(section.kind, places, "loss.class")
     if not callable(found) or isinstance(found, type):
         raise ConfigError(f"loss.class: {section.kind!r} must be a function (outputs, samples) -> one loss per sample")
-    return partial(found, **section.params)
+    return partial(_own_losses, section.kind, partial(found, **section.params))
+
+
+def _own_losses(kind: str, function: Callable[..., Any], outputs: Any, x: Tensor) -> Tensor:
+    """The losses of a user's function; a mean over the batch would pass for its sum."""
+    losses = function(outputs, x)
+    if not isinstance(losses, Tensor) or losses.shape != (len(x),):
+        got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
+        raise ConfigError(
+            f"loss.class: {kind!r} must give one loss per sample, a tensor of shape ({len(x)},) for {len(x)} samples, got {got}; leave out "
+            "the mean over samples, and add up the features of each"
+        )
+    return losses
 
 
 def optimizer_of(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:

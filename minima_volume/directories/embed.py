@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,9 +83,16 @@ def predict_directory(config: PredictConfig, places: Sequence[Path] = (), say: S
             found = measure(model, criterion, samples, checkpoint.config.experiment.seed, count)
             say(", ".join(f"test_{name} {value:.6g}" for name, value in found.items() if isinstance(value, float)))
             named = {f"test_{name}": value for name, value in found.items()}
-            write_json(path.with_name("test_metrics.json"), named)
+            write_json(path.with_name("test_metrics.json"), {name: _defined(value) for name, value in named.items()})
             track_predictions(directory, int(checkpoint.content["epoch"]), named, say)
     return path
+
+
+def _defined(value: Any) -> Any:
+    """A metric as JSON has it: what is undefined, or infinite, is None."""
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    return value if math.isfinite(value) else None
 
 
 def output_file(directory: Directory, source: EmbedSource, kind: str, split: str) -> Path:

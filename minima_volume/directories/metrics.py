@@ -64,7 +64,8 @@ def measure(
         `dead_features` (share of atoms that are never active).
     """
     device = next(model.parameters()).device
-    random, sums = generator(seed, "validation"), Sums()
+    random, importance, sums = generator(seed, "validation"), generator(seed, "importance"), Sums()
+    first = None
     for chunk in samples.chunks():
         x = chunk.to(device)
         sums.samples += len(x)
@@ -74,14 +75,17 @@ def measure(
             mean, log_prob = outputs["mean"].double(), model.likelihood.log_prob(outputs["parameters"], x)
             sums.add(log_prob=log_prob, kl=kl, mean=mean, square=mean.square())
             if importance_samples:
-                draws = normals(random, importance_samples, len(x), model.latent_dim).to(device)
+                draws = normals(importance, importance_samples, len(x), model.latent_dim).to(device)
                 sums.add(log_likelihood=model.log_likelihood(x, draws))
         else:
             outputs = model(x)
         if isinstance(model, SAE):
             flat, error = x.flatten(1).double(), (outputs["reconstruction"] - x).flatten(1).double()
             active = outputs["code"] > 0
-            sums.add(x=flat, square=flat.square().sum(-1), error=error.square().sum(-1), active=active)
+            first = flat[0] if first is None else first
+            offset = flat - first  # equal samples have a variance of exactly 0, and large means do not drown it
+            sums.add(square=flat.square().sum(-1), error=error.square().sum(-1), active=active)
+            sums.add(offset=offset, offset_square=offset.square().sum(-1))
         sums.add(loss=criterion(outputs, x))
     return {"loss": float(sums.mean("loss"))} | _of_kind(model, sums, importance_samples)
 
@@ -100,7 +104,7 @@ def _of_kind(model: nn.Module, sums: Sums, importance_samples: int) -> dict[str,
         return found | ({"nll": -float(sums.mean("log_likelihood"))} if importance_samples else {})
     if isinstance(model, SAE):
         square, error = float(sums.mean("square")), float(sums.mean("error"))
-        spread = square - float(sums.mean("x").square().sum())
+        spread = float(sums.mean("offset_square") - sums.mean("offset").square().sum())
         share = sums.mean("active")
         return {
             "normalized_mse": _ratio(error, square),
@@ -109,6 +113,21 @@ def _of_kind(model: nn.Module, sums: Sums, importance_samples: int) -> dict[str,
             "dead_features": float((share == 0).double().mean()),
         }
     return {}
+
+
+def undefined(metric: str, samples: Samples) -> str:
+    """Why a metric of a sparse autoencoder has no value on these samples, whatever the model; empty if it has one."""
+    if metric == "variance_explained":
+        first = samples.take(slice(0, 1))
+        if all(bool((chunk == first).all()) for chunk in samples.chunks()):
+            return (
+                f"{samples.source} holds one sample"
+                if len(samples) == 1
+                else f"all samples of {samples.source} are equal"
+            )
+    if metric == "normalized_mse" and not any(bool(chunk.any()) for chunk in samples.chunks()):
+        return f"all samples of {samples.source} are 0"
+    return ""
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -22,7 +22,7 @@ from minima_volume.directories.build import (
     with_shape,
 )
 from minima_volume.directories.directory import Opened, epoch_line, opened
-from minima_volume.directories.metrics import measure, metric_names
+from minima_volume.directories.metrics import measure, metric_names, undefined
 from minima_volume.directories.sources import Samples, batches, open_samples
 from minima_volume.directories.track import Untracked, check_tracking, tracked
 from minima_volume.errors import ConfigError, MinimaVolumeError
@@ -95,7 +95,7 @@ def prepare(config: TrainConfig, places: Sequence[Path]) -> Task:
         _center(model, samples)
     model.to(device)
     criterion = criterion_of(config.train.loss, model, config, places)
-    _check_metrics(config)
+    _check_metrics(config, held_out)
     order = generator(config.experiment.seed, "batches")
 
     def objective(model: nn.Module, batch: Tensor) -> Tensor:
@@ -133,13 +133,17 @@ def _watches(config: TrainConfig) -> tuple[Watch, ...]:
     return (kept,) if stopping is None else (kept, Watch(stopping.metric, stopping.direction, stopping.patience))
 
 
-def _check_metrics(config: TrainConfig) -> None:
+def _check_metrics(config: TrainConfig, held_out: Samples | None) -> None:
     allowed = [TRAIN_LOSS]
     if config.val is not None:
         allowed += [f"val_{name}" for name in metric_names(config.model.kind)]
     for key, metric in config.watched.items():
         if metric not in allowed:
             raise ConfigError(f"{key}: {metric!r} is not measured; allowed: {', '.join(allowed)}")
+        if held_out is not None and (reason := undefined(metric.removeprefix("val_"), held_out)):
+            raise ConfigError(
+                f"{key}: {metric!r} is undefined, since {reason}; name another metric, such as val_loss, or give other samples"
+            )
 
 
 def _center(model: SAE, samples: Samples) -> None:
