@@ -79,13 +79,14 @@ def training_parts(study: Study, network: Network, images: Images) -> Parts:
     config = study.config.training
     model = study.build(network, images).to(images.x_train.device)
     order = generator(network.seed, "batches")
-    noise = WeightNoise(study.alpha_train(network))
+    alpha, draws = study.alpha_train(network), generator(network.seed, "weight noise")
+    noisy = AtNoisyWeights(WeightNoise(alpha), draws, f"noise.alpha_train ({alpha:g})")
     return Parts(
         model,
         make_optimizer(model, config),
         classify,
         partial(_batches, images.x_train, images.y_train, config.batch_size, order),
-        AtNoisyWeights(noise, generator(network.seed, "weight noise")) if network.regime == NOISY else AtTheWeights(),
+        noisy if network.regime == NOISY else AtTheWeights(),
         {"batches": order},
     )
 

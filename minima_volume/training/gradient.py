@@ -25,6 +25,11 @@ class Gradient(Protocol):
         """Its random generators by name, which a checkpoint keeps."""
         ...
 
+    @property
+    def moved_by(self) -> str:
+        """What moves the weights for the gradient, as messages call it; empty if nothing does."""
+        ...
+
     def __call__(self, model: nn.Module, losses: Losses) -> Tensor: ...
 
 
@@ -33,6 +38,7 @@ class AtTheWeights:
     """The plain gradient."""
 
     generators: Mapping[str, torch.Generator] = field(default_factory=dict)
+    moved_by: str = ""
 
     def __call__(self, model: nn.Module, losses: Losses) -> Tensor:
         return backward(losses)

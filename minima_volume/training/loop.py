@@ -155,14 +155,10 @@ def train(
     """
     progress = Progress() if progress is None else progress
     while progress.epoch < epochs and not any(watch.exhausted(progress) for watch in watches):
-        loss = one_epoch(parts)
+        loss, start = one_epoch(parts)
         progress.epoch += 1
         if not math.isfinite(loss):
-            rate = parts.optimizer.param_groups[0]["lr"]
-            raise DataError(
-                f"training diverged: the loss was {loss:.3g} in epoch {progress.epoch}; lower the learning rate ({float(rate):g}) or "
-                "look at the data"
-            )
+            raise DataError(_diverged(parts, progress.epoch, loss, start))
         progress.train_loss.append(loss)
         if validation is not None and progress.epoch % validation.every == 0:
             _validate(parts.model, validation, progress)
@@ -173,21 +169,34 @@ def train(
     return progress
 
 
-def one_epoch(parts: Parts) -> float:
-    """One pass over the batches; the mean loss over their samples."""
+def _diverged(parts: Parts, epoch: int, loss: float, start: float) -> str:
+    """What happened, and what can be done about what it came from."""
+    moved = parts.gradient.moved_by
+    if epoch == 1 and not math.isfinite(start):
+        found = f"the loss was {start:.3g} before the first step of training, so the learning rate is not the reason"
+        return f"{found}; lower {moved}" if moved else f"{found}; look at the data and the initial weights"
+    rate = f"the learning rate ({float(parts.optimizer.param_groups[0]['lr']):g})"
+    lower = f"{rate} or {moved}," if moved else rate
+    return f"training diverged: the loss was {loss:.3g} in epoch {epoch}; lower {lower} or look at the data"
+
+
+def one_epoch(parts: Parts) -> tuple[float, float]:
+    """One pass over the batches; the mean loss over their samples, and that of the first batch."""
     parts.model.train()
+    start = torch.zeros(())
     total, samples = torch.zeros((), dtype=torch.float64, device="cpu"), 0
     for batch in parts.batches():
         parts.optimizer.zero_grad(set_to_none=True)
         losses = parts.gradient(parts.model, partial(_losses, parts, batch))
         parts.optimizer.step()
+        start = start if samples else losses.mean()
         total = total.to(losses.device) + losses.sum(dtype=torch.float64)
         samples += len(losses)
     if not samples:
         raise DataError(
             "an epoch has no batches: the training set is empty, or all of it was dropped as an incomplete batch"
         )
-    return float(total) / samples
+    return float(total) / samples, float(start)
 
 
 def _losses(parts: Parts, batch: Any) -> Tensor:

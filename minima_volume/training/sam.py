@@ -43,6 +43,10 @@ class AtTheAscent:
     settings: Sam
     generators: Mapping[str, torch.Generator] = field(default_factory=dict)
 
+    @property
+    def moved_by(self) -> str:
+        return f"sam.rho ({self.settings.rho:g})"
+
     def __call__(self, model: nn.Module, losses: Losses) -> Tensor:
         """The losses returned are those at the weights p."""
         found = backward(losses)

@@ -74,6 +74,7 @@ def train_model(
     # a full batch's loss before a step is the loss after the last epoch, unless layers behave differently in training
     full = settings.batch_size is None or settings.batch_size >= len(x)
     reuse = full and not depends_on_mode(model) and settings.target_loss is None
+    rho = "" if settings.sam is None else f" or training.sam.rho ({settings.sam.rho:g}),"
     at_once = {settings.epochs, *(settings.checkpoints or ())}
 
     def objective(model: nn.Module, batch: tuple[Tensor, Any]) -> Tensor:
@@ -93,7 +94,7 @@ def train_model(
         if not all(map(math.isfinite, newest)):
             raise DataError(
                 f"training diverged: the loss was {newest[0]:.3g} (test loss {newest[-1]:.3g}) by epoch {epoch}; "
-                f"lower training.learning_rate ({settings.learning_rate:g}) or look at the data"
+                f"lower training.learning_rate ({settings.learning_rate:g}){rho} or look at the data"
             )
         on_epoch(epoch, history)
         return settings.target_loss is not None and history.train_loss[-1] <= settings.target_loss

@@ -25,10 +25,12 @@ class AtNoisyWeights:
         noise: (model, generator) -> one tensor per parameter in the order of `model.parameters()`, of its shape and on its device,
             to be added to it; None for a parameter that gets no noise.
         generator: of the draws; a checkpoint keeps its state.
+        moved_by: how messages call the noise.
     """
 
     noise: Noise
     generator: torch.Generator
+    moved_by: str = "the weight noise"
 
     @property
     def generators(self) -> Mapping[str, torch.Generator]:

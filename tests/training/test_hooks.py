@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -291,3 +292,32 @@ def test_objectives_and_metrics_that_cannot_be_used():
         train(Parts(parts.model, parts.optimizer, cross_entropy, list), 1)
     with pytest.raises(ConfigError, match="'auc' is not measured; allowed: train_loss, score, other"):
         train(parts, 1, validation=scripted([1.0]), watches=[Watch("auc")])
+
+
+@pytest.mark.parametrize(
+    ("gradient", "words"),
+    [
+        (
+            AtNoisyWeights(lambda m, r: [1e30 * torch.ones_like(p) for p in m.parameters()], torch.Generator()),
+            "lower the weight noise",
+        ),
+        (AtTheWeights(), "look at the data and the initial weights"),
+    ],
+)
+def test_a_loss_that_is_none_before_the_first_step_is_not_blamed_on_the_learning_rate(gradient, words):
+    """Noise of 1e30, or a loss that is NaN from the start."""
+    spoilt = isinstance(gradient, AtTheWeights)
+    parts = replace(parts_of(), gradient=gradient)
+    if spoilt:
+        parts = replace(parts, objective=lambda model, batch: cross_entropy(model, batch) * math.nan)
+    with pytest.raises(DataError, match=f"before the first step of training, so the learning rate .* reason; {words}"):
+        train(parts, EPOCHS)
+
+
+def test_a_step_of_sam_without_bounds_is_named():
+    """The first loss is fine, so the learning rate may be the reason, too."""
+    parts = replace(parts_of(), gradient=AtTheAscent(Sam(rho=1e30)))
+    with pytest.raises(
+        DataError, match=r"training diverged: .* lower the learning rate \(0.01\) or sam.rho \(1e\+30\), or"
+    ):
+        train(parts, EPOCHS)
