@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -171,7 +172,7 @@ def opened(config: TrainConfig, say: Callable[[str], object]) -> Iterator[Opened
             config = config.model_copy(update={"experiment": _renamed(experiment, final.folder.name)})
         else:
             _refuse_strange(final)
-    final.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(final.folder)
     with locked(final.folder):
         _recover(final.folder)
         if not _occupied(final.folder):
@@ -192,10 +193,30 @@ def held(directory: Directory) -> Iterator[None]:
     Raises:
         LockedError: another process works in it.
     """
-    directory.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(directory.folder)
     with locked(directory.folder):
         _recover(directory.folder)
         yield
+
+
+def make_folder(folder: Path, exist_ok: bool = True) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        MissingStageError: it cannot be made.
+        FileExistsError: it is there, and must not be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if not exist_ok and folder.is_dir():
+            raise
+        file = next((str(place) for place in (folder, *folder.parents) if os.path.isfile(place)), "")  # noqa: PTH113  (never raises)
+        found = f" ({file} is a file)" if file else ""
+        raise MissingStageError(
+            f"{folder}: {error.strerror or error}. Check that the path is right{found} and that you may write there, or give another "
+            "experiment.output_dir; nothing was changed."
+        ) from error
 
 
 def _renamed(experiment: Experiment, name: str) -> Experiment:
@@ -221,7 +242,7 @@ def _stamped(experiment: Experiment) -> Path:
     for number in range(1, 10_000):
         folder = Path(experiment.output_dir) / (stamp if number == 1 else f"{stamp}_{number}")
         try:
-            folder.mkdir(parents=True)
+            make_folder(folder, exist_ok=False)
         except FileExistsError:
             continue
         return folder

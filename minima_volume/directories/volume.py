@@ -101,7 +101,10 @@ def measure_directory(
         if threshold is None:
             threshold = loss + (RISE * abs(loss) if landscape.rise is None else landscape.rise)
         if threshold <= loss:
-            raise ConfigError(f"threshold {threshold:g} is not above the loss at the minimum, {loss:g}")
+            raise ConfigError(
+                f"threshold {threshold:g} is not above the loss at the minimum, {loss:g}; say how far above it the minimum ends, as a "
+                "positive number in units of the loss (--rise; `minima-volume volume` also takes a --threshold)"
+            )
         own = Loss(config.train.loss.kind, criterion, batched=False)
         volume = measure_volume(model, inputs, x, own, threshold=threshold, how=how, progress=progress)
     assert isinstance(volume, LocalVolume | VolumeProfile)

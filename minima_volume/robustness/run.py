@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minima_volume.config.noise import NoiseConfig
+from minima_volume.directories.directory import make_folder
 from minima_volume.execution.device import usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import locked
@@ -57,7 +58,7 @@ def run_study(
     networks = study.networks(architectures)
     usable_device(study.config)
     check_mergeable(study, networks, fresh)
-    study.checkpoints.mkdir(parents=True, exist_ok=True)
+    make_folder(study.checkpoints)
     with locked(study.checkpoints):
         todo = [Work(study, network) for network in networks]
         workers = 1 if len(todo) == 1 else min(len(todo), usable_workers(study.config, math.inf))

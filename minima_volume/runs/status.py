@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.content import skimmed
 from minima_volume.files.lock import age, lock_of
@@ -57,7 +58,7 @@ def status(folder: str | Path, *, run_code: bool = False, verify: bool = False) 
     Raises:
         ConfigError: there is no such folder, or no run in it, or two folders are of the same seeds.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     if folder.is_file():
         raise ConfigError(
             f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}"
@@ -68,13 +69,18 @@ def status(folder: str | Path, *, run_code: bool = False, verify: bool = False) 
     if not runs:
         raise ConfigError(no_runs(folder))
     with nullcontext() if verify else skimmed():
-        return [row for run in runs for row in _rows(run.resolve(), run_code)]
+        return [row for run in runs for row in _rows(run, run_code)]
 
 
-def _rows(run: Path, run_code: bool) -> list[StageStatus]:
+def _rows(folder: Path, run_code: bool) -> list[StageStatus]:
+    run = folder.resolve()
+    name = (
+        run.name if folder.name in ("", "..") else folder.name
+    )  # a link's own name, which is the one that was asked for
     lock = lock_of(run)
     states = stage_states(run, run_code=run_code)
-    return [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in states.items()]
+    rows = [_row(run, stage, state, "" if lock is None else str(lock)) for stage, state in states.items()]
+    return [replace(row, run=name) for row in rows]
 
 
 def _row(run: Path, stage: str, state: State, working: str) -> StageStatus:

@@ -91,3 +91,17 @@ def test_thresholds(cli):
     assert "both given" in cli("volume", "runs/a", "--sigma", "0.1", "--rise", "1", "--threshold", "1")[2]
     with pytest.raises(ConfigError, match="threshold -1e\\+09 is not above the loss at the minimum"):
         measure_directory(Path("runs/a"), Gaussian(sigma=0.1), Landscape(threshold=-1e9), progress=False)
+
+
+def test_a_minimum_of_loss_0_takes_a_rise_and_says_so(cli):
+    """A tenth of 0 is no threshold: the message names the option that helps, which is then followed."""
+    Path("zero.py").write_text(
+        "def none(outputs, x):\n    return 0 * (outputs['reconstruction'] - x).square().sum(-1)\n"
+    )
+    trained({**SAE, "train.loss": {"class": "zero:none"}, "train.epochs": 1})
+    code, _, err = cli("volume", "runs/a", "--sigma", "0.1", "--quiet")
+    assert code == 1 and "threshold 0 is not above the loss at the minimum, 0; say how far above it" in err
+    assert "(--rise; `minima-volume volume` also takes a --threshold)" in err
+    for way in (("--rise", "0.5"), ("--threshold", "0.5")):
+        code, out, _ = cli("volume", "runs/a", "--sigma", "0.1", "--quiet", *way)
+        assert code == 0 and "threshold 0.5" in out

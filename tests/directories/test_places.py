@@ -11,7 +11,7 @@ from directory_cases import config, content, files, samples
 
 from minima_volume.directories import train as training
 from minima_volume.directories.train import train_directory
-from minima_volume.errors import ConfigError
+from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.yaml import write_yaml
 
 
@@ -53,3 +53,17 @@ def test_a_step_that_does_not_fit(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="loader_params.batch_size 8 needs more memory than there is"):
         train_directory(config(), say=lambda line: None)
     assert "stopped: training with loader_params.batch_size 8" in Path("runs/a/logs/training.log").read_text()
+
+
+@pytest.mark.parametrize("on_exists", ["overwrite", "timestamp", "error", "resume"])
+def test_a_place_that_is_a_file(on_exists: str):
+    """From Python as from a shell: one message that names the file."""
+    Path("runs").mkdir()
+    Path("runs/a").write_text("mine")
+    for place, file in (("x.npy", "x.npy"), ("x.npy/b", "x.npy"), ("runs", "runs/a")):
+        if place == "runs" and on_exists == "timestamp":
+            continue  # the new folder has another name
+        given = config({"experiment.output_dir": place, "experiment.on_exists": on_exists})
+        with pytest.raises(MissingStageError, match=rf"{place}/a[_0-9]*: .*\({file} is a file\)"):
+            train_directory(given, say=lambda line: None)
+    assert files(Path()) == ["runs/a", "x.npy"] and Path("runs/a").read_text() == "mine"

@@ -17,7 +17,7 @@ from minima_volume.files.yaml import write_yaml
 from minima_volume.reports.analyze import analyze
 from minima_volume.reports.html import write_report
 from minima_volume.runs.create import new_folder
-from minima_volume.runs.status import status
+from minima_volume.runs.status import describe_status, status
 
 TWIN = r"model_0_data_10 and model_00_data_010 are the same run \(model seed 0, data seed 10\); remove one of the two folders"
 
@@ -86,3 +86,15 @@ def test_a_folder_from_a_template_is_no_twin(condition: Path):
     with pytest.raises(ConfigError, match=TWIN):
         new_folder(condition / "model_00_data_010", condition)
     assert tree(condition.parent) == before
+
+
+def test_status_calls_a_linked_run_by_the_name_in_its_folder(copied, tmp_path):
+    """Not by its target's, which is in another folder; the run that is asked for alone keeps its own, however it is named."""
+    condition = tmp_path / "linking"
+    condition.mkdir()
+    linked = condition / "model_7_data_17"
+    linked.symlink_to(copied.folder)
+    for asked in (condition, linked):
+        assert {row.run for row in status(asked)} == {"model_7_data_17"}
+        assert "model_7_data_17" in describe_status(status(asked))
+    assert {row.run for row in status(copied.models / "..")} == {copied.folder.name}
