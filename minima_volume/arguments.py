@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Set
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +25,21 @@ def is_number(value: object) -> bool:
 def is_whole(value: object) -> bool:
     """Whether a setting is one whole number; True and False are not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def as_path(value: Any, what: str = "path") -> Path:
+    """A file or folder by its name, whatever kind of path that is.
+
+    Raises:
+        ConfigError: it is no name.
+
+    >>> as_path("runs/a").name
+    'a'
+    """
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        shown = repr(value) if isinstance(value, int | float | bytes | None) else f"a {type(value).__name__}"
+        raise ConfigError(f"{what} {shown} is not allowed: it must be the name of a file or folder, as text or a Path")
+    return Path(value)
 
 
 def check_count(name: str, value: Any, smallest: int) -> int:

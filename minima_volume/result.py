@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError, DamagedFileError
 from minima_volume.files.atomic import MAX_JSON, json_text, read_json, write_text
 from minima_volume.files.content import interpreted
@@ -51,13 +52,13 @@ class Result:
             ConfigError: it is too large for a JSON file.
             MissingStageError: the folder cannot be written to.
         """
-        text = self.to_json()
+        path, text = as_path(path), self.to_json()
         if len(text) > MAX_JSON:
             raise ConfigError(
                 f"{path} would have {len(text) / 2**20:.0f} MiB, and such a file may have {MAX_JSON / 2**20:.0f}: "
                 "keep the numbers you need from to_dict() instead"
             )
-        return write_text(Path(path), text)
+        return write_text(path, text)
 
     @classmethod
     def load(cls: type[Own], path: str | Path) -> Own:
@@ -67,7 +68,7 @@ class Result:
             MissingStageError: there is no such file.
             DamagedFileError: it was changed or cut off, or holds something else.
         """
-        return read_result(Path(path), {cls.__name__: cls})
+        return read_result(as_path(path), {cls.__name__: cls})
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -138,3 +138,31 @@ def test_models_and_volumes_are_told_apart_by_their_names_as_text() -> None:
 def test_what_cannot_be_compared(call: Callable[[Any], Any], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
         call(mass())
+
+
+@pytest.mark.parametrize("path", [3, None, b"a", ["a"]])
+def test_a_path_that_is_none(path: Any):
+    """One message that says what a path is, at every door that takes one."""
+    volume = mass()
+    doors: list[Callable[[Any], Any]] = [
+        mv.LocalVolume.load,
+        volume.save,
+        mv.open_run,
+        mv.load_config,
+        mv.load_results,
+        mv.load_wiggle_results,
+        mv.find_runs,
+        mv.collect,
+        mv.analyze,
+        mv.status_table,
+        mv.run_pipeline,
+        mv.update_runs,
+        lambda path: mv.new_runs(path, [(0, 10)]),
+        lambda path: mv.propagate(path, "."),
+        lambda path: mv.plots.save_figure(volume.plot(), path),
+    ]
+    for door in doors:
+        with pytest.raises(
+            ConfigError, match="is not allowed: it must be the name of a file or folder, as text or a Path"
+        ):
+            door(path)

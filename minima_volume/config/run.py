@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from minima_volume.arguments import as_path
 from minima_volume.config.errors import parse
 from minima_volume.config.moved import at_new_places
 from minima_volume.config.sections import (
@@ -280,6 +281,6 @@ def parse_config(content: Mapping[str, Any], where: str = "config") -> Config:
     return parse(Config, content, where)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: str | Path) -> Config:
     """Read and check one config.yaml."""
-    return parse_config(read_yaml(path), str(path))
+    return parse_config(read_yaml(as_path(path)), str(path))

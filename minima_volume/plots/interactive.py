@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_hex
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
 from minima_volume.perturbation.plane import Plane
@@ -105,7 +106,7 @@ def save_html(figure: Any, path: str | Path) -> Path:
         figure: a plotly Figure.
         path: the page.
     """
-    return write_text(Path(path), figure.to_html(include_plotlyjs=True))
+    return write_text(as_path(path), figure.to_html(include_plotlyjs=True))
 
 
 def loss_curve_browser(

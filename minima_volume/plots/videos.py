@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.analysis.subjects import subject
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_atomic
 from minima_volume.files.boundary import check_way
@@ -233,7 +234,7 @@ def save_video(
     Raises:
         ConfigError: another ending, or no ffmpeg.
     """
-    path = Path(path)
+    path = as_path(path)
     kind = path.suffix.lower()
     if kind not in (".gif", ".mp4"):
         raise ConfigError(f"{path}: videos are .gif or .mp4")

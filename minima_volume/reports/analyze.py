@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from minima_volume.analysis.collect import Collected, collect, select
 from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_text
 from minima_volume.reports.gallery import WHEN_DRAWN, Drawn, draw
@@ -93,7 +94,7 @@ def analyze(
         raise ConfigError(
             f"compare_with {compare_with!r} is not allowed: it must name folders, such as {{'SAM': 'experiments/sam/MNIST'}}"
         )
-    condition = Path(condition)
+    condition = as_path(condition, "condition folder")
     folder = condition / "analysis"
     collected = collect(condition)
     others = {name: select(collect(path)) for name, path in (compare_with or {}).items()}

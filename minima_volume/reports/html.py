@@ -15,6 +15,7 @@ from minima_volume.analysis.quantities import AXIS_LABELS, kind_of, x_of
 from minima_volume.analysis.readable import cell
 from minima_volume.analysis.tables import Tables
 from minima_volume.analysis.words import paragraph
+from minima_volume.arguments import as_path
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import write_text
 from minima_volume.reports.gallery import draw
@@ -55,9 +56,9 @@ def write_report(condition: str | Path, path: str | Path | None = None) -> Path:
     Raises:
         MissingStageError: no run has results.
     """
-    condition = Path(condition)
+    condition = as_path(condition, "condition folder")
     collected = collect(condition)
-    target = condition / "analysis" / "report.html" if path is None else Path(path)
+    target = condition / "analysis" / "report.html" if path is None else as_path(path)
     return write_text(target, render(condition, collected))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from minima_volume.arguments import as_path
 from minima_volume.config.noise import NoiseConfig, parse_noise_config
 from minima_volume.errors import ConfigError, StaleError
 from minima_volume.files.yaml import read_yaml, set_dotted
@@ -132,11 +133,12 @@ def open_study(
     Raises:
         ConfigError: a setting is not allowed.
     """
-    path = Path(folder) / "config.yaml"
+    folder = as_path(folder, "folder")
+    path = folder / "config.yaml"
     content = read_yaml(path)
     set_dotted(content, overrides or {})
     config = parse_noise_config(content, str(path))
-    return Study.of(config, Path(folder) / config.experiment.output_dir if output is None else Path(output))
+    return Study.of(config, folder / config.experiment.output_dir if output is None else as_path(output, "output"))
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

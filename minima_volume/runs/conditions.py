@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.files.yaml import read_yaml
 from minima_volume.stages.run import CONFIG_NAME, seeds_of
@@ -82,7 +83,7 @@ def find_condition(condition: str | Path | None = None, *, several: bool = False
     Raises:
         ConfigError: there is no such condition, or None was given and there are several; the message lists them.
     """
-    folder = Path() if condition is None else Path(condition)
+    folder = Path() if condition is None else as_path(condition, "condition folder")
     if folder.is_dir():
         if is_condition(folder):
             return folder

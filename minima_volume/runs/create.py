@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 
+from minima_volume.arguments import as_path
 from minima_volume.config.errors import parse
 from minima_volume.config.run import load_config
 from minima_volume.config.sections import Seeds
@@ -43,7 +44,7 @@ def seed_pairs(count: int, condition: str | Path | None = None, *, cross: bool =
     >>> seed_pairs(2, cross=True)
     [(0, 10), (0, 11), (1, 10), (1, 11)]
     """
-    fixed = None if condition is None else load_config(Path(condition) / CONFIG_NAME).seeds.data
+    fixed = None if condition is None else load_config(as_path(condition, "condition folder") / CONFIG_NAME).seeds.data
     if fixed is not None:
         return [(i, fixed) for i in range(count)]
     data = range(FIRST_DATA_SEED, FIRST_DATA_SEED + count)
@@ -73,7 +74,7 @@ def new_runs(
             or a seed is not allowed; or two folders are of the same seeds; or a folder to overwrite has computed something, is a link,
             or has edited files. Then nothing is changed.
     """
-    condition = Path(condition)
+    condition = as_path(condition, "condition folder")
     source = condition / CONFIG_NAME
     config = load_config(source)
     if config.seeds.model is not None:

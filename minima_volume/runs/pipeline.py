@@ -15,6 +15,7 @@ from secrets import token_hex
 
 import pandas as pd
 
+from minima_volume.arguments import as_path
 from minima_volume.config.run import load_config
 from minima_volume.config.sections import Execution
 from minima_volume.errors import MinimaVolumeError
@@ -82,7 +83,8 @@ def run_pipeline(
         ConfigError: two folders are of the same seeds.
         PipelineInterrupted: Ctrl-C, or a notebook's kernel that is interrupted.
     """
-    folders = find_runs(Path(condition)) if runs is None else [Path(run) for run in runs]
+    condition = as_path(condition, "condition folder")
+    folders = find_runs(condition) if runs is None else [as_path(run, "run folder") for run in runs]
     if links := [folder for folder in folders if folder.is_symlink()]:
         raise PipelineError(
             f"{links[0]} is a link to {links[0].readlink()}, and nothing is written through it: put the run folder itself in "
@@ -91,13 +93,13 @@ def run_pipeline(
     folders = [folder.resolve() for folder in folders]
     refuse_twins((folder, seeds_of(folder)) for folder in folders)
     if not folders:
-        raise PipelineError(no_runs(Path(condition)))
+        raise PipelineError(no_runs(condition))
     if unknown := set(stages or ()) - set(STAGES):
         raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
     wanted = [stage for stage in STAGES if stages is None or stage in stages]
     if notice := describe_differences(differences(condition, folders), condition):
         print(notice)
-    execution = _execution(Path(condition), scheduler)
+    execution = _execution(condition, scheduler)
     pipeline = token_hex(8)
     execute: Execute = execute_stage
     stop: Callable[[], None] = partial(stop_kernels, pipeline)
@@ -112,7 +114,7 @@ def run_pipeline(
         else:  # few runs: kernels here, which hand their shards to the cluster
             variables = [{SCHEDULER_VARIABLE: address, CORES_VARIABLE: str(slots)}]
         jobs = min(len(folders), jobs or slots)
-    elif gpus := _gpus(Path(condition)):
+    elif gpus := _gpus(condition):
         jobs = min(len(folders), jobs or gpus)
         variables = [{"CUDA_VISIBLE_DEVICES": str(i % gpus), CORES_VARIABLE: "1"} for i in range(jobs)]
     else:

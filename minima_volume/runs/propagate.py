@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_bytes
 from minima_volume.files.lock import locked
@@ -39,7 +40,7 @@ def all_runs(folder: str | Path) -> list[Path]:
     Raises:
         ConfigError: there is no such folder.
     """
-    folder = Path(folder).resolve()
+    folder = as_path(folder, "folder").resolve()
     if not folder.is_dir():
         raise ConfigError(f"folder {folder} does not exist")
     found, todo = [], [folder]
@@ -66,7 +67,7 @@ def plan_propagation(
     Raises:
         ConfigError: no such file, no run folder, or it is config.yaml, which says what a run's files were made with.
     """
-    source = Path(source)
+    source = as_path(source, "source")
     if not source.is_file():
         raise ConfigError(f"{source} is not a file; propagate copies one file to all run folders")
     if source.name == CONFIG_NAME:

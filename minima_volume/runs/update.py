@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minima_volume.arguments import as_path
 from minima_volume.config.moved import MOVED, set_settings
 from minima_volume.config.run import Config, load_config, parse_config
 from minima_volume.config.sections import Section
@@ -69,7 +70,7 @@ def differences(condition: str | Path, runs: Iterable[Path] | None = None) -> li
         condition: the condition folder.
         runs: run folders of it; all by default.
     """
-    condition = Path(condition)
+    condition = as_path(condition, "condition folder")
     try:
         wanted = load_config(condition / CONFIG_NAME)
     except MinimaVolumeError:  # no condition, or one that says itself what is wrong with it
@@ -171,7 +172,7 @@ def update_runs(
         ConfigError: no such run or key, or the condition's config.yaml is not allowed.
         LockedError: a pipeline works on one of the run folders; those before it have been written.
     """
-    condition = Path(condition)
+    condition = as_path(condition, "condition folder")
     wanted = load_config(condition / CONFIG_NAME)
     keys = keys and [MOVED.get(key, key) for key in keys]
     folders = find_runs(condition) if runs is None else [_run_of(condition, run) for run in runs]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minima_volume.arguments import as_path
 from minima_volume.config.run import Config, parse_config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.boundary import confined
@@ -179,13 +180,17 @@ def seeds_of(folder: Path) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-def find_runs(condition: Path) -> list[Path]:
+def find_runs(condition: str | Path) -> list[Path]:
     """The run folders of a condition, ordered by their seeds as numbers.
 
     Raises:
         ConfigError: two folders are of the same seeds.
     """
-    runs = [folder for folder in condition.iterdir() if folder.is_dir() and seeds_of(folder) is not None]
+    runs = [
+        folder
+        for folder in as_path(condition, "condition folder").iterdir()
+        if folder.is_dir() and seeds_of(folder) is not None
+    ]
     runs.sort(key=lambda folder: (seeds_of(folder) or (), len(folder.name), folder.name))
     refuse_twins((folder, seeds_of(folder.resolve()) or seeds_of(folder)) for folder in runs)
     return runs
@@ -224,7 +229,7 @@ def read_run(run_folder: str | Path) -> Run:
 
 def run_path(run_folder: str | Path) -> Path:
     """The folder, checked to exist and to be neither a template nor a condition."""
-    folder = Path(run_folder).resolve()
+    folder = as_path(run_folder, "run folder").resolve()
     if not folder.is_dir():
         raise MissingStageError(
             f"run folder {folder} does not exist; make one with `minima-volume new` or by copying a template/"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import DamagedFileError, MissingStageError
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.files.content import interpreted, settings_of
@@ -139,7 +140,7 @@ def load_wiggle_results(path: str | Path) -> tuple[list[dict[str, Any]], dict[st
     Returns:
         The list of dictionaries (`loss`, `coefficients`, `accs`, `perturbation_seed`, `perturbation_norm`), and the metadata.
     """
-    sweep = read_sweep(Path(path))
+    sweep = read_sweep(as_path(path))
     results = [
         {
             "loss": sweep.loss[i],

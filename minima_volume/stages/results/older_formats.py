@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minima_volume.arguments import as_path
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json
 from minima_volume.stages.results.schema import check
@@ -47,8 +48,8 @@ def load_results(path: str | Path) -> dict[str, Any]:
         DamagedFileError: it is not strict JSON, or holds values of another kind.
         StaleError: it lacks keys, as one of an earlier version does, or is of a later format, whose keys may mean something else.
     """
-    content = read_json(Path(path))
-    check(content, Path(path))
+    content = read_json(path := as_path(path))
+    check(content, path)
     if content.get("format", OLDEST) > FORMAT:
         raise StaleError(
             f"{path} has format {content['format']}: a later version of minima_volume wrote it, and this one knows formats up to {FORMAT}. Read "
