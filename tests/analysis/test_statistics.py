@@ -58,10 +58,11 @@ def test_line_of_several_groups_is_judged_by_their_own_lines():
 
 
 def test_missing_points_do_not_turn_differences_between_seeds_into_a_slope():
-    """Seeds with slope 1 each and other intercepts, each measured elsewhere: one line through all points has slope 6.5."""
+    """Seeds with slope 1 each and other intercepts, each measured elsewhere: one line through their nine points has slope 6."""
     x = np.concatenate([np.arange(3.0) + shift for shift in range(3)] + [[7.0, 9.0]])
     groups = np.repeat([0, 1, 2, 3], [3, 3, 3, 2])  # the last has no line of its own
     y = x + 10.0 * groups
+    assert np.polyfit(x[:9], y[:9], 1)[0] == pytest.approx(6.0)
     line = fit_line(x, y, groups.tolist())
     assert (line.slope, line.intercept) == pytest.approx((1.0, 10.0))
     assert line.slope_lower == pytest.approx(1.0) and line.slope_upper == pytest.approx(1.0)
