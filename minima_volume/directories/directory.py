@@ -180,6 +180,8 @@ def opened(config: TrainConfig, say: Callable[[str], object]) -> Iterator[Opened
         elif experiment.on_exists == "resume" and (final.saved or final.state_file.exists()):
             _same_config(final, config)
             yield Opened(final, final, config)
+        elif experiment.on_exists in ("error", "timestamp"):  # another process made it since we looked
+            raise ConfigError(f"{final.folder} exists since a moment ago; start again, or give another experiment.name")
         else:
             _refuse_strange(final)
             say(_loudly(final))

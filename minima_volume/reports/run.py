@@ -98,8 +98,9 @@ def _trust(read: Results) -> list[str]:
         lines.append(f"{MASS.name}: not measured (`minima-volume suggest-sigma`, then volume.gaussian.sigma)")
     stars = read.stars()
     estimates = sum(star.is_estimate for star in stars)
-    limits = (
-        "" if estimates == len(stars) else "; the others are lower limits (97.5 %), which do not tell which is larger"
-    )
-    lines.append(f"{STAR.name}: {estimates} of {len(stars)} are estimates{limits}")
+    outside = sum(star.log_volume is None for star in stars)
+    gone = f"; {outside} of {len(stars)} are outside and have no volume" if outside else ""
+    bounds = len(stars) - estimates - outside
+    limits = "; the others are lower limits (97.5 %), which do not tell which is larger" if bounds else ""
+    lines.append(f"{STAR.name}: {estimates} of {len(stars)} are estimates{gone}{limits}")
     return lines

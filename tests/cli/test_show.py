@@ -10,6 +10,7 @@ import pytest
 from fake_results import fake_condition
 from helpers import ROOT
 
+from minima_volume.files.atomic import read_json, write_json
 from minima_volume.runs.states import MODELS_REMOVED
 from minima_volume.runs.status import describe_status, status
 
@@ -67,3 +68,17 @@ def test_a_script_of_videos_is_the_command(name):
     )
     assert shown.returncode == 0 and "--frames" in shown.stdout
     assert len(Path(ROOT / "videos" / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 12
+
+
+def test_show_does_not_call_what_is_outside_a_lower_limit(copied, cli):
+    """A minimum above the threshold has no volume; the others are still lower limits, if there are others."""
+    path = copied.results_file(0, 0.5)
+    for gone in (1, 3):
+        content = read_json(path)
+        for key in ("log_exp_r_n", "log_volume"):
+            content[f"{key}_values"][:gone] = [None] * gone
+            content[f"{key}_intervals"][:gone] = [[None, None]] * gone
+        write_json(path, content)
+        code, out, err = cli("show", copied.folder, "--threshold", 0.5)
+        assert code == 0 and f"0 of 3 are estimates; {gone} of 3 are outside and have no volume" in out, err
+        assert ("the others are lower limits" in out) == (gone < 3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from directory_cases import config, content, files, samples
 
+from minima_volume.directories import directory
 from minima_volume.directories import train as training
 from minima_volume.directories.train import train_directory
 from minima_volume.errors import ConfigError, MissingStageError
@@ -67,3 +68,20 @@ def test_a_place_that_is_a_file(on_exists: str):
         with pytest.raises(MissingStageError, match=rf"{place}/a[_0-9]*: .*\({file} is a file\)"):
             train_directory(given, say=lambda line: None)
     assert files(Path()) == ["runs/a", "x.npy"] and Path("runs/a").read_text() == "mine"
+
+
+@pytest.mark.parametrize("on_exists", ["error", "timestamp"])
+def test_a_directory_that_another_process_makes_meanwhile_is_not_overwritten(on_exists: str, monkeypatch):
+    """Between the look at the folder and its lock."""
+    given = config({"experiment.on_exists": on_exists, "train.epochs": 1})
+    real = directory.locked
+
+    def late(folder: Path):
+        monkeypatch.setattr(directory, "locked", real)
+        train_directory(config({"train.epochs": 2}), say=lambda line: None)
+        return real(folder)
+
+    monkeypatch.setattr(directory, "locked", late)
+    with pytest.raises(ConfigError, match="runs/a exists since a moment ago; start again"):
+        train_directory(given, say=lambda line: None)
+    assert list(directory.Directory(Path("runs/a")).history()["train_loss"]) == [1, 2]
