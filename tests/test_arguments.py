@@ -146,6 +146,7 @@ def test_a_path_that_is_none(path: Any):
     volume = mass()
     doors: list[Callable[[Any], Any]] = [
         mv.LocalVolume.load,
+        mv.load,
         volume.save,
         mv.open_run,
         mv.load_config,

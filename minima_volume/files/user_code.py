@@ -72,7 +72,7 @@ def load_object(path: str, folder: Path | None, what: str) -> Any:
     except ModuleNotFoundError as error:
         looked = ", ".join(str(file) for file in files) or "installed modules"
         raise ConfigError(f"{what}: {path!r}: {error}; looked at {looked}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's last line would end this program without a word
         raise ConfigError(f"{what}: {path!r} fails to import: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ConfigError(f"{what}: {path!r}: module {module_name} ({module.__file__}) has no {name!r}")

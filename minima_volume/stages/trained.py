@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,17 @@ from minima_volume.errors import DamagedFileError, MissingStageError, StaleError
 from minima_volume.files.atomic import hash_arrays, read_pt
 from minima_volume.files.content import interpreted, settings_of, skims
 from minima_volume.files.user_code import code_allowed
+from minima_volume.hosts.doors import evaluation_host
+from minima_volume.hosts.host import untouched
 from minima_volume.isolation import own_defaults
 from minima_volume.models import build_model
 from minima_volume.models.stand_in import stand_in
 from minima_volume.stages.freshness import TRAIN_AGAIN, data_level, require_same, weights_settings
 from minima_volume.stages.minimum import num_outputs
 from minima_volume.stages.run import MODEL_PREFIXES, WHICH_MINIMA, Run, read_run
+from minima_volume.training.evaluation import evaluate
+
+AS_TRAINED = 1e-3  # relative difference of test losses that another device or number of threads may make
 
 
 class Trained(NamedTuple):
@@ -101,9 +107,27 @@ def load_models_and_data(run: Run | str | Path) -> Trained:
             raise StaleError(
                 f"{run.model_file(minimum)} does not fit model {run.config.model.name!r}: {reason}. {TRAIN_AGAIN}"
             ) from error
+        if code_allowed() and not skims():
+            _require_as_trained(run, minimum, model, record, dataset)
         models[minimum] = model.eval()
         records[minimum] = record
     return Trained(models, dataset, records)
+
+
+def _require_as_trained(run: Run, minimum: int, model: nn.Module, record: dict[str, Any], dataset: Dataset) -> None:
+    """Refuse a user's code that computes something else than when the model was trained; other spelling of the same is welcome."""
+    code = [name for name in (run.config.model.name, run.config.training.loss) if ":" in name]
+    if not code:
+        return
+    then = record["test_loss"][record["epoch"] - 1]
+    with untouched(model):
+        evaluation_host(model, dataset.x_train)  # what is said of it is of these
+        now = evaluate(model, (dataset.x_test, dataset.y_test), run.loss)[0]
+    if not math.isclose(now, then, rel_tol=AS_TRAINED, abs_tol=AS_TRAINED / 100):
+        raise StaleError(
+            f"{run.model_file(minimum)} has a test loss of {now:.6g}, and had {then:.6g} when it was trained: the code of "
+            f"{' or '.join(code)} was changed since. {TRAIN_AGAIN}"
+        )
 
 
 def _read_record(run: Run, minimum: int) -> dict[str, Any]:

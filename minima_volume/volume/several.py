@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from minima_volume.arguments import by_text
+from minima_volume.arguments import as_path, by_text
 from minima_volume.curvature.views import OtherViews
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.losses.loss import LossLike
@@ -159,4 +159,4 @@ def load(path: str | Path) -> Any:
         MissingStageError: there is no such file.
         DamagedFileError: it was changed or cut off, or something else wrote it.
     """
-    return read_result(Path(path), {kind.__name__: kind for kind in KINDS})
+    return read_result(as_path(path), {kind.__name__: kind for kind in KINDS})

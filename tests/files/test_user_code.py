@@ -81,6 +81,7 @@ def test_two_runs_may_each_have_a_file_of_the_same_name(tmp_path):
     [
         ("def other(seed, needed): pass\n", ["module mine", "has no 'make'"]),
         ("1 / 0\n", ["mine:make", "fails to import", "ZeroDivisionError"]),
+        ("import sys\nsys.exit(0)\n", ["mine:make", "fails to import", "SystemExit: 0"]),
         ("def make(seed, needed):\n    return 3\n", ["'mine:make' must return a minima_volume.data.Pool, got int"]),
         ("def make(seed):\n    return 3\n", ["do not fit source 'mine:make'"]),
         ("import not_installed_anywhere\n", ["mine:make", "not_installed_anywhere"]),

@@ -10,6 +10,8 @@ from own_models import check_run
 from torch import Tensor, nn
 
 import minima_volume as mv
+from minima_volume.errors import StaleError
+from minima_volume.runs.states import run_stage
 
 BODY = """import torch
 import torch.nn.functional as F
@@ -165,3 +167,25 @@ def test_a_random_forward_pass_is_refused_before_training(tmp_path):
     ):
         mv.train_models(run, progress=False)
     assert not list(run.models.glob("model_*.pt"))
+
+
+def test_code_that_computes_something_else_than_when_it_was_trained_is_refused(tmp_path):
+    """By every stage that measures; code that says the same otherwise is welcome, and so is the old one again."""
+    folder = tmp_path / "model_0_data_10"
+    folder.mkdir()
+    own = folder / "mine.py"
+    own.write_text(KINDS["closure"], encoding="utf-8")
+    run = make_run(folder, SETTINGS, ("train", "perturb"))
+    own.write_text(KINDS["closure"].replace("torch.tanh(self.a(x))", "F.relu(self.a(x))"), encoding="utf-8")
+    for stage in ("perturb", "volume", "cutoff", "accuracy"):
+        with pytest.raises(
+            StaleError, match=r"test loss of [\d.]+, and had [\d.]+ .* the code of mine:Net was changed since"
+        ):
+            run_stage(run, stage, progress=False)
+    assert not run.accuracies_file.exists()
+    own.write_text(
+        KINDS["closure"].replace("torch.tanh(self.a(x))", "self.a(x).tanh()") + "# the same", encoding="utf-8"
+    )
+    for stage in ("volume", "cutoff", "accuracy"):
+        run_stage(run, stage, progress=False)
+    check_run(run, plain_loss, 0.75)
