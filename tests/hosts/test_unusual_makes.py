@@ -116,7 +116,7 @@ def test_a_flat_buffer_of_many_parameters_is_looked_at_quickly():
         nn.Parameter(buffer[i:j].view(t)) for i, j, t in ((0, 800, torch.float16), (800, 1200, torch.float32))
     )
     mixed.empty_weight = nn.Parameter(buffer[400:400].view(torch.float32))
-    assert len(perturbed_names(mixed)) == 3
+    assert perturbed_names(mixed) == ("a_weight", "b_weight")  # the other has no entries
     mixed.c_weight = nn.Parameter(buffer[796:804].view(torch.float32))
     with pytest.raises(ConfigError, match="a_weight and c_weight share memory"):
         perturbed_names(mixed)
