@@ -24,11 +24,8 @@ from minima_volume.models.sae import SAE
 from minima_volume.models.vae import VAE
 
 Criterion = Callable[[Any, Tensor], Tensor]
-UNUSABLE = (
-    torch.optim.Optimizer,
-    torch.optim.LBFGS,
-    torch.optim.SparseAdam,
-)  # no optimiser, needs closures, sparse gradients
+# no optimiser; one that needs closures; one for sparse gradients
+UNUSABLE = (torch.optim.Optimizer, torch.optim.LBFGS, torch.optim.SparseAdam)
 Likelihoods = {"ImageDataLoader": "bernoulli", "TabularDataLoader": "columns", "EmbeddingDataLoader": "gaussian"}
 
 

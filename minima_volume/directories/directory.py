@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from minima_volume.config.directory import Experiment, TrainConfig, resolved
 from minima_volume.config.errors import parse
 from minima_volume.config.tracking import flattened
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
-from minima_volume.files.atomic import write_text
+from minima_volume.files.atomic import make_folder, write_text
 from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import LOCK_NAME, locked
 from minima_volume.files.plain import open_plain, read_text
@@ -199,26 +198,6 @@ def held(directory: Directory) -> Iterator[None]:
     with locked(directory.folder):
         _recover(directory.folder)
         yield
-
-
-def make_folder(folder: Path, exist_ok: bool = True) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        MissingStageError: it cannot be made.
-        FileExistsError: it is there, and must not be.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
-    except OSError as error:
-        if not exist_ok and folder.is_dir():
-            raise
-        file = next((str(place) for place in (folder, *folder.parents) if os.path.isfile(place)), "")  # noqa: PTH113  (never raises)
-        found = f" ({file} is a file)" if file else ""
-        raise MissingStageError(
-            f"{folder}: {error.strerror or error}. Check that the path is right{found} and that you may write there, or give another "
-            "experiment.output_dir; nothing was changed."
-        ) from error
 
 
 def _renamed(experiment: Experiment, name: str) -> Experiment:

@@ -17,10 +17,8 @@ import torch
 CHUNK = 2**20
 FREE_BYTES = 2**28  # an archive may always unpack to so much,
 MAX_RATIO = 8  # and to so many times its own size: weights do not compress, what compresses better is small
-VERSION_1, MAX_HEADER = (
-    b"\x01\x00",
-    10_000,
-)  # of a .npy: its header's length has two bytes, else four; numpy reads no longer ones
+VERSION_1 = b"\x01\x00"  # of a .npy whose header's length has two bytes; later ones have four
+MAX_HEADER = 10_000  # bytes; numpy reads no longer ones
 MAX_PICKLE = 2**26  # bytes of the part of a .pt that is not tensors
 END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"  # of an archive without a comment
 MANY = 2**16 - 1  # and more members: their number stands elsewhere

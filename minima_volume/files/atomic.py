@@ -29,6 +29,26 @@ NAME_SHOWN = 50  # characters of a file's name in that of its temporary, so that
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomic calls files that are not whole yet
 
 
+def make_folder(folder: Path, exist_ok: bool = True) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        MissingStageError: it cannot be made.
+        FileExistsError: it is there, and must not be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if not exist_ok and folder.is_dir():
+            raise
+        file = next((str(place) for place in (folder, *folder.parents) if os.path.isfile(place)), "")  # noqa: PTH113  (never raises)
+        found = f" ({file} is a file)" if file else ""
+        raise MissingStageError(
+            f"{folder}: {error.strerror or error}. Check that the path is right{found} and that you may write there, or give another "
+            "experiment.output_dir; nothing was changed."
+        ) from error
+
+
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Write a file under a temporary name in its own folder, then rename it into place.
 

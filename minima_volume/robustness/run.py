@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from minima_volume.config.noise import NoiseConfig
-from minima_volume.directories.directory import make_folder
 from minima_volume.execution.device import usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.atomic import make_folder
 from minima_volume.files.lock import locked
 from minima_volume.robustness.evaluate import has_batch_norm, model_hash, read_sweep, sweep_network, write_sweep
 from minima_volume.robustness.images import Images, load_images

@@ -117,13 +117,11 @@ def test_headers_of_every_kind_and_of_any_length_are_read():
     for _ in range(2):
         found = read_arrays(file, None, [])
         assert all(np.array_equal(found[key], kept[key]) and found[key].dtype == kept[key].dtype for key in kept)
-    for array, version in ((np.arange(4), (2, 0)), (np.array(["ä"], [("ä", "U1")]), (3, 0))):
-        content, file = io.BytesIO(), io.BytesIO()
-        np.lib.format.write_array(content, array, version)
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("a.npy", content.getvalue())
-        if version == (2, 0):
-            assert np.array_equal(read_arrays(file, ["a"], [])["a"], array)
+    content, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array(content, kept["c"], (2, 0))
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy", content.getvalue())
+    assert np.array_equal(read_arrays(file, ["a"], [])["a"], kept["c"])
     file = io.BytesIO()
     np.savez(file, wide=wide)
     with pytest.raises(ValueError, match="[Hh]eader|expected"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
-import torch
 from engine_cases import NEEDS_GPU
 from own_models import Case, check_rays, state_of
 from test_copies import CASES as COPIES
@@ -16,7 +17,6 @@ from test_shapes import CASES as SHAPES
 from minima_volume.errors import ConfigError
 from minima_volume.samples import each
 
-pytestmark = list(NEEDS_GPU)
 ALL = COPIES | READERS | PASSES | SHAPES
 DEVICE = "cuda"
 # no copy of these is the same, so that their owner has to move them
@@ -26,7 +26,11 @@ USES_THE_CPU = ("a masked class, batch statistics", "a loss of all samples at on
 OTHERS = {*ALL} - MOVED_BY_HAND - {*USES_THE_CPU, "a masked class, forward replaced"}
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+def on_a_gpu(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=NEEDS_GPU) for name in sorted(names)]
+
+
+@pytest.mark.parametrize("name", on_a_gpu(OTHERS))
 def test_radii_are_those_of_a_plain_loop(name: str):
     model = ALL[name].build().eval()
     before = state_of(model)
@@ -35,7 +39,7 @@ def test_radii_are_those_of_a_plain_loop(name: str):
     assert {p.device.type for p in model.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize("name", sorted(MOVED_BY_HAND))
+@pytest.mark.parametrize("name", on_a_gpu(MOVED_BY_HAND))
 def test_advice_to_move_the_model_is_right(name: str):
     case = ALL[name]
     model = case.build().eval()
@@ -45,7 +49,7 @@ def test_advice_to_move_the_model_is_right(name: str):
     check_rays(replace(case, x=x, y=y), model.to(DEVICE), 2)
 
 
-@pytest.mark.parametrize("name", USES_THE_CPU)
+@pytest.mark.parametrize("name", on_a_gpu(USES_THE_CPU))
 def test_what_stays_on_the_cpu_is_named(name: str):
     with pytest.raises(ConfigError, match="same device|two devices"):
         check_rays(asked(ALL[name]), ALL[name].build().eval(), 2)
@@ -57,4 +61,3 @@ def asked(case: Case) -> Case:
 
 def test_the_names_of_the_cases_differ():
     assert len(ALL) == sum(map(len, (COPIES, READERS, PASSES, SHAPES)))
-    assert torch.cuda.is_available()
