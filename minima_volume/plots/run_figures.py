@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minima_volume.analysis.subjects import subject
-from minima_volume.files.atomic import read_npz
+from minima_volume.config.run import Config
+from minima_volume.execution.tasks import run_tasks, usable_workers
+from minima_volume.files.atomic import read_npz, write_atomic
 from minima_volume.files.lock import under_lock
+from minima_volume.plots import style
 from minima_volume.plots.growth import growth_with_directions
 from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volumes
 from minima_volume.plots.masses import log_masses, volume_profiles
@@ -17,6 +21,38 @@ from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import Run
 
 DPI = 110
+SECONDS = 1.5  # about, for the figures of one results.json
+
+
+@dataclass(frozen=True)
+class VolumeFigures:
+    """Work: the figures of one results.json.
+
+    Attributes:
+        config: of the run.
+        folder: where they go.
+        results, radii: what they show.
+    """
+
+    config: Config
+    folder: Path
+    results: Mapping[str, Any]
+    radii: Mapping[str, Any]
+
+    def drawn(self) -> dict[str, bytes]:
+        """File name -> content, of the figures that the results have."""
+        figures = {
+            "growth": growth_with_directions(self.results),
+            "radius_histogram": radius_histogram(self.results, self.radii),
+            "log_volume": volumes(self.results),
+            "log_mass": log_masses(self.results),
+            "volume_profiles": volume_profiles(self.results),
+        }
+        return {
+            f"{name}.png": style.figure_bytes(figure, "png", DPI)
+            for name, figure in figures.items()
+            if not isinstance(figure, str)
+        }
 
 
 @under_lock
@@ -24,31 +60,30 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     """Write growth.png and radius_histogram.png beside each results.json that has none or older ones.
 
     Of two minima or more log_volume.png too, with Gaussian local volumes log_mass.png, and volume_profiles.png if these are at several sigmas.
+    Many are drawn by the run's workers.
 
     Args:
         run: the run.
         results_files: what `estimate_volumes` returned.
+
+    Returns:
+        The figures that were written, in the order of `results_files`.
     """
-    written = []
+    todo: list[VolumeFigures] = []
     for path in results_files:
         results = load_results(path)
         figures = run.volume_figures(results["loss_landscape_data_param"], results["loss_threshold"])
-        if all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
-            continue
-        radii = read_npz(path.parent / "radii.npz")
-        drawn = {
-            "growth": growth_with_directions(results),
-            "radius_histogram": radius_histogram(results, radii),
-            "log_volume": volumes(results),
-            "log_mass": log_masses(results),
-            "volume_profiles": volume_profiles(results),
-        }
-        written += [
-            save_figure(figure, path.parent / f"{name}.png", DPI)
-            for name, figure in drawn.items()
-            if not isinstance(figure, str)
-        ]
-    return written
+        if not all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
+            todo.append(VolumeFigures(run.config, path.parent, results, read_npz(path.parent / "radii.npz")))
+    written: dict[Path, list[Path]] = {}
+    workers = usable_workers(run.config, SECONDS * len(todo))
+    for task, contents in run_tasks(VolumeFigures.drawn, todo, workers):
+        written[task.folder] = [_write(task.folder / name, content) for name, content in contents.items()]
+    return [figure for task in todo for figure in written[task.folder]]
+
+
+def _write(path: Path, content: bytes) -> Path:
+    return write_atomic(path, lambda file: file.write(content))
 
 
 @under_lock

@@ -18,7 +18,7 @@ from minima_volume.robustness.images import load_images
 from minima_volume.robustness.study import REGIMES, Network, Study
 from minima_volume.robustness.train import trained_model
 from minima_volume.robustness.volumes import Cell, layer_cells, mass_settings, measure_cell, subset
-from minima_volume.stages.freshness import MASSES
+from minima_volume.stages.freshness import SAME_DEFAULTS
 
 Row = dict[str, Any]
 
@@ -80,14 +80,15 @@ def measured_cell(work: CellWork) -> Row:
         "seed": study.config.seeds.noise,
         **volume.model_dump(include={"num_particles", "num_repeats", "num_moves", "layer_draws"}),
     }
-    if volume.num_moves is None:
-        settings["estimator"] = MASSES
-    if work.path.is_file() and (stored := read_json(work.path))["settings"] == settings:
+    versions = (
+        [settings | {"estimator": version} for version in SAME_DEFAULTS] if volume.num_moves is None else [settings]
+    )
+    if work.path.is_file() and (stored := read_json(work.path))["settings"] in versions:
         return stored["row"]
     how = mass_settings(volume.num_particles, volume.num_repeats, volume.num_moves)
     found = measure_cell(model, samples, work.cell, how, study.config.seeds.noise, volume.layer_draws)
     row = {**vars(network), **found}
-    write_json(work.path, {"row": row, "settings": settings})
+    write_json(work.path, {"row": row, "settings": versions[-1]})
     return row
 
 

@@ -24,8 +24,6 @@ from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.volume.gaussian.event import Event, Target
 from minima_volume.volume.gaussian.plan import (
-    HITS,
-    MAX_SAMPLES,
     PILOT,
     PILOT_HITS,
     Job,
@@ -177,7 +175,7 @@ def expected_particles(event: Event, settings: MassSettings) -> float:
     (quick,) = splitting(event, [0], replace(QUICK, memory=settings.splitting.memory))
     share = math.exp(quick.log_mass)
     if settings.method == "monte_carlo" or (settings.method == "auto" and share >= PILOT_HITS / PILOT):
-        return PILOT + min(MAX_SAMPLES, max(PILOT, HITS / share))
+        return PILOT + settings.samples(share)
     return settings.passes(quick.log_mass)
 
 

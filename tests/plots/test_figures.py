@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from fake_results import fake_condition
+from helpers import edit_config
 from matplotlib.figure import Figure
 
 import minima_volume as mv
@@ -360,6 +361,20 @@ def test_a_minimum_looks_the_same_in_every_landscape(figures, digits_run, tmp_pa
     assert set(second) == {"40", "60"}
     for label, line in second.items():
         assert line.get_color() == first[label].get_color() and line.get_marker() == first[label].get_marker()
+
+
+def test_workers_draw_what_one_process_draws(copied, digits_run):
+    """File by file, to the byte; what is there and new is left alone."""
+    copied = edit_config(copied.folder, {"perturbation.workers": 2})
+    figures = sorted(copied.folder.glob("data_*/loss_*/*.png"))
+    for path in figures:
+        path.unlink()
+    files = sorted(copied.folder.glob("data_*/loss_*/results.json"))
+    written = mv.plots.save_volume_figures(copied, files)
+    assert sorted(written) == figures and mv.plots.save_volume_figures(copied, files) == []
+    assert [path.parent for path in written] == sorted(path.parent for path in written)
+    for path in figures:
+        assert path.read_bytes() == (digits_run.folder / path.relative_to(copied.folder)).read_bytes()
 
 
 def test_two_seeds_have_a_range(tmp_path):

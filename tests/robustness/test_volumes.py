@@ -10,10 +10,11 @@ import torch
 from robustness_cases import tiny_study
 
 from minima_volume.errors import ConfigError
-from minima_volume.files.atomic import read_json
+from minima_volume.files.atomic import read_json, write_json
 from minima_volume.models.mlp import MLP
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.particles import Particles
+from minima_volume.robustness import volume_runs
 from minima_volume.robustness.evaluate import sweep_network
 from minima_volume.robustness.images import dense, load_images
 from minima_volume.robustness.noise import NAMES, SCALING
@@ -29,6 +30,7 @@ from minima_volume.robustness.volumes import (
     noise_engine,
     subset,
 )
+from minima_volume.stages.freshness import MASSES
 
 HOW = mass_settings(40, 4, 10)
 
@@ -131,3 +133,17 @@ def test_volumes_of_a_study(study):
     assert [path.stat().st_mtime_ns for path in files] == times
     plain = run_study(study, ["mlp"], say=said.append)
     assert plain["volumes"] == results["volumes"]
+
+
+def test_rows_of_the_version_before_stand(study, monkeypatch):
+    """Its defaults are those of today; those of the one before it were others."""
+    monkeypatch.setattr(volume_runs, "measure_cell", lambda *_: {"words": "measured"})
+    asked = study.with_settings(volume={"architectures": ["mlp"], "subset": 40})
+    work = volume_runs.CellWork(asked, Network("mlp", "clean", asked.config.volume.seed), Cell(0.25, 0.6))
+    assert volume_runs.measured_cell(work)["words"] == "measured"
+    content = read_json(work.path)
+    assert content["settings"]["estimator"] == MASSES
+    kept = content | {"row": {"words": "kept"}}
+    for version, words in ((MASSES, "kept"), (4, "kept"), (3, "measured")):
+        write_json(work.path, kept | {"settings": kept["settings"] | {"estimator": version}})
+        assert volume_runs.measured_cell(work)["words"] == words

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minima_volume.files.atomic import read_json, write_json
+from minima_volume.stages.freshness import MASSES
 from minima_volume.stages.mass_cells import Cell, read_mass, write_mass
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.mass import GaussianMass, outside, plain_estimate, splitting_estimate
@@ -47,11 +48,11 @@ def test_what_is_written_is_read(tmp_path: Path, mass: GaussianMass) -> None:
     assert read_mass(path, "abc") == mass
     assert read_mass(path, "other") is None and read_mass(tmp_path / "none.json", "abc") is None
     content = read_json(path)
-    assert content["estimator"] == 4 and content["verdict"] == mass.verdict
-    for earlier in (2, 3):
+    assert content["estimator"] == MASSES and content["verdict"] == mass.verdict
+    for earlier in range(2, MASSES):
         write_json(path, content | {"estimator": earlier})
         assert read_mass(path, "abc") == mass
-    write_json(path, content | {"estimator": 5})
+    write_json(path, content | {"estimator": MASSES + 1})
     assert read_mass(path, "abc") is None
 
 

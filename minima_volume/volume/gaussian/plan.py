@@ -28,7 +28,8 @@ from minima_volume.volume.gaussian.splitting import Repeat, Splitting, splitting
 METHODS = ("auto", "monte_carlo", "splitting")
 PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits, that is above a probability of 1/400
 # the pilot decides and is not counted: an estimate that counts it only where it has many hits is too large
-HITS, MAX_SAMPLES, BLOCK = 200, 100_000, 2000
+HITS, MAX_SAMPLES, BLOCK = 100, 100_000, 2000  # so many hits leave +-0.2 nats, as repeats of splitting do
+NORMAL = 1.96  # half-width of a 95 % interval, standard errors
 SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
 MAX_DOUBLINGS = 3
 MORE_REPEATS = 4  # times num_repeats at the most, or
@@ -44,9 +45,10 @@ class MassSettings:
     Attributes:
         method: `monte_carlo` (plain samples), `splitting`, or `auto`: plain samples where the probability allows.
         num_repeats: R, independent repeats of splitting; half of them with twice the moves. 4 R where they disagree.
-        precision: half-width of the interval, in nats, that more repeats (up to 4 R) are spent on; 3 % of the log mass where that is more.
+        precision: half-width of the interval, in nats, that more repeats (up to 4 R) or plain samples (up to 100,000) are spent on; of splitting 3 % of
+            the log mass where that is more.
         splitting: how particles are driven.
-        num_samples: of plain Monte Carlo; None: enough for 200 hits, at most 100,000.
+        num_samples: of plain Monte Carlo; None: enough for 100 hits and for the precision, at most 100,000.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -66,6 +68,11 @@ class MassSettings:
             raise ConfigError(f"precision {self.precision!r} is not allowed: it must be a positive number of nats")
         if self.num_samples is not None:
             check_count("num_samples", self.num_samples, 1)
+
+    def samples(self, share: float) -> int:
+        """Plain samples for an event of about this probability: a frequency with so many hits has a half-width of 1.96 / sqrt(hits) at most."""
+        hits = max(HITS, min(MAX_SAMPLES, NORMAL / self.precision) ** 2)
+        return max(PILOT, math.ceil(min(MAX_SAMPLES, hits / share)))
 
     def passes(self, log_mass: float) -> float:
         """About how many parameter vectors an estimate of a log mass by splitting evaluates."""
@@ -178,7 +185,7 @@ def mass_plan(seed: int, settings: MassSettings) -> Plan:
             assert isinstance(inside, int)
             pilot = inside, PILOT
             if inside >= PILOT_HITS or settings.method == "monte_carlo":
-                samples = min(MAX_SAMPLES, max(PILOT, math.ceil(HITS * PILOT / max(inside, 1))))
+                samples = settings.samples(max(inside, 1) / PILOT)
         if samples is not None:
             counts = [min(BLOCK, samples - start) for start in range(0, samples, BLOCK)]
             found = yield [Plain(next(seeds), count) for count in counts]

@@ -48,11 +48,25 @@ def lognormal(random: np.random.Generator, s: float, log_mass: float = -10.0) ->
     return draw
 
 
-@pytest.mark.parametrize(("pilot", "fresh"), [(5, 80_000), (40, 10_000), (199, 2011), (200, 2000), (2000, 2000)])
-def test_the_pilot_decides_and_is_not_counted(pilot: int, fresh: int) -> None:
-    """Whatever its hits: the estimate is the share of fresh samples, enough for 200 hits and at least as many as the pilot."""
+@pytest.mark.parametrize(
+    ("pilot", "precision", "fresh"),
+    [
+        (5, 0.3, 40_000),
+        (40, 0.3, 5_000),
+        (99, 0.3, 2021),
+        (100, 0.3, 2000),
+        (2000, 0.3, 2000),
+        (40, 0.196, 5_000),
+        (40, 0.098, 20_000),
+        (400, 0.0196, 50_000),
+        (400, 1e-200, 100_000),
+        (5, 0.098, 100_000),
+    ],
+)
+def test_the_pilot_decides_and_is_not_counted(pilot: int, precision: float, fresh: int) -> None:
+    """Whatever its hits: the estimate is the share of fresh samples, enough for 100 hits and the precision, and at least as many as the pilot."""
     answers = iter([pilot])
-    mass, jobs = drive(MassSettings(), lambda count: next(answers, count // 5))
+    mass, jobs = drive(MassSettings(precision=precision), lambda count: next(answers, count // 5))
     counts = [job.count for job in jobs if isinstance(job, Plain)]
     assert counts[0] == 2000 and sum(counts[1:]) == mass.num_samples == fresh
     assert mass.hits == sum(count // 5 for count in counts[1:])
