@@ -28,7 +28,7 @@ ABSENT: dict[str, Any] = {}
 RADII, MASSES = 2, 5  # versions of the estimators
 FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
 # always a stated number of moves between two stages; then also the pace of a pilot, with stages of a quarter; then of a half, with random numbers
-# of its own for each particle of a large network. The mark of a cell holds the settings of all of these, and means today what it did
+# of its own for each particle of a large network, and plain samples for 200 hits. The mark of a cell holds the settings of all of these, and means today what it did
 MARKED_MASSES = (2, 3, 4, MASSES)
 SAME_DEFAULTS = (4, MASSES)  # versions whose defaults are those of today
 

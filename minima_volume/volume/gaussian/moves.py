@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,26 +15,48 @@ from minima_volume.volume.gaussian.event import Event, draw_into
 
 ACCEPTANCE = 0.3
 FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
-SHARING, SHARED_FROM = 4, 4096  # particles with one xi, in so many dimensions or more
+SHARING, SHARED_FROM = 4, 4096  # particles with one direction of xi, in so many dimensions or more
 CHAIN_MOVES, CHAIN_SEED = 200, 0x5DEECE66D
 
 
-def propose(event: Event, z: Tensor, step: float, generator: torch.Generator, out: Tensor) -> None:
+def propose(
+    event: Event,
+    z: Tensor,
+    step: float,
+    generator: torch.Generator,
+    out: Tensor,
+    random: np.random.Generator | None = None,
+) -> None:
     """Write sqrt(1 - b^2) z + b xi into `out`, b the step and xi standard normal.
 
-    Drawing xi of a large network takes as long as evaluating it. There four particles share one xi, each with its coordinates moved on by another
-    quarter. Each moves by the law that it has with a xi of its own, and the expectation of a mass rests on these laws alone. What
-    particles then have in common falls with the share of directions that matter to the loss: the spread of repeats, from
-    which intervals come, is the same where that is a few per cent.
+    Drawing xi of a large network takes as long as evaluating it. There four particles share the direction of one xi, each with its coordinates
+    moved on by a random number of places and with a length of its own: each xi is standard normal, and the squares of
+    two are uncorrelated on average over the places, whichever coordinates matter to the loss.
+
+    Args:
+        event: draws xi.
+        z: particles (B, dim).
+        step: b.
+        generator: of xi.
+        out: (B, dim).
+        random: of the places and lengths; None: nothing is shared.
     """
-    groups, kept, dim = SHARING if z.shape[1] >= SHARED_FROM else 1, math.sqrt(1 - step**2), z.shape[1]
-    rows = -(-len(z) // groups)
-    noise = draw_into(event, out[:rows], generator).mul_(step)
-    for j, part in enumerate(z.split(rows)[1:], 1):
-        to, shift = out[j * rows : j * rows + len(part)], j * dim // groups
-        torch.add(noise[: len(part), dim - shift :], part[:, :shift], alpha=kept, out=to[:, :shift])
-        torch.add(noise[: len(part), : dim - shift], part[:, shift:], alpha=kept, out=to[:, shift:])
-    noise.add_(z[:rows], alpha=kept)
+    kept, dim = math.sqrt(1 - step**2), z.shape[1]
+    if random is None or dim < SHARED_FROM:
+        draw_into(event, out, generator).mul_(step).add_(z, alpha=kept)
+        return
+    rows = -(-len(z) // SHARING)
+    shared = draw_into(event, out[:rows], generator)
+    lengths = torch.from_numpy(step * np.sqrt(random.chisquare(dim, len(z)))).to(z.device, z.dtype)
+    shared.div_(torch.linalg.vector_norm(shared, dim=1, keepdim=True))
+    places = [0, *random.integers(dim, size=SHARING - 1).tolist()]
+    # the first rows last: the others are made from them
+    for j, place in reversed(list(enumerate(places[: -(-len(z) // rows)]))):
+        mine = slice(j * rows, min((j + 1) * rows, len(z)))
+        direction, length, to = shared[: mine.stop - mine.start], lengths[mine, None], out[mine]
+        torch.mul(direction[:, dim - place :], length, out=to[:, :place])
+        torch.mul(direction[:, : dim - place], length, out=to[:, place:])
+        to.add_(z[mine], alpha=kept)
 
 
 def tuned(step: float, rate: float, wanted: float = ACCEPTANCE) -> float:

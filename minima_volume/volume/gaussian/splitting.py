@@ -118,7 +118,7 @@ class _Cloud:
         self.limit = np.inf
 
     def propose(self, part: slice, out: Tensor) -> None:
-        propose(self.event, self.z[part], self.step, self.generator, out)
+        propose(self.event, self.z[part], self.step, self.generator, out, self.random)
 
     def accept(self, part: slice, proposals: Tensor, scores: np.ndarray) -> int:
         """Take over the proposals that stay below the stage."""
