@@ -136,7 +136,7 @@ class Gaussian(Section):
     num_particles: Annotated[int, Field(ge=20)] = 250
     num_repeats: Annotated[int, Field(ge=2)] = 16
     num_moves: Count | None = None  # between two stages; None: as many as a pilot finds
-    precision: Positive = 0.3  # nats, half-width of the interval that more repeats are spent on
+    precision: Positive = 0.3  # nats, half-width of the interval that more repeats or samples are spent on
 
     @model_validator(mode="after")
     def _sizes(self) -> Gaussian:

@@ -27,8 +27,9 @@ from minima_volume.volume.gaussian.plan import MassSettings
 ABSENT: dict[str, Any] = {}
 RADII, MASSES = 2, 5  # versions of the estimators
 FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
-# always a stated number of moves between two stages; then also the pace of a pilot, with stages of a quarter; then of a half, with random numbers
-# of its own for each particle of a large network, and plain samples for 200 hits. The mark of a cell holds the settings of all of these, and means today what it did
+# always a stated number of moves between two stages; then also the pace of a pilot, with stages of a quarter; then of a half; then, 5, particles
+# of large networks that share directions, and plain samples for half as many hits. The mark of a cell holds the settings of all of these,
+# and means today what it did
 MARKED_MASSES = (2, 3, 4, MASSES)
 SAME_DEFAULTS = (4, MASSES)  # versions whose defaults are those of today
 

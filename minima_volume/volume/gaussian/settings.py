@@ -23,7 +23,7 @@ class Gaussian(Perturbed):
         estimator: `auto`, `monte_carlo` (plain samples) or `splitting`; `auto` takes plain samples if the probability allows, else splitting.
         num_particles, num_repeats, num_moves: of splitting: particles per repeat, independent repeats, moves between stages (None: as many
             as a pilot finds).
-        precision: half-width of the interval, nats, that more repeats are spent on (3 % of log_mass if that is more).
+        precision: half-width of the interval, nats, that more repeats or plain samples are spent on (of splitting 3 % of log_mass if that is more).
 
     Raises:
         ConfigError: a value is not allowed.
