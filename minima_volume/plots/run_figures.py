@@ -10,7 +10,7 @@ from typing import Any
 from minima_volume.analysis.subjects import subject
 from minima_volume.config.run import Config
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files.atomic import read_npz, write_atomic
+from minima_volume.files.atomic import read_npz, write_bytes
 from minima_volume.files.lock import under_lock
 from minima_volume.plots import style
 from minima_volume.plots.growth import growth_with_directions
@@ -78,12 +78,8 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     written: dict[Path, list[Path]] = {}
     workers = usable_workers(run.config, SECONDS * len(todo))
     for task, contents in run_tasks(VolumeFigures.drawn, todo, workers):
-        written[task.folder] = [_write(task.folder / name, content) for name, content in contents.items()]
+        written[task.folder] = [write_bytes(task.folder / name, content) for name, content in contents.items()]
     return [figure for task in todo for figure in written[task.folder]]
-
-
-def _write(path: Path, content: bytes) -> Path:
-    return write_atomic(path, lambda file: file.write(content))
 
 
 @under_lock

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from minima_volume.arguments import as_path
-from minima_volume.files.atomic import write_atomic
+from minima_volume.files.atomic import write_bytes
 
 Arguments = ParamSpec("Arguments")
 Shown = TypeVar("Shown", bound=Figure | str)
@@ -176,8 +176,7 @@ def level_colors(count: int) -> np.ndarray:
 def save_figure(figure: Figure, path: str | Path, dpi: int = 150) -> Path:
     """Write a figure atomically, in the format of the file's ending; it is laid out by the first format and keeps that layout."""
     path = as_path(path)
-    content = figure_bytes(figure, path.suffix.lstrip("."), dpi)
-    return write_atomic(path, lambda file: file.write(content))
+    return write_bytes(path, figure_bytes(figure, path.suffix.lstrip("."), dpi))
 
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 150) -> bytes:

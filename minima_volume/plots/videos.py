@@ -21,7 +21,7 @@ from minima_volume.analysis.quantities import AXIS_LABELS
 from minima_volume.analysis.subjects import subject
 from minima_volume.arguments import as_path
 from minima_volume.errors import ConfigError
-from minima_volume.files.atomic import write_atomic
+from minima_volume.files.atomic import write_bytes
 from minima_volume.files.boundary import check_way
 from minima_volume.perturbation.directions import Directions
 from minima_volume.plots.predictions import CLASSES, probability
@@ -249,7 +249,7 @@ def save_video(
     buffer = io.BytesIO()
     options: dict[str, Any] = {"save_all": True, "append_images": reduced[1:], "loop": 0, "optimize": True}
     reduced[0].save(buffer, format="GIF", duration=round(1000 / fps), **options)
-    return write_atomic(path, lambda file: file.write(buffer.getvalue()))
+    return write_bytes(path, buffer.getvalue())
 
 
 def _palette(images: Sequence[Image.Image]) -> Image.Image:

@@ -15,6 +15,7 @@ from minima_volume.numerals import fixed
 from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.splitting import Repeat
 
+NORMAL = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))  # half-width of an interval, standard errors
 MARKOV = math.log(2 / (1 - CONFIDENCE))  # a mean exceeds 40 times its expectation with probability 1/40 at most
 LARGEST_SPREAD = 1.0  # standard deviation of the logs of repeats, above which no interval can be built on them
 
@@ -113,7 +114,7 @@ def plain_estimate(hits: int, samples: int) -> GaussianMass:
         note = f"none of {samples:,} plain samples is inside; use splitting"
         return replace(counted, note=note)
     # where all are inside, the error is as large as the interval says
-    error = math.sqrt((1 - hits / samples) / hits) or -low / float(scipy.stats.norm.ppf((1 + CONFIDENCE) / 2))
+    error = math.sqrt((1 - hits / samples) / hits) or -low / NORMAL
     return replace(counted, log_mass=math.log(hits / samples), interval=(low, high), standard_error=error)
 
 

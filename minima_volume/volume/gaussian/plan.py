@@ -14,6 +14,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.volume.gaussian.event import Event, draw_into, scores_below
 from minima_volume.volume.gaussian.mass import (
     LARGEST_SPREAD,
+    NORMAL,
     GaussianMass,
     half_width,
     moves_effect,
@@ -29,7 +30,6 @@ METHODS = ("auto", "monte_carlo", "splitting")
 PILOT, PILOT_HITS = 2000, 5  # plain sampling where the pilot has this many hits, that is above a probability of 1/400
 # the pilot decides and is not counted: an estimate that counts it only where it has many hits is too large
 HITS, MAX_SAMPLES, BLOCK = 100, 100_000, 2000  # so many hits leave +-0.2 nats, as repeats of splitting do
-NORMAL = 1.96  # half-width of a 95 % interval, standard errors
 SUSPICIOUS = 0.05  # p-value of the difference between few and many moves
 MAX_DOUBLINGS = 3
 MORE_REPEATS = 4  # times num_repeats at the most, or
@@ -70,7 +70,7 @@ class MassSettings:
             check_count("num_samples", self.num_samples, 1)
 
     def samples(self, share: float) -> int:
-        """Plain samples for an event of about this probability: a frequency with so many hits has a half-width of 1.96 / sqrt(hits) at most."""
+        """Plain samples for an event of about this probability: a frequency with so many hits has a half-width of NORMAL / sqrt(hits) at most."""
         hits = max(HITS, min(MAX_SAMPLES, NORMAL / self.precision) ** 2)
         return max(PILOT, math.ceil(min(MAX_SAMPLES, hits / share)))
 
