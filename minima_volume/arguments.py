@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,32 @@ def as_path(value: Any, what: str = "path") -> Path:
         shown = repr(value) if isinstance(value, int | float | bytes | None) else f"a {type(value).__name__}"
         raise ConfigError(f"{what} {shown} is not allowed: it must be the name of a file or folder, as text or a Path")
     return Path(value)
+
+
+def as_folder(value: Any, what: str = "folder") -> Path:
+    """A folder that is there, by its name.
+
+    Raises:
+        ConfigError: it is no name, or there is no such folder.
+    """
+    folder = as_path(value, what)
+    if not folder.is_dir():
+        raise ConfigError(f"{what} {folder} {'is a file' if folder.exists() else 'does not exist'}")
+    return folder
+
+
+def known_names(names: Sequence[str] | None, allowed: Sequence[str], what: str) -> list[str]:
+    """Those of the allowed names that are wanted, in their order; all of them for None or nothing.
+
+    Raises:
+        ConfigError: one is not known.
+
+    >>> known_names(["b", "a"], ["a", "b", "c"], "stage"), known_names(None, ["a", "b"], "stage")
+    (['a', 'b'], ['a', 'b'])
+    """
+    if unknown := sorted(set(names or ()) - set(allowed)):
+        raise ConfigError(f"{what} {unknown[0]!r} is not known; allowed: {', '.join(allowed)}")
+    return [name for name in allowed if not names or name in names]
 
 
 def check_count(name: str, value: Any, smallest: int) -> int:

@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+import scipy
 
 from minima_volume.analysis.quantities import bounded, estimated, kind_of, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
@@ -111,22 +112,11 @@ def order_table(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rho over the pairs that are known; NaN where it is undefined (as `ordering.spearman`, but fast)."""
     known = np.isfinite(first) & np.isfinite(second)
-    ranks = [average_ranks(values[known]) for values in (first, second)]
+    ranks = [scipy.stats.rankdata(values[known]) for values in (first, second)]
     if any(len(values) < 2 or values.min() == values.max() for values in ranks):
         return math.nan
     centred = [values - values.mean() for values in ranks]
     return float(centred[0] @ centred[1] / math.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
-
-
-def average_ranks(values: np.ndarray) -> np.ndarray:
-    """1 = smallest, ties share the average rank.
-
-    >>> average_ranks(np.array([5.0, 1.0, 5.0])).tolist()
-    [2.5, 1.0, 2.5]
-    """
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[inverse]
 
 
 def paired_differences(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from minima_volume.analysis.aggregates import aggregate
 from minima_volume.analysis.comparable import odd_ones_out, other_minima
 from minima_volume.analysis.quantities import bounded, x_of
 from minima_volume.analysis.run_rows import CUTOFF_COLUMNS, RunResults, read_results
-from minima_volume.arguments import as_path
+from minima_volume.arguments import as_folder
 from minima_volume.config.run import Config, load_config
 from minima_volume.errors import ConfigError, MinimaVolumeError, MissingStageError
 from minima_volume.stages.run import CONFIG_NAME, find_runs, refuse_twins
@@ -74,11 +74,9 @@ def collect(condition: str | Path) -> Collected:
 
     Raises:
         MissingStageError: no run has results.
-        ConfigError: two folders are of the same seeds.
+        ConfigError: there is no such folder, or two folders are of the same seeds.
     """
-    condition = as_path(condition, "condition folder")
-    if not condition.is_dir():
-        raise MissingStageError(f"condition folder {condition} does not exist")
+    condition = as_folder(condition, "condition folder")
     own = [load_config(condition / CONFIG_NAME)] if (condition / CONFIG_NAME).is_file() else []
     found: dict[str, RunResults] = {}
     missing: dict[str, str] = {}

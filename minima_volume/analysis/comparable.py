@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minima_volume.config.run import Config
+from minima_volume.files.yaml import dotted
 from minima_volume.stages.freshness import results_settings
 
 SIGMA = "volume.gaussian.sigma"
@@ -34,7 +35,7 @@ def odd_ones_out(configs: Mapping[str, Config]) -> dict[str, str]:
         if differing:
             key = differing[0]
             found[run] = (
-                f"{key} = {values.get(key)!r}, other runs have {usual.get(key)!r}: a mean over both says nothing; "
+                f"{key} = {values.get(key)!r}, other runs have {usual.get(key)!r}: they cannot be averaged; "
                 "give it a condition folder of its own, or set it back and run it again"
             )
     return found
@@ -65,11 +66,4 @@ def _deciding(config: Config) -> dict[str, Any]:
         del settings[section]
     settings["data"].pop("levels", None)
     settings["training"].pop("batch_sizes", None)
-    return _dotted(settings) | {SIGMA: config.volume.gaussian.sigma}
-
-
-def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return dotted(settings) | {SIGMA: config.volume.gaussian.sigma}

@@ -9,7 +9,7 @@ import pandas as pd
 from minima_volume.analysis.collect import NAMED, Collected
 from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out
 from minima_volume.analysis.tables import Tables
-from minima_volume.numerals import fixed
+from minima_volume.numerals import fixed, listed
 from minima_volume.volume.claims import p_text
 
 
@@ -37,14 +37,10 @@ def paragraph(results: Collected | Tables, landscape: int | None = None, thresho
             f"{_count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} few: intervals over seeds are {'missing' if seeds == 1 else 'wide'}."
         )
     if collected.partial:
-        lines.append(f"Not like the others, or incomplete: {_named(list(collected.partial))}.")
+        lines.append(f"Not like the others, or incomplete: {listed(list(collected.partial), NAMED)}.")
     if missing := list(collected.missing):
-        lines.append(f"Not analyzed: {_named(missing)}.")
+        lines.append(f"Not analyzed: {listed(missing, NAMED)}.")
     return " ".join(line for line in lines if line)
-
-
-def _named(runs: list[str]) -> str:
-    return ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
 
 
 def _values(tables: Tables, quantity: Quantity, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""`minima-volume clean`, `update`, `propagate` and `notebooks`: files of many folders at once."""
+"""`minima-volume clean`, `update`, `propagate`, `notebooks` and `trust`: files of many folders at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from minima_volume.arguments import as_folder
 from minima_volume.cli.options import ConditionFolder
 from minima_volume.errors import ConfigError
 
@@ -144,7 +145,23 @@ def notebooks(
     """
     from minima_volume.runs import sync_notebooks
 
-    if not experiments.is_dir():
-        raise ConfigError(f"folder {experiments} does not exist")
-    changed = sync_notebooks(experiments, force=force)
+    changed = sync_notebooks(as_folder(experiments), force=force)
     print(*changed, f"{len(changed)} notebooks written", sep="\n")
+
+
+@group.command()
+def trust(
+    files: Annotated[list[Path], typer.Argument(help="Files of Python code that you have read.", metavar="FILE...")],
+) -> None:
+    """Remember the content of your own models, sources and losses, so that they run without being announced.
+
+    After an edit a file is new. `run RUN --trust` does the same for the code that a run's config.yaml names.
+    """
+    from minima_volume.files.trust import trust as remember
+    from minima_volume.files.trust import trust_file
+
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"file {file} does not exist")
+    new = remember(files)
+    print(*new, f"{len(new)} of {len(files)} are new in {trust_file()}", sep="\n")

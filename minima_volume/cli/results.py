@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from minima_volume.arguments import as_folder
 from minima_volume.cli.options import ConditionFolder, Quiet, RunFolder
 from minima_volume.errors import ConfigError, MissingStageError
 
@@ -98,9 +99,7 @@ def suggest(
     from minima_volume.stages.run import find_runs, minimum_name, read_run, seeds_of
     from minima_volume.stages.sigma import suggest_run_sigma
 
-    if not folder.is_dir():
-        raise MissingStageError(f"{folder} does not exist")
-    runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
+    runs = [as_folder(folder)] if seeds_of(folder.resolve()) else find_runs(as_folder(folder))
     if not runs:
         raise MissingStageError(f"{folder} is not a run folder and holds none; make one with `minima-volume new`")
     run = read_run(runs[0])

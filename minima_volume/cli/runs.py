@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from minima_volume.arguments import as_folder, known_names
 from minima_volume.cli.options import ConditionFolder, Quiet, RunFolder
 from minima_volume.cli.results import analyze_and_print
 from minima_volume.errors import ConfigError
@@ -83,7 +84,8 @@ def run(
         typer.Option("--set", help="Override a setting, KEY=VALUE, e.g. training.epochs=10; written into config.yaml."),
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Remember the folder's own model and source, which run as your code.")
+        bool,
+        typer.Option("--trust", help="Remember the folder's own model, source and loss, which run as your code."),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,9 +97,7 @@ def run(
     from minima_volume.stages.open import open_run, parse_override
     from minima_volume.stages.run import STAGES, run_path
 
-    wanted = list(STAGES) if not stage else [name for name in STAGES if name in stage]
-    if unknown := set(stage or []) - set(STAGES):
-        raise ConfigError(f"--stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
+    wanted = known_names(stage, list(STAGES), "--stage")
     with locked(run_path(run_folder)):
         opened = open_run(run_folder, wanted[0], dict(map(parse_override, set_ or [])))
         if trust:
@@ -143,8 +143,7 @@ def pipeline(
     from minima_volume.runs.pipeline import PipelineInterrupted, outcome_table, raise_failures, run_pipeline
     from minima_volume.stages.run import find_runs
 
-    if not condition.is_dir():
-        raise ConfigError(f"condition folder {condition} does not exist")
+    as_folder(condition, "condition folder")
     runs = find_runs(condition) if seeds is None else new_runs(condition, seed_pairs(seeds, condition))
     try:
         outcomes = run_pipeline(condition, runs, stages=stage, jobs=jobs, scheduler=scheduler, progress=not quiet)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from minima_volume.config.errors import parse
 from minima_volume.config.sections import Count, Execution, Experiment, Fraction, Positive, Section, Seed, Training
-from minima_volume.files.yaml import read_yaml
 
 Alpha = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Architecture = Literal["mlp", "cnn", "resnet18", "vit"]
@@ -71,7 +69,7 @@ class Volume(Section):
 
 
 class NoiseConfig(Section):
-    """The whole truth of a robustness study."""
+    """The complete configuration of a robustness study."""
 
     experiment: Experiment
     data: Data = Data()
@@ -113,8 +111,3 @@ def parse_noise_config(content: Mapping[str, Any], where: str = "config") -> Noi
     minima_volume.errors.ConfigError: config: noise.alpha: unknown key (did you mean alpha_test?); allowed: alpha_train, ...
     """
     return parse(NoiseConfig, content, where)
-
-
-def load_noise_config(path: Path) -> NoiseConfig:
-    """Read and check one config.yaml."""
-    return parse_noise_config(read_yaml(path), str(path))

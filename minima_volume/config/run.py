@@ -194,7 +194,7 @@ class Volume(Section):
 
 
 class Config(Section):
-    """The whole truth of a run."""
+    """The complete configuration of a run."""
 
     experiment: Experiment
     seeds: Seeds = Seeds()

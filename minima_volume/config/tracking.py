@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, field_validator
@@ -83,18 +82,3 @@ def absolute(uri: str) -> str:
     """The address of a database on this machine with its whole path; any other as it is."""
     before, slashes, path = uri.partition("sqlite:///")
     return f"sqlite:///{Path(path).absolute()}" if slashes and not before else uri
-
-
-def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value of nested sections.
-
-    >>> flattened({"a": {"b": 1, "c": {"d": 2}}, "e": {}})
-    {'a.b': 1, 'a.c.d': 2, 'e': {}}
-    """
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping) and value:
-            flat |= {f"{name}.{key}": inner for key, inner in flattened(value).items()}
-        else:
-            flat[str(name)] = value
-    return flat

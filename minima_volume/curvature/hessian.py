@@ -73,8 +73,8 @@ class MeanLoss:
             loss: `cross_entropy`, `bce_with_logits`, `mse`, or a callable (outputs, targets) -> (T,) differentiable losses, or one
                 loss of all samples.
             scaling: F: `none`, `filter`, `layer`, `tensor_std` or `sample_std`.
-            names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
-            class_axis: which axis of the outputs counts classes, see `losses.fit`.
+            names: parameters that move: `weight_bias`, `weights`, `all`, or a list of names, see `perturbation.names`.
+            class_axis: which axis of the outputs counts classes, see `losses.registry.fit`.
             tile: samples in one forward pass; by default what fits 64 MiB, at most 2,048; all of them where they depend on each other.
 
         Raises:

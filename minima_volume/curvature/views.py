@@ -46,7 +46,7 @@ class ViewSettings:
     Attributes:
         scaling: of the coordinates z of trace, eigenvalues and learning coefficient: `filter`, in which the volumes are measured,
             or `none`, the parameters themselves, as most papers have it (also `layer`, `tensor_std`, `sample_std`).
-        names: parameters that move: `weight_bias`, `all`, or a list of names, see `perturbation.names`.
+        names: parameters that move: `weight_bias`, `weights`, `all`, or a list of names, see `perturbation.names`.
         num_eigenvalues: the largest ones.
         num_products: Hessian-vector products for the trace, which is estimated from random vectors (Hutch++); more make its
             error smaller.

@@ -299,6 +299,3 @@ def _stored(content: Mapping[str, Any]) -> Dataset:
         label_names=tuple(content.get("label_names", ())),
         pixels=pixels,
     )
-
-
-__all__ = ["SOURCES", "DataError", "Dataset", "load_dataset", "make_dataset", "save_dataset"]

@@ -13,13 +13,12 @@ from typing import Any
 
 from minima_volume.config.directory import Experiment, TrainConfig, resolved
 from minima_volume.config.errors import parse
-from minima_volume.config.tracking import flattened
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.atomic import make_folder, write_text
 from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import LOCK_NAME, locked
 from minima_volume.files.plain import open_plain, read_text
-from minima_volume.files.yaml import dumped, read_yaml
+from minima_volume.files.yaml import dotted, dumped, read_yaml
 
 MARKER = "# The resolved config of an experiment directory of minima_volume."
 ENTRIES = ("checkpoints", "logs", "embeddings", "predictions", "figures", "config.yaml")
@@ -275,5 +274,5 @@ def _same_config(directory: Directory, config: TrainConfig) -> None:
 def _deciding(config: TrainConfig) -> dict[str, Any]:
     """Dotted key -> value of what decides the numbers up to an epoch; paths, tracking and the number of epochs do not."""
     free = ("experiment.name", "experiment.output_dir", "experiment.on_exists", "train.epochs")
-    flat = flattened({name: section for name, section in resolved(config).items() if name != "mlflow"})
+    flat = dotted({name: section for name, section in resolved(config).items() if name != "mlflow"})
     return {key: value for key, value in flat.items() if key not in free}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from minima_volume.directories.sources import Samples, standardise
 from minima_volume.directories.track import track_predictions
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import threads
-from minima_volume.files.atomic import write_json, write_npz
+from minima_volume.files.atomic import finite_or_none, write_json, write_npz
 from minima_volume.isolation import own_defaults
 
 Say = Callable[[str], object]
@@ -83,16 +82,11 @@ def predict_directory(config: PredictConfig, places: Sequence[Path] = (), say: S
             found = measure(model, criterion, samples, checkpoint.config.experiment.seed, count)
             say(", ".join(f"test_{name} {value:.6g}" for name, value in found.items() if isinstance(value, float)))
             named = {f"test_{name}": value for name, value in found.items()}
-            write_json(path.with_name("test_metrics.json"), {name: _defined(value) for name, value in named.items()})
+            write_json(
+                path.with_name("test_metrics.json"), {name: finite_or_none(value) for name, value in named.items()}
+            )
             track_predictions(directory, int(checkpoint.content["epoch"]), named, say)
     return path
-
-
-def _defined(value: Any) -> Any:
-    """A metric as JSON has it: what is undefined, or infinite, is None."""
-    if isinstance(value, list):
-        return [_defined(item) for item in value]
-    return value if math.isfinite(value) else None
 
 
 def output_file(directory: Directory, source: EmbedSource, kind: str, split: str) -> Path:

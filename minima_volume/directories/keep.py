@@ -12,6 +12,7 @@ from minima_volume.directories.directory import ENTRIES, Directory, held
 from minima_volume.errors import ConfigError, DamagedFileError
 from minima_volume.files.atomic import read_pt, write_atomic
 from minima_volume.files.lock import lock_of
+from minima_volume.files.walk import find_below
 
 # what is lost
 KINDS = {
@@ -55,12 +56,7 @@ class State:
 
 def find_directories(folder: Path) -> list[Directory]:
     """The folder itself, or every experiment directory below it; links are not followed."""
-    if Directory(folder).marked:
-        return [Directory(folder)]
-    if not folder.is_dir():
-        return []
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
-    return [found for path in below for found in find_directories(path)]
+    return [Directory(found) for found in find_below(folder, lambda path: Directory(path).marked)]
 
 
 def state_of(directory: Directory) -> State:

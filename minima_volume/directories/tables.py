@@ -9,6 +9,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from minima_volume.files.yaml import read_yaml
 
 CHUNK = 50_000  # rows that are parsed at a time
 OPEN: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-csv.field_size_limit(2**31 - 1)  # as pandas; 131,072 letters by default
+FIELD_SIZE = 2**31 - 1  # letters, as pandas; 131,072 by default
 # ValueError: text that is no UTF-8, and all of pandas' own
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, csv.Error, ValueError)
 Categories = Mapping[str, list[str]]
@@ -114,9 +115,19 @@ def _chunks(path: Path, columns: Columns) -> Iterator[tuple[int, pd.DataFrame]]:
         raise DataError(f"{path} cannot be read as a CSV table: {' '.join(str(error).split())}") from error
 
 
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """The csv module's limit is one of the whole process."""
+    before = csv.field_size_limit(FIELD_SIZE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _header(path: Path) -> list[str]:
     """The names of the columns, once every row is known to have no more values: pandas would shift or drop some without a word."""
-    with OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+    with _long_fields(), OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
         rows = (row for row in csv.reader(file) if len(row) > 1 or "".join(row).strip())
         header = [
             name or f"Unnamed: {i}" for i, name in enumerate(next(rows, []))

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from minima_volume.config.directory import TrainConfig, resolved
-from minima_volume.config.tracking import flattened, lasting_uri, tracking_uri
+from minima_volume.config.tracking import lasting_uri, tracking_uri
 from minima_volume.directories.directory import Directory, Opened
 from minima_volume.files.atomic import read_pt
+from minima_volume.files.yaml import dotted
 from minima_volume.tracking.follow import Follower
 from minima_volume.tracking.journal import Journal, Status
 from minima_volume.tracking.mlflow_server import require_mlflow
@@ -52,9 +53,7 @@ class Tracked(Untracked):
         if told is not None:
             self._journal.resume()
         else:
-            params = {
-                key: value for key, value in flattened(resolved(held.config)).items() if not key.startswith(UNTOLD)
-            }
+            params = {key: value for key, value in dotted(resolved(held.config)).items() if not key.startswith(UNTOLD)}
             kept = lasting_uri(section.tracking_uri, os.environ)
             self._journal.begin(
                 held.config.experiment.name, section.experiment_name, kept, params, **_known(held.final)

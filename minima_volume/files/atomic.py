@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -137,6 +138,17 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def finite_or_none(value: Any) -> Any:
+    """A number, a list of numbers, or something else, as JSON can say it, which has no NaN and no Infinity.
+
+    >>> finite_or_none([0.5, math.nan, [-math.inf]]), finite_or_none("text")
+    ([0.5, None, [None]], 'text')
+    """
+    if isinstance(value, list | tuple):
+        return [finite_or_none(item) for item in value]
+    return None if isinstance(value, float | np.floating) and not math.isfinite(value) else value
 
 
 def read_json(path: Path, *, advice: str = ADVICE, hashed: bool = False) -> dict[str, Any]:

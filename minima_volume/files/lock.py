@@ -22,6 +22,7 @@ from minima_volume.errors import BoundaryError, MinimaVolumeError, MissingStageE
 from minima_volume.files.atomic import remove_temporaries
 from minima_volume.files.boundary import entered
 from minima_volume.files.process import Process, current, is_gone
+from minima_volume.numerals import duration
 
 try:
     import fcntl
@@ -62,7 +63,7 @@ class Lock:
     namespace: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} of {self.user} on {self.host}, for {age(max(0.0, time.time() - self.since))}"
+        return f"process {self.pid} of {self.user} on {self.host}, for {duration(max(0.0, time.time() - self.since))}"
 
     @property
     def dead(self) -> bool:
@@ -70,21 +71,6 @@ class Lock:
         if self.host != socket.gethostname():
             return False
         return is_gone(Process(self.pid, self.started, self.boot, self.ticks, self.namespace))
-
-
-def age(seconds: float) -> str:
-    """A length of time in words.
-
-    >>> age(42), age(200), age(9000)
-    ('42 s', '3 min', '2.5 h')
-    """
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def tell(file: Path, content: bytes) -> None:
     if mark not in _told and mark not in _known():
         print(
             f"note: running the code of {file} (SHA-256 {mark[:12]}), which can do whatever you can; "
-            "`minima-volume run RUN --trust` remembers that you know it",
+            f"`minima-volume trust {shlex.quote(str(file))}` remembers that you know it",
             file=sys.stderr,
         )
     _told.add(mark)

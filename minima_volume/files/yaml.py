@@ -108,6 +108,18 @@ def _round_trip() -> YAML:
     return yaml
 
 
+def dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys; empty ones are left out.
+
+    >>> dotted({"a": {"b": 1, "c": {}}, "d": None})
+    {'a.b': 1, 'd': None}
+    """
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= dotted(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
 def set_dotted(content: Any, overrides: Mapping[str, Any]) -> None:
     """Apply overrides such as {"training.epochs": 10} to a mapping of sections, in place.
 

@@ -118,7 +118,7 @@ def evaluation_host(model: nn.Module, x: Samples) -> Host:
 
 
 def fit_to(host: Host, x: Samples, y: Any, loss: Loss, class_axis: int | None = None) -> Fit:
-    """A loss and targets, made to fit a model's outputs; see `losses.fit`.
+    """A loss and targets, made to fit a model's outputs; see `losses.registry.fit`.
 
     Raises:
         ConfigError: they do not fit.

@@ -1,4 +1,4 @@
-"""Is a user's model what a measurement takes it for: a function of its parameters and of each sample alone?
+"""Is a user's model what a measurement assumes: a function of its parameters and of each sample alone?
 
 Looked at before anything is measured, by a few forward passes over at most 256 samples of the user's own module, set to other
 parameters in place and put back to the bit. What can be run rightly is: a model whose copy is not the same is measured itself, one that

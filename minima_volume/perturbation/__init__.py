@@ -1,4 +1,4 @@
-"""Directions, the loss engine, the sweep and its files."""
+"""Directions, the loss engine, and the losses along directions."""
 
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions

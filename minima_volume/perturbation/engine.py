@@ -69,8 +69,8 @@ class LossEngine:
         sizes: samples of every landscape of the run, each a prefix of x; (T,) by default. All of them decide how samples are
             tiled, so that results do not depend on which are asked for.
         scaling: see `directions.scaling_factor`.
-        names: parameters to perturb, see `directions.perturbed_names`.
-        class_axis: which axis of the outputs counts classes, see `losses.fit`; by default what the model declares.
+        names: parameters to perturb, see `names.perturbed_names`.
+        class_axis: which axis of the outputs counts classes, see `losses.registry.fit`; by default what the model declares.
         memory_gib: budget for what the engine keeps beside the model and the samples: held directions, their first-layer
             products, and its own copy of the samples. One direction at a time is held whatever the budget.
         fast: use a fast path where the model allows; False always runs the general path.

@@ -13,6 +13,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.hosts.doors import host_of
 from minima_volume.hosts.host import Host, check_initialised
 from minima_volume.losses.loss import LossLike
+from minima_volume.numerals import listed
 from minima_volume.perturbation.names import SHOWN, perturbed_names
 from minima_volume.samples import Samples, check, count, each, from_loader, tensors
 
@@ -82,9 +83,8 @@ def perturbed_type(model: nn.Module, names: Sequence[str]) -> torch.dtype:
     """
     have = dict(model.named_parameters())
     if bad := [f"{name} ({have[name].dtype})" for name in names if not have[name].is_floating_point()]:
-        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
         raise ConfigError(
-            f"parameters {', '.join(bad[:SHOWN])}{more} are not floating-point numbers, and only such can be perturbed; "
+            f"parameters {listed(bad, SHOWN)} are not floating-point numbers, and only such can be perturbed; "
             "choose others with names=[...]"
         )
     return have[names[0]].dtype

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.errors import ConfigError
+from minima_volume.numerals import listed
 
 WEIGHTS = ("weight", "bias")
 NAMES = ("weight_bias", "weights", "all")
@@ -152,8 +153,7 @@ def left_out_note(left_out: Sequence[str], count: int, total: int) -> str | None
     """
     if not left_out:
         return None
-    more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
-    return f"{count:,} of {total:,} entries were not perturbed: {', '.join(left_out[:SHOWN])}{more}"
+    return f"{count:,} of {total:,} entries were not perturbed: {listed(left_out, SHOWN)}"
 
 
 def still_note(left_out: Sequence[str], num_left_out: int, num_params: int, num_zero: int) -> str | None:

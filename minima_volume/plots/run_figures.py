@@ -18,7 +18,7 @@ from minima_volume.plots.landscape import cutoff_curves, radius_histogram, volum
 from minima_volume.plots.masses import log_masses, volume_profiles
 from minima_volume.plots.style import save_figure
 from minima_volume.stages.results.older_formats import load_results
-from minima_volume.stages.run import Run
+from minima_volume.stages.run import VOLUME_FIGURES, Run
 
 DPI = 110
 SECONDS = 1.5  # about, for the figures of one results.json
@@ -41,23 +41,23 @@ class VolumeFigures:
 
     def drawn(self) -> dict[str, bytes]:
         """File name -> content, of the figures that the results have."""
-        figures = {
-            "growth": growth_with_directions(self.results),
-            "radius_histogram": radius_histogram(self.results, self.radii),
-            "log_volume": volumes(self.results),
-            "log_mass": log_masses(self.results),
-            "volume_profiles": volume_profiles(self.results),
-        }
+        figures = (
+            growth_with_directions(self.results),
+            radius_histogram(self.results, self.radii),
+            volumes(self.results),
+            log_masses(self.results),
+            volume_profiles(self.results),
+        )
         return {
             f"{name}.png": style.figure_bytes(figure, "png", DPI)
-            for name, figure in figures.items()
+            for name, figure in zip(VOLUME_FIGURES, figures, strict=True)
             if not isinstance(figure, str)
         }
 
 
 @under_lock
 def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
-    """Write growth.png and radius_histogram.png beside each results.json that has none or older ones.
+    """Write growth.png and radius_histogram.png beside each results.json that lacks one of its figures or has older ones.
 
     Of two minima or more log_volume.png too, with Gaussian local volumes log_mass.png, and volume_profiles.png if these are at several sigmas.
     Many are drawn by the run's workers.
@@ -72,9 +72,10 @@ def save_volume_figures(run: Run, results_files: Sequence[Path]) -> list[Path]:
     todo: list[VolumeFigures] = []
     for path in results_files:
         results = load_results(path)
-        figures = run.volume_figures(results["loss_landscape_data_param"], results["loss_threshold"])
+        landscape, threshold = results["loss_landscape_data_param"], results["loss_threshold"]
+        figures = run.volume_figures(landscape, threshold, results)
         if not all(figure.is_file() and figure.stat().st_mtime >= path.stat().st_mtime for figure in figures):
-            todo.append(VolumeFigures(run.config, path.parent, results, read_npz(path.parent / "radii.npz")))
+            todo.append(VolumeFigures(run.config, path.parent, results, read_npz(run.radii_file(landscape, threshold))))
     written: dict[Path, list[Path]] = {}
     workers = usable_workers(run.config, SECONDS * len(todo))
     for task, contents in run_tasks(VolumeFigures.drawn, todo, workers):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -74,7 +73,7 @@ def render(condition: Path, collected: Collected) -> str:
         ),
         "verdicts": _verdicts(tables),
         "settings": _settings(condition, rows),
-        "reproduce": _reproduce(condition, rows, config),
+        "reproduce": _reproduce(condition, rows),
     }
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title in SECTIONS.items())
     parts = "".join(f'<section id="{key}"><h2>{SECTIONS[key]}</h2>{content}</section>' for key, content in body.items())
@@ -153,7 +152,7 @@ def _settings(condition: Path, rows: pd.DataFrame) -> str:
     return f"<pre>{_escape(path.read_text(encoding='utf-8'))}</pre>"
 
 
-def _reproduce(condition: Path, rows: pd.DataFrame, config: Any) -> str:
+def _reproduce(condition: Path, rows: pd.DataFrame) -> str:
     runs = rows[["run", "model_seed", "data_seed"]].drop_duplicates()
     pairs = " ".join(f"--pair {m}:{d}" for m, d in zip(runs["model_seed"], runs["data_seed"], strict=True))
     commands = (
@@ -162,11 +161,11 @@ def _reproduce(condition: Path, rows: pd.DataFrame, config: Any) -> str:
         f"minima-volume pipeline {condition.name}\n"
         f"minima-volume report {condition.name}\n"
     )
-    made = _provenance(condition, config)
+    made = _provenance(condition)
     return f"<pre>{_escape(commands)}</pre>{_table(made) if len(made) else ''}"
 
 
-def _provenance(condition: Path, config: Any) -> pd.DataFrame:
+def _provenance(condition: Path) -> pd.DataFrame:
     """What each run was made with: versions, device, threads, revision."""
     found = []
     for folder in find_runs(condition):

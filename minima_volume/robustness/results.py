@@ -9,10 +9,11 @@ from typing import Any
 from minima_volume.config.noise import HEADLINE
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json, write_json, write_text
+from minima_volume.files.yaml import dotted
 from minima_volume.robustness.evaluate import Sweep, read_sweep
 from minima_volume.robustness.images import load_images
 from minima_volume.robustness.noise import NAMES, SCALING, tensor_report
-from minima_volume.robustness.study import REGIMES, Network, Study, flat, refuse_others
+from minima_volume.robustness.study import REGIMES, Network, Study, refuse_others
 from minima_volume.robustness.tables import (
     SUMMARY_KEY,
     SWEEP_KEY,
@@ -58,7 +59,7 @@ def check_mergeable(study: Study, networks: Sequence[Network], fresh: bool) -> N
 
 def _options(study: Study, names: Sequence[str]) -> dict[str, Any]:
     have = study.config.architectures
-    return flat({"architectures": {name: dict(have[name]) for name in names}})  # type: ignore[index]
+    return dotted({"architectures": {name: dict(have[name]) for name in names}})  # type: ignore[index]
 
 
 def write_results(

@@ -12,7 +12,7 @@ from torch import nn
 from minima_volume.arguments import as_path
 from minima_volume.config.noise import NoiseConfig, parse_noise_config
 from minima_volume.errors import ConfigError, StaleError
-from minima_volume.files.yaml import read_yaml, set_dotted
+from minima_volume.files.yaml import dotted, read_yaml, set_dotted
 from minima_volume.robustness.architectures import build_architecture
 from minima_volume.robustness.images import Images
 
@@ -97,7 +97,7 @@ class Study:
         """Everything in the configuration that decides the weights, by dotted key."""
         config = self.config
         data = {"source": config.data.source, "train_size": config.data.train_size}
-        return flat(
+        return dotted(
             {
                 "data": data,
                 "architectures": {network.architecture: config.architectures[network.architecture]},  # type: ignore[index]
@@ -112,7 +112,7 @@ class Study:
         config = self.config
         data = {"source": config.data.source, "train_size": config.data.train_size, "test_size": config.data.test_size}
         noise = {"alpha_train": config.noise.alpha_train}
-        return flat({"data": data, "training": config.training.model_dump(), "noise": noise})
+        return dotted({"data": data, "training": config.training.model_dump(), "noise": noise})
 
     def with_settings(self, **sections: Mapping[str, Any]) -> Study:
         """The study with some keys of some sections replaced."""
@@ -139,21 +139,6 @@ def open_study(
     set_dotted(content, overrides or {})
     config = parse_noise_config(content, str(path))
     return Study.of(config, folder / config.experiment.output_dir if output is None else as_path(output, "output"))
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested sections as dotted keys.
-
-    >>> flat({"a": {"b": 1, "c": {}}, "d": None})
-    {'a.b': 1, 'd': None}
-    """
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def refuse_others(stored: Mapping[str, Any], wanted: Mapping[str, Any], what: str, way_out: str) -> None:

@@ -15,6 +15,7 @@ from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.files.atomic import write_text
 from minima_volume.files.lock import locked
 from minima_volume.files.yaml import read_yaml
+from minima_volume.numerals import listed
 from minima_volume.runs.conditions import TEMPLATE, batch_folder, is_condition, template_of
 from minima_volume.runs.notebooks import (
     BATCH_NOTEBOOKS,
@@ -127,7 +128,7 @@ def _refuse_to_overwrite(condition: Path, folders: Iterable[Path], force: bool) 
             edited.append(folder / CONFIG_NAME)
     if edited and not force:
         raise ConfigError(
-            f"{_named(edited)}: edited since the run folder was made, and would be lost; nothing was changed. Overwrite "
+            f"{listed(edited, 5)}: edited since the run folder was made, and would be lost; nothing was changed. Overwrite "
             "the other runs only, or say --force (force=True) to replace these, too"
         )
 
@@ -142,10 +143,6 @@ def _computed(run: Run) -> list[Path]:
 def _without_seeds(content: Mapping[str, object]) -> dict[str, object]:
     """The sections of a config.yaml but the seeds, which the first notebook writes into it."""
     return {key: value for key, value in content.items() if key != "seeds"}
-
-
-def _named(paths: list[Path]) -> str:
-    return ", ".join(map(str, paths[:5])) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
 def new_folder(folder: str | Path, template: str | Path) -> Path:
@@ -243,7 +240,7 @@ def sync_notebooks(experiments: str | Path, *, force: bool = False) -> list[Path
             changed.append(write_text(path, text))
     if edited:
         raise ConfigError(
-            f"{_named(edited)}: edited, no version of the package's, so kept ({len(changed)} others were written). Leave them as they "
+            f"{listed(edited, 5)}: edited, no version of the package's, so kept ({len(changed)} others were written). Leave them as they "
             "are: `minima-volume new` gives new runs a template's own. Or say --force (force=True) to replace them, which loses the edits"
         )
     return changed

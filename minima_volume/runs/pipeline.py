@@ -15,7 +15,7 @@ from secrets import token_hex
 
 import pandas as pd
 
-from minima_volume.arguments import as_path
+from minima_volume.arguments import as_path, known_names
 from minima_volume.config.run import load_config
 from minima_volume.config.sections import Execution
 from minima_volume.errors import MinimaVolumeError
@@ -94,9 +94,7 @@ def run_pipeline(
     refuse_twins((folder, seeds_of(folder)) for folder in folders)
     if not folders:
         raise PipelineError(no_runs(condition))
-    if unknown := set(stages or ()) - set(STAGES):
-        raise PipelineError(f"stage {sorted(unknown)[0]!r} is not known; allowed: {', '.join(STAGES)}")
-    wanted = [stage for stage in STAGES if stages is None or stage in stages]
+    wanted = known_names(stages, list(STAGES), "stage")
     if notice := describe_differences(differences(condition, folders), condition):
         print(notice)
     execution = _execution(condition, scheduler)

@@ -10,7 +10,7 @@ from types import TracebackType
 from tqdm.auto import tqdm
 
 from minima_volume.execution.meter import LINE_SECONDS, in_notebook
-from minima_volume.files.lock import age
+from minima_volume.numerals import duration
 from minima_volume.runs.execute import Outcome
 from minima_volume.stages.run import STAGES
 
@@ -72,7 +72,7 @@ class Progress:
         if not self.taken or not self.left:
             return ""
         means = [sum(seconds) / len(seconds) for seconds in self.taken.values()]
-        return f"about {age(self.left * sum(means) / len(means) / self.places)} left"
+        return f"about {duration(self.left * sum(means) / len(means) / self.places)} left"
 
     def refresh(self) -> None:
         """Draw all bars anew, with the time that has passed."""
@@ -90,7 +90,7 @@ class Progress:
         self.changed, self.written = False, passed
         now = [f"{run}: {stage}" for run, stage, _ in self.begun.values()]
         working = f"{', '.join(now[:MOST_BARS])}{', ...' if len(now) > MOST_BARS else ''}"
-        words = [f"{name}: {self.ended}/{self.total} notebooks", age(passed), self.remaining(), working]
+        words = [f"{name}: {self.ended}/{self.total} notebooks", duration(passed), self.remaining(), working]
         print(" | ".join(filter(None, words)), file=sys.stderr, flush=True)
 
     def _show(self, place: int) -> None:
@@ -102,7 +102,7 @@ class Progress:
         run, stage, since = self.begun[place]
         number = list(STAGES).index(stage) + 1
         self.bars[place].set_description_str(
-            f"  {run}: {stage} ({number} of {len(STAGES)}), {age(time.monotonic() - since)}"
+            f"  {run}: {stage} ({number} of {len(STAGES)}), {duration(time.monotonic() - since)}"
         )
 
     def __enter__(self) -> Progress:

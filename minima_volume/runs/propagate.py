@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minima_volume.arguments import as_path
+from minima_volume.arguments import as_folder, as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.atomic import write_bytes
 from minima_volume.files.lock import locked
+from minima_volume.files.walk import find_below
 from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.notebooks import cells_of, is_edited, mark_of
 from minima_volume.runs.origin import Origin, origins_of, remember
@@ -40,16 +41,7 @@ def all_runs(folder: str | Path) -> list[Path]:
     Raises:
         ConfigError: there is no such folder.
     """
-    folder = as_path(folder, "folder").resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"folder {folder} does not exist")
-    found, todo = [], [folder]
-    while todo:
-        here = todo.pop()
-        if seeds_of(here) is not None:
-            found.append(here)
-            continue
-        todo += [sub for sub in here.iterdir() if sub.is_dir() and not sub.is_symlink()]
+    found = find_below(as_folder(folder).resolve(), lambda path: seeds_of(path) is not None)
     return sorted(found, key=lambda run: (run.parent, seeds_of(run)))
 
 

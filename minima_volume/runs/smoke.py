@@ -10,7 +10,7 @@ from typing import Any
 
 from minima_volume.config.moved import set_settings
 from minima_volume.config.run import Config, load_config
-from minima_volume.errors import MissingStageError
+from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import read_yaml, write_yaml
 from minima_volume.losses.registry import LOSSES
 from minima_volume.runs.create import new_runs, seed_pairs
@@ -97,13 +97,14 @@ def smoke(
         Seconds that each stage took.
 
     Raises:
-        MissingStageError: the condition does not exist.
+        MissingStageError: the condition has no config.yaml.
+        ConfigError: the target is there already.
         PipelineError: a notebook failed.
     """
     source, copy = Path(condition), Path(target) / Path(condition).resolve().name
     config = load_config(source / CONFIG_NAME)
     if copy.exists():
-        raise MissingStageError(f"{copy} exists; choose another folder, nothing was changed")
+        raise ConfigError(f"{copy} exists; choose another folder, nothing was changed")
     copy.mkdir(parents=True)
     for file in source.iterdir():  # a user's own .py files and texts
         if file.is_file() and file.suffix != ".ipynb" and file.name not in (CONFIG_NAME, ORIGINS):

@@ -194,7 +194,7 @@ def _volume_state(run: Run, trained: Trained) -> State:
         return State(
             "partial", f"{len(unwritten)} of {len(pairs)} results.json lack Gaussian local volumes that are measured"
         )
-    undrawn = sum(not all(figure.is_file() for figure in run.volume_figures(*pair)) for pair in pairs)
+    undrawn = sum(not all(figure.is_file() for figure in run.volume_figures(*pair, stored[pair])) for pair in pairs)
     return State("partial", f"figures of {undrawn} of {len(pairs)} results.json to draw") if undrawn else COMPLETE
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from minima_volume.arguments import as_path
+from minima_volume.arguments import as_folder, as_path
 from minima_volume.errors import ConfigError
 from minima_volume.files.content import skimmed
-from minima_volume.files.lock import age, lock_of
+from minima_volume.files.lock import lock_of
 from minima_volume.files.verify import read_notebook
+from minima_volume.numerals import duration, listed
 from minima_volume.runs.conditions import no_runs
 from minima_volume.runs.execute import INTERRUPT, temporary_notebook
 from minima_volume.runs.states import POINTERS, State, stage_states
@@ -63,8 +64,7 @@ def status(folder: str | Path, *, run_code: bool = False, verify: bool = False) 
         raise ConfigError(
             f"{folder} is a file; status takes a condition folder or a run folder, such as {folder.parent}"
         )
-    if not folder.is_dir():
-        raise ConfigError(f"folder {folder} does not exist")
+    as_folder(folder)
     runs = [folder] if seeds_of(folder.resolve()) else find_runs(folder)
     if not runs:
         raise ConfigError(no_runs(folder))
@@ -142,7 +142,7 @@ def _table(rows: Sequence[StageStatus]) -> pd.DataFrame:
             | {row.stage: row.state for row in mine}
             | {
                 "done": first.done if first is not None and first.state in ("partial", "interrupted") else "",
-                "time": age(sum(taken)) if taken else "",
+                "time": duration(sum(taken)) if taken else "",
                 "working": mine[0].working,
                 "error": next((row.error for row in mine if row.error), ""),
             }
@@ -173,6 +173,5 @@ def _reasons(rows: Sequence[StageStatus]) -> list[str]:
     lines = []
     for text, mine in found.items():
         runs, stages = list(dict.fromkeys(row.run for row in mine)), list(dict.fromkeys(row.stage for row in mine))
-        named = ", ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
-        lines.append(f"{named}{'' if len(stages) == len(STAGES) else ', ' + ', '.join(stages)}: {text}")
+        lines.append(f"{listed(runs, NAMED)}{'' if len(stages) == len(STAGES) else ', ' + ', '.join(stages)}: {text}")
     return lines

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from minima_volume.analysis.results import Results
-from minima_volume.config.tracking import flattened, lasting_uri, tracking_uri
+from minima_volume.config.tracking import lasting_uri, tracking_uri
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_npz
 from minima_volume.files.lock import locked
+from minima_volume.files.walk import find_below
+from minima_volume.files.yaml import dotted
 from minima_volume.stages.results.older_formats import load_results
 from minima_volume.stages.run import CONFIG_NAME, Run, read_run, seeds_of
 from minima_volume.tracking.follow import Follower
@@ -23,12 +25,7 @@ Number = tuple[str, int, float]  # metric, minimum (a value of the run's variati
 
 def runs_below(folder: Path) -> list[Path]:
     """The folder itself if it is a run, else every run folder below it; links are not followed."""
-    if seeds_of(folder.resolve()) is not None and (folder / CONFIG_NAME).is_file():
-        return [folder]
-    if not folder.is_dir():
-        return []
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
-    return [found for path in below for found in runs_below(path)]
+    return find_below(folder, lambda path: seeds_of(path.resolve()) is not None and (path / CONFIG_NAME).is_file())
 
 
 def tell_run(folder: Path) -> Journal | None:
@@ -51,7 +48,7 @@ def tell_run(folder: Path) -> Journal | None:
         if told is None:
             section = run.config.mlflow
             params = {
-                key: value for key, value in flattened(run.config.model_dump()).items() if not key.startswith("mlflow.")
+                key: value for key, value in dotted(run.config.model_dump()).items() if not key.startswith("mlflow.")
             }
             name = f"{run.folder.parent.name}/{run.folder.name}"
             journal.begin(name, section.experiment_name, lasting_uri(section.tracking_uri, os.environ), params)

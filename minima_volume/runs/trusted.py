@@ -1,4 +1,4 @@
-"""Saying that the own code of a run is known and trusted."""
+"""Record that the user trusts the code in a run folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from minima_volume.stages.run import Run
 
 
 def own_code(run: Run) -> list[Path]:
-    """The .py files of a run's folder, or of its condition, that its model and its source are taken from."""
-    names = [name.partition(":")[0] for name in (run.config.model.name, run.config.data.source) if ":" in name]
+    """The .py files of a run's folder, or of its condition, that its model, its source and its loss are taken from."""
+    config = run.config
+    paths = (config.model.name, config.data.source, config.training.loss)
+    names = [path.partition(":")[0] for path in paths if ":" in path]
     found = (next((file for file in files_of(name, run.folder) if file.is_file()), None) for name in names)
     return [file for file in dict.fromkeys(found) if file is not None]
 

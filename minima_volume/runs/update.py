@@ -14,6 +14,7 @@ from minima_volume.config.sections import Section
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.files.lock import locked
 from minima_volume.files.yaml import plain, read_commented_yaml, write_yaml
+from minima_volume.numerals import listed
 from minima_volume.runs.origin import Origin, origins_of, remember
 from minima_volume.stages.run import CONFIG_NAME, Run, find_runs, resolve_seeds
 from minima_volume.stages.trained import check_trained_settings
@@ -132,9 +133,7 @@ def describe_differences(found: Sequence[Difference], condition: str | Path) -> 
     for difference in found:
         groups.setdefault((difference.key, repr(difference.own), difference.where), []).append(difference)
     for (key, own, where), group in groups.items():
-        names = ", ".join(d.run for d in group[:SHOWN]) + (
-            f" and {len(group) - SHOWN} more" if len(group) > SHOWN else ""
-        )
+        names = listed([difference.run for difference in group], SHOWN)
         lines.append(f"  {key}: {group[0].condition!r} in the condition, {own} in {names} ({WORDS[where]})")
     command = f"minima-volume update {condition}"
     if any(d.where == CONDITION for d in found):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minima_volume.errors import DamagedFileError, MinimaVolumeError
 from minima_volume.files.verify import verify
+from minima_volume.numerals import listed
 from minima_volume.stages.run import read_run
 
 KINDS = (".json", ".npz", ".pt", ".png", ".ipynb")
@@ -33,10 +34,9 @@ class Verified:
     def __str__(self) -> str:
         words = [f"{self.run}: {self.files} files are what was written"]
         if self.unverified:
-            more = f" and {len(self.unverified) - SHOWN} more" if len(self.unverified) > SHOWN else ""
             words.append(
                 f"{len(self.unverified)} of an earlier version have no hash, so they are complete, unverified "
-                f"({', '.join(self.unverified[:SHOWN])}{more})"
+                f"({listed(self.unverified, SHOWN)})"
             )
         return "; ".join([*words, *self.damaged])
 

@@ -11,10 +11,10 @@ from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.atomic import read_json, read_pt
 from minima_volume.files.plain import open_plain
 from minima_volume.files.verify import SIGNATURE
-from minima_volume.stages.run import MODEL_PREFIXES, Run
+from minima_volume.stages.run import MODEL_PREFIXES, VOLUME_FIGURES, Run
 
 NUMBER = r"\d+(\.\d+)?(e[+-]?\d+)?"
-FIGURES = {"log_volume.png", "radius_histogram.png", "growth.png", "log_mass.png", "volume_profiles.png"}
+FIGURES = {f"{name}.png" for name in VOLUME_FIGURES}
 THRESHOLD = re.compile(f"loss_{NUMBER}")
 MASS = re.compile(rf"(data|poison|noise|epoch|batch_size)_\d+_sigma_{NUMBER}(_acc)?\.json")
 MODEL = re.compile(rf"({'|'.join(MODEL_PREFIXES.values())})\d+(_epoch_\d+)?\.pt")
@@ -61,7 +61,7 @@ def sweep_files(run: Run) -> Iterator[Path]:
     """What notebook 2 has written: the sweeps, and unfinished shards."""
     for landscape in landscapes_of(run):
         yield from (path for path in landscape.glob("*.npz") if _fits(path, SWEEP, "sweep"))
-    yield from (path for path in run.shards.glob("level_*/*.npz") if _fits(path, SHARD, "shard"))
+    yield from (path for path in run.shards.glob("*/*.npz") if _fits(path, SHARD, "shard"))
 
 
 def model_files(run: Run) -> Iterator[Path]:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from minima_volume.execution.device import threads
-from minima_volume.files.atomic import write_json
+from minima_volume.files.atomic import finite_or_none, write_json
 from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
-from minima_volume.stages.results.star_keys import none_if_nan
 from minima_volume.stages.run import Run
 from minima_volume.stages.trained import Trained, load_models_and_data
 from minima_volume.training.evaluation import prefix_losses
@@ -45,7 +44,7 @@ def cutoffs(run: Run, trained: Trained | None = None) -> dict[str, dict[str, Any
                 "variation_value": level,
                 "base_train_size": dataset.base_size,
                 "indices": indices.tolist(),
-                "loss_curve": [none_if_nan(value) for value in curve.tolist()],
+                "loss_curve": finite_or_none(curve.tolist()),
                 "cutoffs": {f"{t:g}": first_above(indices, curve, t) for t in run.config.volume.loss_thresholds},
                 "weights_hash": trained.records[level]["weights_hash"],
             }

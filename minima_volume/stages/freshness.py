@@ -82,12 +82,11 @@ def results_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def results_mark(config: Config, landscape: int, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
+def results_mark(config: Config, threshold: float, weights: Mapping[int, str], data_hash: str) -> str:
     """A hash of what decides the star regions' numbers in one results.json.
 
     Args:
         config: of the run.
-        landscape: its level.
         threshold: the loss threshold.
         weights: minimum -> hash of its weights, of all minima in the file.
         data_hash: of the samples up to the largest level among them.

@@ -15,10 +15,11 @@ from minima_volume.config.run import Config
 from minima_volume.errors import ConfigError, MissingStageError
 from minima_volume.execution.device import threads
 from minima_volume.execution.tasks import run_tasks, usable_workers
-from minima_volume.files.lock import age, under_lock
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
+from minima_volume.numerals import duration
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
-from minima_volume.stages.measured import MeasuredModel, forget_engine, make_engine
+from minima_volume.stages.measured import MeasuredModel, at_hand, make_engine
 from minima_volume.stages.results.results_json import write_results
 from minima_volume.stages.run import VOLUME, Run, minimum_name
 from minima_volume.stages.trained import Trained, load_models_and_data
@@ -149,7 +150,7 @@ def estimate_masses(
     missing = unmeasured(run, trained, cells)
     if not missing:
         return f"Gaussian local volumes: {len(cells)} of {len(cells)} are there"
-    about = age(_seconds(run, trained, missing))
+    about = duration(_seconds(run, trained, missing))
     return f"Gaussian local volumes: {len(missing)} to measure, about {about} on one core"
 
 
@@ -196,10 +197,9 @@ def _measure(run: Run, trained: Trained, cells: Sequence[Cell], progress: bool) 
     settings = _within(run, workers)
     # one process does a cell after the other, so that what is done is kept early; several share the work of all
     groups = [cells] if workers > 1 else [[cell] for cell in cells]
-    with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar:
+    with tqdm(total=len(cells), unit="minimum", disable=not progress, desc="log mass") as bar, at_hand(run, trained):
         for group in groups:
             _measure_together(run, trained, group, settings, workers, bar)
-    forget_engine()
 
 
 def _measure_together(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,6 @@ class MeasuredModel:
     @classmethod
     def of(cls, run: Run, trained: Trained, minimum: int, workers: int = 1) -> MeasuredModel:
         record = trained.records[minimum]
-        if run.folder not in _LOADED:
-            _LOADED.clear()  # of one run at a time
-        _LOADED[run.folder] = trained
         return cls(run.folder, run.config, minimum, record["weights_hash"], record["data_hash"], workers)
 
     def __hash__(self) -> int:  # the configuration holds dictionaries and lists
@@ -76,10 +74,15 @@ _KEPT: dict[MeasuredModel, LossEngine] = {}
 _LOADED: dict[Path, Trained] = {}  # what the driver loaded of its run; in a worker there is none
 
 
-def forget_engine() -> None:
-    """Let go of the engine that this process keeps for its next task, and of what it was made from."""
-    _KEPT.clear()
-    _LOADED.clear()
+@contextmanager
+def at_hand(run: Run, trained: Trained) -> Iterator[None]:
+    """Inside the block the tasks that this process does itself need not load the run again; afterwards nothing of it is kept."""
+    _LOADED[run.folder] = trained
+    try:
+        yield
+    finally:
+        _KEPT.clear()
+        _LOADED.clear()
 
 
 def _engine(measured: MeasuredModel) -> LossEngine:

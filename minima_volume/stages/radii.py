@@ -18,7 +18,7 @@ from minima_volume.isolation import own_defaults
 from minima_volume.perturbation.curves import Curves
 from minima_volume.perturbation.names import perturbed_names
 from minima_volume.stages.freshness import require_current_sweep
-from minima_volume.stages.measured import MeasuredModel, Shard, forget_engine
+from minima_volume.stages.measured import MeasuredModel, Shard, at_hand
 from minima_volume.stages.results.radii_file import kept_radii
 from minima_volume.stages.results.results_json import Minimum, is_current, write_results
 from minima_volume.stages.run import Pair, Run
@@ -180,13 +180,12 @@ def _measure(
     parts: dict[tuple[Pair, Condition], list[Radii]] = {}
     continued: set[Pair] = set()
     total = sum(len(task.shard.seeds) for task in tasks)
-    with tqdm(total=total, unit="direction", disable=not progress, desc="radii") as bar:
+    with tqdm(total=total, unit="direction", disable=not progress, desc="radii") as bar, at_hand(run, trained):
         for task, (found, curves) in run_tasks(radii_task, tasks, workers):
             for key, radii in found.items():
                 parts.setdefault(key, []).append(radii)
             continued |= _continue(run, sweeps, task, curves)
             bar.update(len(task.shard.seeds))
-    forget_engine()
     for pair in continued:
         write_sweep(run.sweep_file(pair.landscape, pair.minimum), sweeps[pair])
     return {key: _join(group) for key, group in parts.items()}

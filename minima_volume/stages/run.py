@@ -35,6 +35,13 @@ WHICH_MINIMA = {
 }
 RUN_NAME = re.compile(r"model_(\d+)_data_(\d+)")
 RUN_NOTEBOOKS = (TRAIN, PERTURB, VOLUME, CUTOFF, ACCURACY)
+VOLUME_FIGURES = (
+    "growth",
+    "radius_histogram",
+    "log_volume",
+    "log_mass",
+    "volume_profiles",
+)  # .png, beside a results.json
 STAGES = dict(zip(("train", "perturb", "volume", "cutoff", "accuracy"), RUN_NOTEBOOKS, strict=True))
 
 
@@ -120,6 +127,9 @@ class Run:
         """Unfinished sweeps; removed when the sweep's own files are whole."""
         return self.output / ".sweep_shards"
 
+    def shard_folder(self, minimum: int) -> Path:
+        return self.shards / f"level_{minimum}"
+
     def threshold(self, landscape: int, threshold: float) -> Path:
         return self.landscape(landscape) / f"loss_{threshold:g}"
 
@@ -145,11 +155,12 @@ class Run:
     def cutoffs_file(self) -> Path:
         return self.output / "cutoffs" / "cutoffs.json"
 
-    def volume_figures(self, landscape: int, threshold: float) -> list[Path]:
-        """The figures beside a results.json, whatever was measured; a minimum alone has nothing to be set beside."""
-        minima = sum(self.config.level_of(minimum) >= landscape for minimum in self.config.minima)
-        names = ("growth.png", "radius_histogram.png", *(["log_volume.png"] if minima > 1 else []))
-        return [self.results_file(landscape, threshold).with_name(name) for name in names]
+    def volume_figures(self, landscape: int, threshold: float, results: Mapping[str, Any]) -> list[Path]:
+        """The figures beside a results.json; a minimum alone has nothing to be compared with, and one sigma makes no profile."""
+        several, masses = len(results["model_data_levels"]) > 1, "log_mass_values" in results
+        drawn = (True, True, several, several and masses, len(results.get("sigmas", ())) > 1)
+        path = self.results_file(landscape, threshold)
+        return [path.with_name(f"{name}.png") for name, there in zip(VOLUME_FIGURES, drawn, strict=True) if there]
 
     @property
     def loss_curves_figure(self) -> Path:

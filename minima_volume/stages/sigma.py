@@ -65,7 +65,7 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
         progress: show a progress bar.
 
     Raises:
-        ConfigError: the native minimum is outside, or no sigma that its weights can resolve does it.
+        ConfigError: the native minimum is outside, or no sigma that its weights can resolve reaches that log mass.
     """
     trained = load_models_and_data(run) if trained is None else trained
     config = run.config

@@ -17,13 +17,14 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import read_npz, write_npz
 from minima_volume.files.boundary import remove_tree
 from minima_volume.files.content import interpreted
-from minima_volume.files.lock import age, locked
+from minima_volume.files.lock import locked
 from minima_volume.isolation import own_defaults
+from minima_volume.numerals import duration
 from minima_volume.perturbation.curves import Curves, trace_curves
 from minima_volume.perturbation.directions import Directions
 from minima_volume.perturbation.names import perturbed_names
 from minima_volume.stages.freshness import require_current_sweep, sweep_settings
-from minima_volume.stages.measured import MeasuredModel, Shard, forget_engine, make_engine
+from minima_volume.stages.measured import MeasuredModel, Shard, at_hand, make_engine
 from minima_volume.stages.minimum import weights
 from minima_volume.stages.provenance import provenance
 from minima_volume.stages.run import Pair, Run
@@ -54,7 +55,7 @@ class SweepEstimate:
 
     def __str__(self) -> str:
         return (
-            f"{self.directions:,} directions to walk: about {age(self.seconds / self.workers)} with {self.workers} "
+            f"{self.directions:,} directions to walk: about {duration(self.seconds / self.workers)} with {self.workers} "
             f"process{'es' if self.workers > 1 else ''}, up to {self.megabytes:.1f} MB on disk"
         )
 
@@ -165,7 +166,8 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
     for minimum in todo:
         if not left[minimum]:
             _merge(run, trained, minimum, todo[minimum])
-    with tqdm(total=total, initial=finished, unit="direction", disable=not progress, desc="random directions") as bar:
+    bar = tqdm(total=total, initial=finished, unit="direction", disable=not progress, desc="random directions")
+    with bar, at_hand(run, trained):
         for shard, curves in run_tasks(sweep_shard, pending, workers):
             minimum = shard.model.minimum
             _write_shard(run, shard, curves)
@@ -174,20 +176,19 @@ def _sweep(run: Run, trained: Trained, progress: bool) -> list[Path]:
             bar.set_postfix_str(f"{run.config.variation.replace('_', ' ')} {minimum}")
             if not left[minimum]:
                 _merge(run, trained, minimum, todo[minimum])
-    forget_engine()
     remove_tree(run.shards)
     return [run.sweep_file(pair.landscape, pair.minimum) for pair in run.pairs()]
 
 
 def walked(run: Run, minima: Iterable[int]) -> int:
     """Directions in the shards of some minima, whose files are not whole yet."""
-    files = (path for minimum in minima for path in (run.shards / f"level_{minimum}").glob("directions_*.npz"))
+    files = (path for minimum in minima for path in run.shard_folder(minimum).glob("directions_*.npz"))
     spans = [path.stem.split("_")[1:] for path in files]
     return sum(int(last) - int(first) + 1 for first, last in spans)
 
 
 def _shard_file(run: Run, shard: Shard) -> Path:
-    return run.shards / f"level_{shard.model.minimum}" / f"directions_{shard.seeds[0]}_{shard.seeds[-1]}.npz"
+    return run.shard_folder(shard.model.minimum) / f"directions_{shard.seeds[0]}_{shard.seeds[-1]}.npz"
 
 
 def _write_shard(run: Run, shard: Shard, curves: Curves) -> None:
@@ -245,7 +246,7 @@ def _merge(run: Run, trained: Trained, minimum: int, group: list[Shard]) -> None
                 state_dict=weights(trained.models[minimum]),
             ),
         )
-    remove_tree(run.shards / f"level_{minimum}")
+    remove_tree(run.shard_folder(minimum))
 
 
 def _metadata(run: Run, trained: Trained, directions: Directions, pair: Pair) -> dict[str, Any]:

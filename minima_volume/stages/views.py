@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +17,10 @@ from minima_volume.curvature.spectrum import lanczos_bytes
 from minima_volume.curvature.views import OtherViews, ViewSettings, other_views, settings_record, sigma_at_threshold
 from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.execution.device import threads, usable_device
-from minima_volume.files.atomic import read_json, write_json
-from minima_volume.files.lock import age, under_lock
+from minima_volume.files.atomic import finite_or_none, read_json, write_json
+from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
+from minima_volume.numerals import duration
 from minima_volume.perturbation.directions import Directions
 from minima_volume.seeding import normals
 from minima_volume.stages.freshness import views_settings
@@ -119,7 +119,7 @@ def estimate_views(
         for level in missing:
             step, product = _timed(MeanLoss.of(on(x.device, trained.models[level]), x, y, run.loss))
             seconds += gradients * step + (settings.num_products + LANCZOS_PRODUCTS) * product
-    return f"{len(missing)} minima to measure in landscape +{landscape}: about {age(seconds)}"
+    return f"{len(missing)} minima to measure in landscape +{landscape}: about {duration(seconds)}"
 
 
 def default_settings(run: Run) -> ViewSettings:
@@ -252,19 +252,12 @@ def views_record(views: OtherViews) -> dict[str, Any]:
         "discretisation": None if found is None else found.discretisation,
         "notes": views.notes | _own_notes(views),
     }
-    return {key: _finite(value) for key, value in record.items()}
+    return {key: finite_or_none(value) for key, value in record.items()}
 
 
 def _own_notes(views: OtherViews) -> dict[str, str]:
     measured = {"spectrum": views.spectrum, "sam": views.sam, "asam": views.asam}
     return {name: view.note for name, view in measured.items() if view is not None and view.note}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or Infinity; the verdict beside says why."""
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(

@@ -10,6 +10,7 @@ from pathlib import Path
 from minima_volume.config.tracking import tracking_uri
 from minima_volume.errors import MinimaVolumeError
 from minima_volume.files.lock import lock_of
+from minima_volume.files.walk import find_below
 from minima_volume.tracking.journal import NAME, Journal
 from minima_volume.tracking.mlflow_server import MLflowServer, hold_back, said, without_password
 from minima_volume.tracking.send import Server, send
@@ -37,12 +38,7 @@ class Outcome:
 
 def find_journals(folder: Path) -> list[Journal]:
     """Every journal in a folder or below it; links and hidden folders are not entered."""
-    if (folder / NAME).is_file():
-        return [Journal(folder)]
-    if not folder.is_dir():
-        return []
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
-    return [journal for path in below for journal in find_journals(path)]
+    return [Journal(found) for found in find_below(folder, lambda path: (path / NAME).is_file())]
 
 
 def sync_all(journals: Sequence[Journal], servers: dict[str, Server] | None = None) -> list[Outcome]:

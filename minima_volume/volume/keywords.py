@@ -51,7 +51,7 @@ def settings_of(how: Gaussian | Rays | None, keywords: Mapping[str, Any]) -> Gau
     """The settings object that is given, or the one that the keywords make; None stands for the default.
 
     Raises:
-        ConfigError: a keyword belongs to another measure, or stands beside `how`, or its value is not allowed.
+        ConfigError: a keyword belongs to another measure, or is given together with `how`, or its value is not allowed.
 
     >>> settings_of(None, {"measure": "ball", "num_directions": 20}) == Rays(measure="ball", num_directions=20)
     True
@@ -82,9 +82,9 @@ def _alone(how: Gaussian | Rays, given: Mapping[str, Any]) -> Gaussian | Rays:
     kind = type(how).__name__
     for name, value in given.items():
         if name == "measure":
-            raise ConfigError(f"measure {value!r} stands beside how={kind}(...), which says it already: leave it out")
+            raise ConfigError(f"both measure={value!r} and how={kind}(...) were given; drop measure")
         if name in _names(type(how)):
-            raise ConfigError(f"{name} stands beside how; put it inside: how={kind}({name}=..., ...)")
+            raise ConfigError(f"{name} cannot be combined with how; pass it as how={kind}({name}=..., ...)")
         raise ConfigError(f"{_owner(name)}; here how is {kind}(...)")
     return how
 

@@ -229,7 +229,7 @@ def test_no_results_at_all(tmp_path):
     ):
         mv.analyze(tmp_path)
     assert not (tmp_path / "analysis").exists()
-    with pytest.raises(MissingStageError, match=r"nowhere does not exist"):
+    with pytest.raises(ConfigError, match=r"nowhere does not exist"):
         collect(tmp_path / "nowhere")
 
 

@@ -13,8 +13,7 @@ import pytest
 from helpers import tiny
 
 from minima_volume.config.run import Config
-from minima_volume.files.yaml import read_yaml
-from minima_volume.robustness.study import flat
+from minima_volume.files.yaml import dotted, read_yaml
 from minima_volume.robustness.tables import SUMMARY, SWEEP
 from minima_volume.stages.run import Run
 
@@ -119,7 +118,7 @@ def test_the_weight_noise_page():
     settings = {
         key
         for section in ("noise", "seeds", "volume")
-        for key in flat({section: read_yaml(folder / "config.yaml")[section]})
+        for key in dotted({section: read_yaml(folder / "config.yaml")[section]})
     }
     named = set(re.findall(r"`((?:noise|seeds|volume)\.\w+)", PAGES["weight_noise.md"]))
     assert named - {"noise.py"} and named - {"noise.py"} <= settings

@@ -18,8 +18,10 @@ import torch
 from helpers import ROOT
 from robustness_cases import tiny_study
 
+from minima_volume.config.noise import parse_noise_config
 from minima_volume.errors import DamagedFileError, StaleError
 from minima_volume.files.atomic import read_json, read_pt, write_json
+from minima_volume.files.yaml import read_yaml
 from minima_volume.robustness.images import load_images
 from minima_volume.robustness.run import run_study
 from minima_volume.robustness.study import Network, Study
@@ -336,9 +338,7 @@ def test_sanity_networks_never_meet_those_of_a_run(script, folder: Path):
 
 def test_settings_as_published():
     """config.yaml says what was published."""
-    from minima_volume.config.noise import load_noise_config
-
-    config = load_noise_config(FOLDER / "config.yaml")
+    config = parse_noise_config(read_yaml(FOLDER / "config.yaml"))
     assert config.noise.alpha_test == [0, 0.01, 0.02, 0.05, 0.1, 0.2] and config.noise.draws == 5
     assert len(Study.of(config, FOLDER).networks()) == 24
     assert (config.training.epochs, config.training.batch_size, config.training.weight_decay) == (10, 128, 0)

@@ -11,6 +11,7 @@ import minima_volume as mv
 from minima_volume.errors import BoundaryError, ConfigError
 from minima_volume.files.trust import FOLDER_VARIABLE, trust_file
 from minima_volume.files.user_code import load_object
+from minima_volume.runs.trusted import own_code
 from minima_volume.stages.run import read_run
 
 CODE = """from pathlib import Path
@@ -89,6 +90,17 @@ def test_code_is_announced_until_it_is_trusted(tmp_path, cli, capsys, monkeypatc
     assert trust_file().is_file() and not told()
     (run.folder / "mine.py").write_text(CODE + "\n# edited\n", encoding="utf-8")
     assert told()
+    code, out, _ = cli("trust", run.folder / "mine.py")
+    assert code == 0 and "1 of 1 are new" in out and not told()
+    assert "0 of 1 are new" in cli("trust", run.folder / "mine.py")[1]
+    code, out, err = cli("trust", run.folder / "no.py")
+    assert code and "no.py does not exist" in out + err
+
+
+def test_trusting_a_run_is_for_its_own_loss_too(tmp_path):
+    run = own_run(tmp_path / "base" / "model_0_data_10", {"training.loss": "losses:sparse"}, stages=())
+    (run.folder / "losses.py").write_text("def sparse(outputs, targets):\n    ...\n", encoding="utf-8")
+    assert [file.name for file in own_code(run)] == ["mine.py", "losses.py"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from helpers import tiny, tree
 
 import minima_volume as mv
+from minima_volume.errors import ConfigError
 from minima_volume.files.lock import LOCK_NAME, Lock
 from minima_volume.files.verify import read_notebook
 from minima_volume.files.yaml import write_yaml
@@ -162,7 +163,7 @@ def test_some_stages(condition, in_process):
         "perturb": "complete",
         **dict.fromkeys(("volume", "cutoff", "accuracy"), "missing"),
     }
-    with pytest.raises(PipelineError, match="stage 'walk' is not known; allowed: train, perturb"):
+    with pytest.raises(ConfigError, match="stage 'walk' is not known; allowed: train, perturb"):
         run_pipeline(condition, stages=["walk"], progress=False)
 
 

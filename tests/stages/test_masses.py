@@ -161,7 +161,11 @@ def test_a_killed_run_resumes_at_the_cell(run: Run, measured: Run, monkeypatch: 
     assert numbers(run.results_file(0, 0.5)) | {"settings": 0} == numbers(measured.results_file(0, 0.5)) | {
         "settings": 0
     }
-    assert mv.stage_states(run.folder)["volume"].complete
+    assert mv.stage_states(run.folder)["volume"].reason == "figures of 1 of 6 results.json to draw"
+    run_stage(run, "volume", progress=False)
+    assert (
+        mv.stage_states(run.folder)["volume"].complete and run.results_file(0, 0.5).with_name("log_mass.png").is_file()
+    )
 
 
 def test_worker_processes_give_the_same_numbers(run: Run, measured: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +191,7 @@ def test_a_killed_run_that_measured_all_still_writes_the_keys(run: Run, monkeypa
     monkeypatch.setattr(masses, "do_job", None)
     mv.measure_masses(changed, progress=False)
     assert results(changed)["log_mass_values"] != old["log_mass_values"]
+    mv.plots.save_volume_figures(changed, [changed.results_file(0, 0.5)])
     assert mv.stage_states(changed.folder)["volume"].complete
 
 

@@ -1,4 +1,4 @@
-"""results.json of another making: what stands where something else belongs is named; what is not known is nobody's business."""
+"""results.json of another making: what stands where something else belongs is named; unknown keys are ignored."""
 
 from __future__ import annotations
 

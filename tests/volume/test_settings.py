@@ -83,9 +83,9 @@ def test_a_keyword_of_another_measure_is_an_error(keywords: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("how", "keywords", "message"),
     [
-        (Gaussian(sigma=0.1), {"seed": 2}, "seed stands beside how; put it inside: how=Gaussian(seed=..., ...)"),
+        (Gaussian(sigma=0.1), {"seed": 2}, "seed cannot be combined with how; pass it as how=Gaussian(seed=..., ...)"),
         (Rays(), {"sigma": 0.1}, "sigma applies only to measure='gaussian'; here how is Rays(...)"),
-        (Gaussian(sigma=0.1), {"measure": "ball"}, "measure 'ball' stands beside how=Gaussian(...), which says it already: leave it out"),
+        (Gaussian(sigma=0.1), {"measure": "ball"}, "both measure='ball' and how=Gaussian(...) were given; drop measure"),
         (Gaussian, {}, "give Gaussian(sigma=...) or Rays(...)"),
         ("gaussian", {}, "how 'gaussian' is not allowed"),
     ],

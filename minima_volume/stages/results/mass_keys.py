@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from minima_volume.files.atomic import finite_or_none
 from minima_volume.stages.freshness import mass_record
 from minima_volume.stages.mass_cells import mass_settings
-from minima_volume.stages.results.star_keys import none_if_nan, order_keys, still_of
+from minima_volume.stages.results.star_keys import order_keys, still_of
 from minima_volume.stages.run import Run, minimum_name
 from minima_volume.volume.claims import order_note
 from minima_volume.volume.comparison import Family, mass_verdict, pairs_to_compare
@@ -90,7 +91,7 @@ def compare_all(
                 "interval": None if difference.value is None else limits,
                 "probability": difference.probability,
                 "p_value": difference.p_value,
-                "p_adjusted": none_if_nan(adjusted),
+                "p_adjusted": finite_or_none(adjusted),
                 "told_apart": difference.told_apart(adjusted),
                 "verdict": mass_verdict(
                     [minimum_name(levels[k], variation) for k in (i, j)], difference, adjusted, family.count

@@ -41,7 +41,7 @@ def _ordered_by(prefix: str, content: Mapping[str, Any]) -> list[float | None]:
 
 
 def load_results(path: str | Path) -> dict[str, Any]:
-    """Read one results.json; one of an older format reads as today's does, see `result_format.upgraded`.
+    """Read one results.json; one of an older format reads as today's does, see `upgraded`.
 
     Raises:
         MissingStageError: notebook 3 has not been run.

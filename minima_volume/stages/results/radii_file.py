@@ -59,7 +59,7 @@ def kept_radii(
         if largest > len(trained.dataset.x_additional):
             return {}
         weights = dict(zip(minima, hashes, strict=True))
-        mark = results_mark(run.config, landscape, threshold, weights, trained.dataset.hash(largest))
+        mark = results_mark(run.config, threshold, weights, trained.dataset.hash(largest))
         whole = arrays["model_data_levels"].tolist() == minima and arrays["perturbation_seed"].tolist() == list(seeds)
     except (MissingStageError, StaleError, DamagedFileError, KeyError):
         return {}

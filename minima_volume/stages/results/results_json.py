@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from minima_volume.errors import DamagedFileError, StaleError
-from minima_volume.files.atomic import jsonable, read_json, read_npz, write_json, write_npz
+from minima_volume.files.atomic import finite_or_none, jsonable, read_json, read_npz, write_json, write_npz
 from minima_volume.files.content import content_hash
 from minima_volume.perturbation.names import still_note
 from minima_volume.stages.freshness import results_mark
@@ -23,7 +23,7 @@ from minima_volume.stages.results.mass_keys import mass_keys
 from minima_volume.stages.results.older_formats import FORMAT, load_results, upgraded
 from minima_volume.stages.results.radii_file import radii_arrays
 from minima_volume.stages.results.schema import check
-from minima_volume.stages.results.star_keys import none_if_nan, star_keys, top_radii
+from minima_volume.stages.results.star_keys import star_keys, top_radii
 from minima_volume.stages.run import Run
 from minima_volume.stages.thresholds import threshold_keys
 from minima_volume.stages.trained import Trained
@@ -153,7 +153,7 @@ def _present_mark(run: Run, trained: Trained, landscape: int, threshold: float) 
     """The mark of the results.json that the run's present minima make."""
     level_of = run.config.level_of
     weights = {m: record["weights_hash"] for m, record in trained.records.items() if level_of(m) >= landscape}
-    return results_mark(run.config, landscape, threshold, weights, trained.dataset.hash())
+    return results_mark(run.config, threshold, weights, trained.dataset.hash())
 
 
 def star_content(
@@ -180,9 +180,9 @@ def star_content(
         "left_out_params": minima[0].left_out,
         "num_left_out_params": minima[0].num_left_out,
         "test_loss_values": test_losses,
-        "test_accuracy_values": [none_if_nan(m.test_accuracy) for m in minima],
+        "test_accuracy_values": [finite_or_none(m.test_accuracy) for m in minima],
         "train_loss_values": [m.train_loss for m in minima],
-        "start_loss_values": [none_if_nan(m.start_loss) for m in minima],
+        "start_loss_values": [finite_or_none(m.start_loss) for m in minima],
         "test_loss_ranks": ranks(test_losses),
         "data_level_ranks": ranks([float(level) for level in levels]),
     }

@@ -22,7 +22,7 @@ Fields = dict[str, Any]  # of `create_model`: key -> (type, ...) where readers n
 
 
 class _Kinds(BaseModel):
-    """A number is no text and no truth value, a list is a list; keys that are not known here are nobody's business."""
+    """Strict types: no text or true/false where a number belongs. Keys that are not known here are ignored."""
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minima_volume.files.atomic import finite_or_none
 from minima_volume.perturbation.names import left_out_note, still_note
 from minima_volume.stages.run import minimum_name
 from minima_volume.volume.claims import order_note
@@ -41,9 +42,9 @@ def volume_keys(suffix: str, volumes: Sequence[StarVolume]) -> dict[str, Any]:
         f"log_volume{suffix}_intervals": [v.log_volume_interval for v in volumes],
         f"effective_sample_size{suffix}": [v.effective_sample_size for v in volumes],
         f"effective_sample_size_needed{suffix}": [
-            None if k is None else none_if_nan(needed_sample_size(k)) for k in tails
+            None if k is None else finite_or_none(needed_sample_size(k)) for k in tails
         ],
-        f"pareto_k{suffix}": [None if k is None else none_if_nan(k) for k in tails],
+        f"pareto_k{suffix}": finite_or_none(tails),
         f"largest_share{suffix}": [v.largest_share for v in volumes],
         f"num_directions{suffix}": [v.num_directions for v in volumes],
         f"num_censored{suffix}": [v.num_censored for v in volumes],
@@ -117,7 +118,7 @@ def _difference(name: str, difference: Difference, adjusted: float) -> dict[str,
         f"{name}_interval": [difference.lower, difference.upper],
         f"{name}_probability": difference.probability,
         f"{name}_p_value": difference.p_value,
-        f"{name}_p_adjusted": none_if_nan(adjusted),
+        f"{name}_p_adjusted": finite_or_none(adjusted),
     }
 
 
@@ -183,11 +184,6 @@ def top_radii(radii: Sequence[Radii], top_k: int) -> dict[str, Any]:
         values.append(found.radius[order].tolist())
         seeds.append(found.seeds[order].tolist())
     return {"top_r_vals": values, "top_r_val_seeds": seeds}
-
-
-def none_if_nan(value: float) -> float | None:
-    """JSON has no NaN or Infinity."""
-    return value if np.isfinite(value) else None
 
 
 def star_keys(

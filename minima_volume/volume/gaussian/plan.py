@@ -110,7 +110,7 @@ OnProgress = Callable[[float, str], None]  # the share that is done, 0 to 1, and
 
 
 def _silent(share: float, text: str) -> None:
-    """Nobody wants to know."""
+    """Progress is not shown."""
 
 
 def gaussian_mass(

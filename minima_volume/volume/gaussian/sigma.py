@@ -54,7 +54,7 @@ def suggest_sigma(
     of `measure_volume`.
 
     Raises:
-        ConfigError: an argument is not allowed, the model is outside, or no sigma that its weights can resolve does it.
+        ConfigError: an argument is not allowed, the model is outside, or no sigma that its weights can resolve reaches that log mass.
 
     >>> import torch
     >>> x, model = torch.eye(4), nn.Linear(4, 1, bias=False)
