@@ -12,7 +12,7 @@ import numpy as np
 
 from minima_volume.errors import ConfigError
 
-SEEDS = 2**63  # there are so many: what arrays of integers hold, and generators take
+SEEDS = 2**32  # as many as PyTorch's CPU generator tells apart: it takes larger ones, and forgets their upper half
 
 Value = TypeVar("Value")
 

@@ -20,6 +20,7 @@ from minima_volume.errors import ConfigError
 from minima_volume.execution.device import in_memory
 from minima_volume.files.user_code import load_object
 from minima_volume.losses.generative import Bernoulli, Columns, Gaussian, Likelihood, SAELoss, VAELoss
+from minima_volume.models.build import initial_seed
 from minima_volume.models.sae import SAE
 from minima_volume.models.vae import VAE
 
@@ -94,8 +95,7 @@ def build_network(config: TrainConfig, shape: Sequence[int], places: Sequence[Pa
         ConfigError: no such model, or its parameters are wrong, or it is too large for the memory.
     """
     model = config.model
-    with torch.random.fork_rng(devices=[]), in_memory(f"model {model.model_dump(by_alias=True)}"):
-        torch.default_generator.manual_seed(config.experiment.seed)
+    with initial_seed(config.experiment.seed), in_memory(f"model {model.model_dump(by_alias=True)}"):
         if isinstance(model, VAEModel):
             kind = model.params
             likelihood = _likelihood(str(kind.likelihood), kind.scale, shape, config.data)

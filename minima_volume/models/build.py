@@ -19,6 +19,7 @@ from minima_volume.models.mlp import MLP
 from minima_volume.models.resnet import resnet18
 from minima_volume.models.transformer import Transformer
 from minima_volume.models.vit import vit
+from minima_volume.seeding import generator
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
@@ -31,9 +32,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 @contextlib.contextmanager
 def initial_seed(seed: int) -> Iterator[None]:
-    """Inside the block initial weights are those of a seed; afterwards the global generator is as it was."""
+    """Inside the block initial weights are those of a seed; afterwards the global generator is as it was.
+
+    They do not begin at the seed itself: direction `seed` does, and would then be correlated with the weights.
+    """
     with torch.random.fork_rng(devices=[]):  # nn.Module constructors only know the global generator
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(generator(seed, "initial weights").initial_seed())
         yield
 
 

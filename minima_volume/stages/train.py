@@ -21,9 +21,12 @@ from minima_volume.hosts.doors import evaluation_host, fit_to
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.registry import get_loss
 from minima_volume.models import build_model
+from minima_volume.perturbation.directions import Directions
+from minima_volume.perturbation.repeated_numbers import repeated_numbers_note
 from minima_volume.stages.freshness import TRAIN_AGAIN, data_settings, require_same
 from minima_volume.stages.minimum import TrainTask, num_outputs, train_minimum, training_seconds
 from minima_volume.stages.run import Run, minimum_name
+from minima_volume.stages.sweep import sweep_seeds
 from minima_volume.stages.trained import Trained, check_trained_settings, load_models_and_data
 from minima_volume.stages.training_memory import trainings_at_once
 from minima_volume.training.evaluation import evaluating
@@ -114,12 +117,15 @@ def train_models(run: Run, *, progress: bool = True) -> Trained:
 
 
 def model_notes(run: Run, trained: Trained) -> list[str]:
-    """Notes about a user's own model: which axis counts classes, what is emptied before each pass."""
-    model, dataset = trained.models[run.config.minima[-1]], trained.dataset
+    """Notes about a user's own model: which axis counts classes, what is emptied before each pass, whose random numbers it repeats."""
+    model, dataset, seeds = trained.models[run.config.minima[-1]], trained.dataset, sweep_seeds(run)
     host = evaluation_host(model, dataset.x_train)
     with evaluating(model):
         fitted = fit_to(host, dataset.x_train, dataset.y_train, run.loss)
-    return [f"{type(model).__name__}: {note}" for note in (*host.notes, fitted.note) if note]
+    perturbation = run.config.perturbation
+    directions = Directions.of(model, perturbation.scaling, perturbation.names)
+    repeated = repeated_numbers_note(directions, seeds, dataset.x_train)
+    return [f"{type(model).__name__}: {note}" for note in (*host.notes, fitted.note, repeated) if note]
 
 
 def missed_targets(run: Run, trained: Trained) -> list[str]:

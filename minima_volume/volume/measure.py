@@ -17,6 +17,7 @@ from minima_volume.isolation import isolated
 from minima_volume.losses.loss import LossLike
 from minima_volume.perturbation.engine import LossEngine
 from minima_volume.perturbation.given import prepare
+from minima_volume.perturbation.repeated_numbers import repeated_numbers_note
 from minima_volume.samples import Samples
 from minima_volume.training.second_moments import adam_second_moments
 from minima_volume.volume.condition import condition_of
@@ -133,6 +134,8 @@ def measure_volume(
             mean_loss = MeanLoss.of(host, x, y, loss, scaling=chosen.scaling, names=chosen.names, class_axis=class_axis)
             preconditioner = _preconditioner(mean_loss, chosen, moments)
         estimate = measure_rays(engine, condition, chosen, context, preconditioner, progress)
+        repeated = repeated_numbers_note(engine.directions, estimate.seeds.tolist(), x)
+        notes = "; ".join(filter(None, (notes, repeated)))
     return replace(estimate, verdict=f"{estimate.verdict}; {notes}") if notes else estimate
 
 

@@ -32,7 +32,7 @@ from minima_volume.volume.star.preconditioner import (
 PRECONDITIONERS = ("adam", "diagonal", "low_rank", "full")
 DAMPINGS = (1e-10, *(10.0**power for power in range(-5, 4)))  # relative to the mean curvature
 NUM_PILOTS = 32
-PILOT_SEED = 2**40  # far from any direction's own seed
+PILOT_SEED = SEEDS // 2  # pilots of smaller seeds begin here, those of larger ones at 0
 STANDARD_ERRORS = 3.0
 RANK = 20
 FULL_LIMIT = 5000
@@ -120,7 +120,8 @@ def choose_damping(directions: Directions, damped: Damped, follow: Follow, seed:
         ConfigError: no damping gives a preconditioner and finite radii.
     """
     best: tuple[float, Preconditioner] | None = None
-    pilots = [(PILOT_SEED + NUM_PILOTS * seed + i) % SEEDS for i in range(NUM_PILOTS)]
+    first = PILOT_SEED if seed < PILOT_SEED else 0
+    pilots = [first + (NUM_PILOTS * seed + i) % PILOT_SEED for i in range(NUM_PILOTS)]
     for damping in DAMPINGS:
         if (preconditioner := damped(damping)) is None:
             continue

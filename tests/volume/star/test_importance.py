@@ -259,6 +259,20 @@ def test_the_damping_is_chosen_on_other_directions():
     assert not set(seen[0]) & set(seen[-1])
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2**31 - 500, 2**31 - 1, 2**31, 2**32 - 500])
+def test_pilots_are_other_numbers_than_directions(seed):
+    """Not only other seeds: PyTorch's generator on the CPU knows the lower 32 bits alone."""
+    seen: list[range] = []
+
+    def follow(directions: Directions, seeds: range) -> np.ndarray:
+        seen.append(seeds)
+        return np.ones(len(seeds))
+
+    directions = Directions.of(nn.Linear(4, 1, bias=False))
+    choose_damping(directions, lambda damping: Preconditioner("own", lambda w: w, 0.0, damping), follow, seed)
+    assert not {pilot % 2**32 for pilot in seen[0]} & {one % 2**32 for one in range(seed, seed + 500)}
+
+
 def test_the_best_damping_wins():
     """Equal rays beat a luckier but uncertain estimate; far from the truth the highest estimate wins; infinite radii never do."""
     directions = Directions.of(nn.Linear(100, 1, bias=False))
