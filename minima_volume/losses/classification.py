@@ -136,10 +136,23 @@ def _softmax_root(logits: Tensor) -> Root:
 
 
 def _binary_elements(logits: Tensor, labels: Tensor) -> Tensor:
+    """-y log s(z) - (1 - y) log s(-z), s the sigmoid; torch's (1 - y) z - log s(z) loses a loss of 1e-5 with label 0 to rounding."""
     logits = logits.squeeze(-1)
-    if logits.dtype != torch.float32 or not torch.is_inference_mode_enabled():
+    if not _quickly(logits):
         return F.binary_cross_entropy_with_logits(logits, labels.expand(logits.shape), reduction="none")
-    return (1 - labels) * logits - _log_sigmoid(logits)
+    return -labels * _log_sigmoid(logits) - (1 - labels) * _log_sigmoid(-logits)
+
+
+def _hard_elements(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same for labels that are 0 or 1: -log s(z) or -log s(-z)."""
+    if not _quickly(logits):
+        return _binary_elements(logits, labels)
+    return _log_sigmoid(_binary_margins(logits, labels)).neg_()
+
+
+def _quickly(logits: Tensor) -> bool:
+    """Whether nothing is to be differentiated, in single precision."""
+    return logits.dtype == torch.float32 and torch.is_inference_mode_enabled()
 
 
 def _log_sigmoid(x: Tensor) -> Tensor:
@@ -162,6 +175,8 @@ def _fit_binary(loss: Loss, given: Given) -> Fit:
     if len(shape) != 2:
         loss = replace(loss, arrange=one_row)
     rows = labels.reshape(shape[0], -1).to(given.dtype)
+    if bool(((rows == 0) | (rows == 1)).all()):
+        loss = replace(loss, elements=_hard_elements)
     return Fit(loss, rows.squeeze(1) if rows.shape[1] == 1 else rows)
 
 

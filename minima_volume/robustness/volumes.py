@@ -118,7 +118,9 @@ def measure_cell(
     """
     engine = noise_engine(model, *samples, hit_tensors(model, cell))
     particles = Particles(engine, cell.alpha)
-    mass = gaussian_mass(Target(particles, Condition("accuracy", cell.accuracy)), seed, settings)
+    mass = gaussian_mass(
+        Target(particles, Condition("accuracy", cell.accuracy)), engine.directions.seed_of(seed), settings
+    )
     drawn = particles.draw(draws, particles.generator(seed))
     accuracies = particles.evaluate(drawn).accuracy[0]
     return {

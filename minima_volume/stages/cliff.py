@@ -101,7 +101,7 @@ def _measured(
     with threads(config.experiment.threads):
         engine = make_engine(run, trained, minimum, sizes=[size])
         event = Target.of(engine, sigma, size, Condition("loss", config.volume.headline))
-        return gaussian_mass(event, config.seeds.perturbation, settings)
+        return gaussian_mass(event, event.particles.engine.directions.seed_of(config.seeds.perturbation), settings)
 
 
 @own_defaults()

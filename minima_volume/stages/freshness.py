@@ -25,13 +25,13 @@ from minima_volume.volume.gaussian.plan import MassSettings
 
 # dotted setting -> what it was in files that were written before it existed
 ABSENT: dict[str, Any] = {}
-RADII, MASSES = 2, 5  # versions of the estimators
+RADII, MASSES = 2, 6  # versions of the estimators
 FIRST_MASSES = 1  # Student's interval of splitting, and a pilot that was counted if it had many hits: see `mass_cells`
-# always a stated number of moves between two stages; then also the pace of a pilot, with stages of a quarter; then of a half; then, 5, particles
-# of large networks that share directions, and plain samples for half as many hits. The mark of a cell holds the settings of all of these,
-# and means today what it did
-MARKED_MASSES = (2, 3, 4, MASSES)
-SAME_DEFAULTS = (4, MASSES)  # versions whose defaults are those of today
+# 2: always a stated number of moves between two stages; 3: also the pace of a pilot, with stages of a quarter; 4: of a half; 5: particles of
+# large networks share directions, and there are plain samples for half as many hits; 6: each minimum has random numbers of its own.
+# The mark of a cell holds the settings of all of these, and means today what it did
+MARKED_MASSES = (2, 3, 4, 5, MASSES)
+SAME_DEFAULTS = (4, 5, MASSES)  # versions whose defaults are those of today
 
 TRAIN_AGAIN = "Set it back, or remove the run's models (`minima-volume clean RUN --what models`) and train again."
 SWEEP_AGAIN = "Set it back, or remove the sweeps (`minima-volume clean RUN --what sweeps`) and run notebook 2 again."

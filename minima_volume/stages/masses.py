@@ -18,6 +18,7 @@ from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.lock import under_lock
 from minima_volume.isolation import own_defaults
 from minima_volume.numerals import duration
+from minima_volume.perturbation.directions import Directions
 from minima_volume.stages.mass_cells import Cell, cells_of, mass_settings, read_mass, write_mass
 from minima_volume.stages.measured import MeasuredModel, at_hand, make_engine
 from minima_volume.stages.results.results_json import write_results
@@ -206,7 +207,7 @@ def _measure_together(
     run: Run, trained: Trained, cells: Sequence[Cell], settings: MassSettings, workers: int, bar: Any
 ) -> None:
     """The plans of some cells, round by round; a cell is kept when its plan ends."""
-    plans: dict[Cell, Plan] = {cell: mass_plan(run.config.seeds.perturbation, settings) for cell in cells}
+    plans: dict[Cell, Plan] = {cell: mass_plan(_seed(run, trained, cell), settings) for cell in cells}
     jobs = {cell: next(plan) for cell, plan in plans.items()}
     while jobs:
         tasks = [task for cell, todo in jobs.items() for task in _tasks(run, trained, cell, todo, workers)]
@@ -226,6 +227,12 @@ def _measure_together(
                 write_mass(cell.path(run), stop.value, cell, cell.mark(run, trained))
                 del jobs[cell]
                 bar.update()
+
+
+def _seed(run: Run, trained: Trained, cell: Cell) -> int:
+    perturbation = run.config.perturbation
+    directions = Directions.of(trained.models[cell.minimum], perturbation.scaling, perturbation.names)
+    return directions.seed_of(run.config.seeds.perturbation)
 
 
 def _within(run: Run, workers: int) -> MassSettings:

@@ -32,7 +32,7 @@ COMMANDS = [
 
 
 FEW = {
-    "training.epochs": 5,
+    "training.epochs": 15,
     "data.levels": [0, 20],
     "volume.loss_thresholds": [0.5],
     "volume.accuracy_thresholds": [0.8],

@@ -90,7 +90,7 @@ def test_values_are_those_of_the_estimator(measured: Run) -> None:
         engine = make_engine(measured, trained, level)
         for kind, threshold, suffix in (("loss", 0.5, ""), ("accuracy", 0.8, "_acc")):
             target = Target(Particles(engine, SIGMA, [20]), Condition(kind, threshold))
-            expected = gaussian_mass(target, 1, mass_settings(measured))
+            expected = gaussian_mass(target, engine.directions.seed_of(1), mass_settings(measured))
             values = target.particles.evaluate(target.empty(40_000).normal_(generator=target.generator(99)))
             inside = values.loss[0] <= 0.5 if kind == "loss" else values.accuracy[0] >= 0.8 - 1e-9
             agree(expected, plain_estimate(int(inside.sum()), len(inside)))
@@ -133,8 +133,9 @@ def test_strict_json_and_round_trip(measured: Run) -> None:
         json.loads(content, parse_constant=lambda text: pytest.fail(f"{text} is not JSON"))
     cell = Cell(0, 40, 20, 0.5, Condition("loss", 0.5), SIGMA)
     mass = read_mass(cell.path(measured), cell.mark(measured, trained))
-    target = Target(Particles(make_engine(measured, trained, 40), SIGMA, [20]), cell.condition)
-    assert mass == gaussian_mass(target, 1, mass_settings(measured))
+    engine = make_engine(measured, trained, 40)
+    target = Target(Particles(engine, SIGMA, [20]), cell.condition)
+    assert mass == gaussian_mass(target, engine.directions.seed_of(1), mass_settings(measured))
 
 
 def test_a_killed_run_resumes_at_the_cell(run: Run, measured: Run, monkeypatch: pytest.MonkeyPatch) -> None:

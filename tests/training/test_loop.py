@@ -17,6 +17,7 @@ from minima_volume.config.sections import Training
 from minima_volume.errors import DataError, MissingStageError, StaleError
 from minima_volume.files.atomic import read_npz, read_pt
 from minima_volume.models import build_model
+from minima_volume.models.build import initial_seed
 from minima_volume.stages.minimum import weights
 from minima_volume.training.supervised import train_model
 
@@ -156,8 +157,7 @@ def test_all_levels_start_from_the_same_weights(tmp_path, monkeypatch):
     )
     run = make_run(tmp_path / "model_7_data_10", {"training.epochs": 1}, ("train",))
     assert len(starts) == 3
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+    with initial_seed(7):
         expected = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)).state_dict()
     for start in starts:
         assert all(torch.equal(start[f"layers.{name}"], tensor) for name, tensor in expected.items())

@@ -20,7 +20,7 @@ def compare_masses(a: GaussianMass, b: GaussianMass) -> Difference:
 
     The law is that of two independent Student errors (Behrens 1929, Fisher 1935). In a two-stage sample each error is Student's with the
     degrees of the first stage however many repeats were added; Welch's law takes more degrees and errs in more than 5 %.
-    Estimates of different minima are independent apart from shared random numbers, which only make this cautious.
+    Estimates of different minima are independent: each has random numbers of its own, see `Directions.seed_of`.
     """
     if a.log_mass is None or b.log_mass is None or a.standard_error is None or b.standard_error is None:
         return UNKNOWN

@@ -166,7 +166,7 @@ def _one(
     engine: LossEngine, condition: Condition, sigma: float, how: Gaussian, context: Context, on_progress: OnProgress
 ) -> LocalVolume:
     target = Target.of(engine, sigma, engine.sizes[-1], condition)
-    mass = gaussian_mass(target, how.seed, how.plan, on_progress)
+    mass = gaussian_mass(target, engine.directions.seed_of(how.seed), how.plan, on_progress)
     directions, start = engine.directions, engine.start
     mass = noted(mass, directions.note)
     return LocalVolume(

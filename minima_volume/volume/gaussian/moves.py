@@ -16,6 +16,7 @@ from minima_volume.volume.gaussian.event import Event, draw_into
 ACCEPTANCE = 0.3
 FIRST_STEP, SMALLEST_STEP = 0.7, 1e-15  # the last is of use in a few dimensions, where a rare event is tiny
 SHARING, SHARED_FROM = 4, 4096  # particles with one direction of xi, in so many dimensions or more
+SIGNED = 64  # coordinates with one sign
 CHAIN_MOVES, CHAIN_SEED = 200, 0x5DEECE66D
 
 
@@ -30,8 +31,9 @@ def propose(
     """Write sqrt(1 - b^2) z + b xi into `out`, b the step and xi standard normal.
 
     Drawing xi of a large network takes as long as evaluating it. There four particles share the direction of one xi, each with its coordinates
-    moved on by a random number of places and with a length of its own: each xi is standard normal, and the squares of
-    two are uncorrelated on average over the places, whichever coordinates matter to the loss.
+    moved on by a random number of places, with random signs of blocks of 64 coordinates and with a length of its own: each xi is
+    standard normal, sums of coordinates of two are uncorrelated, and so are their squares on average over the places, whichever
+    coordinates matter to the loss.
 
     Args:
         event: draws xi.
@@ -39,7 +41,7 @@ def propose(
         step: b.
         generator: of xi.
         out: (B, dim).
-        random: of the places and lengths; None: nothing is shared.
+        random: of the places, signs and lengths; None: nothing is shared.
     """
     kept, dim = math.sqrt(1 - step**2), z.shape[1]
     if random is None or dim < SHARED_FROM:
@@ -56,7 +58,18 @@ def propose(
         direction, length, to = shared[: mine.stop - mine.start], lengths[mine, None], out[mine]
         torch.mul(direction[:, dim - place :], length, out=to[:, :place])
         torch.mul(direction[:, : dim - place], length, out=to[:, place:])
+        if j:
+            _flip(to, random)
         to.add_(z[mine], alpha=kept)
+
+
+def _flip(xi: Tensor, random: np.random.Generator) -> None:
+    """Give each block of coordinates of each row (B, dim) a random sign."""
+    count, dim = xi.shape
+    blocks = dim // SIGNED
+    signs = torch.from_numpy(random.integers(2, size=(count, blocks + 1, 1)) * 2.0 - 1).to(xi.device, xi.dtype)
+    xi[:, : blocks * SIGNED].view(count, blocks, SIGNED).mul_(signs[:, :blocks])
+    xi[:, blocks * SIGNED :].mul_(signs[:, blocks])
 
 
 def tuned(step: float, rate: float, wanted: float = ACCEPTANCE) -> float:

@@ -118,7 +118,9 @@ class _Cloud:
         self.limit = np.inf
 
     def propose(self, part: slice, out: Tensor) -> None:
-        propose(self.event, self.z[part], self.step, self.generator, out, self.random)
+        # the first particles are counted as plain samples, so they share nothing
+        random = self.random if self.stages else None
+        propose(self.event, self.z[part], self.step, self.generator, out, random)
 
     def accept(self, part: slice, proposals: Tensor, scores: np.ndarray) -> int:
         """Take over the proposals that stay below the stage."""

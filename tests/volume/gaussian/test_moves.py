@@ -34,7 +34,7 @@ def test_each_particle_moves_by_standard_normals(dim: int, count: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10, 12])
 def test_in_many_dimensions_four_particles_share_a_direction(count: int) -> None:
-    """Moved on by some places, and with a length of its own; below, nothing is shared."""
+    """But for places, signs and lengths of their own; below, nothing is shared."""
     shared, own = noise(SHARED_FROM, count), noise(SHARED_FROM - 1, count)
     rows = -(-count // SHARING)
     for i in range(count):
@@ -51,7 +51,8 @@ def test_in_many_dimensions_four_particles_share_a_direction(count: int) -> None
 
 
 def likeness(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest cosine of a with b moved on by any number of places."""
+    """The largest cosine of squares of a with those of b moved on by any number of places."""
+    a, b = a**2 - np.square(a).mean(), b**2 - np.square(b).mean()
     products = np.fft.irfft(np.fft.rfft(a) * np.conj(np.fft.rfft(b)), len(a))
     return float(products.max() / np.linalg.norm(a) / np.linalg.norm(b))
 
@@ -64,6 +65,46 @@ def test_squares_of_two_are_uncorrelated(period: int) -> None:
     for i in range(4):
         for j in range(i):
             assert abs(np.corrcoef(squares[:, i], squares[:, j])[0, 1]) < 6 / math.sqrt(600)
+
+
+@pytest.mark.parametrize("period", [1, 8, 1024])
+def test_sums_of_two_are_uncorrelated(period: int) -> None:
+    """A sum of all coordinates is the same wherever they have been moved on to; signs tell them apart."""
+    sums = np.array([noise(SHARED_FROM, 4, seed)[:, ::period].sum(1) for seed in range(600)])
+    assert stats.kstest(sums.ravel(), "norm", (0, math.sqrt(SHARED_FROM // period))).pvalue > 1e-6
+    for found in (sums, sums**2):
+        for i in range(4):
+            for j in range(i):
+                assert abs(np.corrcoef(found[:, i], found[:, j])[0, 1]) < 6 / math.sqrt(600)
+
+
+class HalfSpace(ChiSquare):
+    """The sum of all coordinates, in units of its standard deviation, is at most the threshold."""
+
+    def scores(self, z: torch.Tensor) -> np.ndarray:
+        return (z.sum(1) / math.sqrt(self.dim)).numpy()
+
+
+def test_a_sum_spreads_as_with_numbers_of_its_own() -> None:
+    """log P = -6.9 of a half-space; the spread was twice that of one dimension less."""
+    spreads = []
+    for dim in (SHARED_FROM - 1, SHARED_FROM):
+        event = HalfSpace(float(stats.norm.ppf(1e-3)), dim=dim)
+        logs = np.array([r.log_mass for r in splitting(event, range(80), Splitting(num_particles=64, num_moves=2))])
+        error = np.exp(logs).std(ddof=1) / math.sqrt(len(logs))
+        assert abs(np.exp(logs).mean() - 1e-3) < 5 * error
+        spreads.append(logs.std(ddof=1))
+    print(spreads)
+    assert spreads[1] < 1.4 * spreads[0]
+
+
+@pytest.mark.parametrize("dim", [SHARED_FROM - 1, SHARED_FROM])
+def test_first_particles_are_plain_samples(dim: int) -> None:
+    """Hits among them are binomial: of 100 with probability 0.1 the variance is 9, here within five standard errors of 120 repeats."""
+    event = HalfSpace(float(stats.norm.ppf(0.1)), dim=dim)
+    hits = [repeat.first_hits for repeat in splitting(event, range(120), Splitting(num_particles=100, num_moves=1))]
+    assert abs(np.mean(hits) - 10) < 5 * 3 / math.sqrt(120)
+    assert abs(np.var(hits, ddof=1) - 9) < 5 * 9 * math.sqrt(2 / 119)
 
 
 @pytest.mark.parametrize("k", [20, SHARED_FROM])
