@@ -46,7 +46,7 @@ def log_volume(seed: int, size: int, train_size: int) -> float:
 
 def fake_run(folder: Path, seed: int, settings: dict[str, Any], masses: bool = True, trusted: bool = False) -> Run:
     """One run folder: config.yaml, every results.json, and cutoffs.json."""
-    write_yaml(folder / "config.yaml", tiny(settings | {"seeds.model": seed, "seeds.data": 10 + seed}))
+    write_yaml(folder / "config.yaml", tiny({"seeds.model": seed, "seeds.data": 10 + seed} | settings))
     run = read_run(folder)
     config = run.config
     for landscape in config.data.levels:

@@ -1,5 +1,6 @@
 """Tables over seeds: means and medians, ranks, orders, paired differences, the scaling law, one minimum across landscapes.
 
+Intervals ask which runs are independent: those that share a model seed or a data seed are not, see `designs`.
 Only estimates go into them, see `quantities.estimated`; how many numbers were left out is in a column of its own.
 """
 
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from minima_volume.analysis.quantities import bounded, estimated, kind_of, possible, x_of
+from minima_volume.analysis.designs import seeds_in
+from minima_volume.analysis.quantities import bounded, estimated, kind_of, measured_variance, possible, x_of
 from minima_volume.analysis.statistics import Line, fit_line, mean_interval, quartiles
 from minima_volume.stages.results.star_keys import disagreement_keys
 from minima_volume.volume.claims import clear, holm
@@ -26,15 +28,19 @@ def aggregate(rows: pd.DataFrame, column: str) -> pd.DataFrame:
         column: of the tidy table.
 
     Returns:
-        Columns `x` (what figures draw on the axis), `level`, `seeds` (with an estimate), `left_out` (seeds whose number is bounded from
-        one side only), `runs`, `mean`, `lower` and `upper` (95 % interval of the mean over seeds, within possible values), `sd`,
+        Columns `x` (what figures draw on the axis), `level`, `seeds` (runs with an estimate), `left_out` (runs whose number is bounded from
+        one side only), `runs`, `mean`, `lower` and `upper` (95 % interval of the mean, within possible values, see
+        `statistics.mean_interval`; NaN below two runs, and where values without known errors are all equal), `sd`,
         `median`, `lower_quartile`, `upper_quartile`; one row an x, ascending as numbers.
     """
     found = []
     placed = rows.assign(x=x_of(rows), value=estimated(rows, column), bounded=bounded(rows, column))
+    placed = placed.assign(measured=measured_variance(rows, column))
     for (x, level), part in placed.groupby(["x", "level"], sort=True):
         values = part["value"].to_numpy(dtype=float)
-        mean = mean_interval(values, possible(column))
+        mean = mean_interval(
+            values, possible(column), seeds=list(seeds_in(part).values()), measured=part["measured"].to_numpy()
+        )
         low, middle, high = quartiles(values)
         found.append(
             {
@@ -126,19 +132,23 @@ def paired_differences(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     `clear` is by Holm's procedure, while `lower` and `upper` are each difference's own.
 
     Returns:
-        Columns `x`, `level`, `seeds` (with both estimates), `mean`, `lower`, `upper` (95 % interval over seeds), `larger` (seeds in which the
-        reference is the larger one), `reference`, its x; `p_value` (paired t test), `p_adjusted` (Holm, over the rows with a p-value),
+        Columns `x`, `level`, `seeds` (runs with both estimates), `mean`, `lower`, `upper` (95 % interval, see `statistics.mean_interval`),
+        `larger` (runs in which the reference is the larger one), `reference`, its x; `p_value` (paired t test; of crossed seeds that of
+        Howe's interval; NaN where differences without known errors are all equal), `p_adjusted` (Holm, over the rows with a p-value),
         and `clear`: 1 where the reference is the larger one, -1 where it is the smaller, 0 where neither is clear; empty with a single
         minimum.
     """
-    placed = rows.assign(x=x_of(rows), value=estimated(rows, column))
+    placed = rows.assign(
+        x=x_of(rows), value=estimated(rows, column), measured=measured_variance(rows, column, together=True)
+    )
     native = placed[placed["native"]]
     reference = (native if len(native) else placed)["x"].min()
-    base = placed[placed["x"] == reference].set_index("run")["value"]
+    base = placed[placed["x"] == reference].set_index("run")
     found = []
     for (x, level), part in placed[placed["x"] != reference].groupby(["x", "level"], sort=True):
-        difference = part["run"].map(base).to_numpy(dtype=float) - part["value"].to_numpy(dtype=float)
-        mean = mean_interval(difference)
+        difference = part["run"].map(base["value"]).to_numpy(dtype=float) - part["value"].to_numpy(dtype=float)
+        measured = part["run"].map(base["measured"]).to_numpy(dtype=float) + part["measured"].to_numpy(dtype=float)
+        mean = mean_interval(difference, seeds=list(seeds_in(part).values()), measured=measured)
         found.append(
             {
                 "x": x,
@@ -173,14 +183,16 @@ def scaling_law(table: pd.DataFrame, threshold: float, column: str) -> Line | No
         column: `log_mass` or `log_volume`.
 
     Returns:
-        The line (slope a, intercept b, natural logarithms), or None with fewer than three seeds that have estimates in three landscapes
-        each, or where what was added is wrong labels or noise, not data.
+        The line (slope a, intercept b, natural logarithms), or None with fewer than three seeds (of each kind, where runs share
+        them) that have estimates in three landscapes each, or where what was added is wrong labels or noise, not data.
     """
     native = native_minima(table, threshold)
     if native.empty or kind_of(native) != "level":
         return None
     size = np.log(native["train_size"].to_numpy(dtype=float))
-    return fit_line(size, estimated(native, column).to_numpy(dtype=float), native["run"].tolist())
+    measured = measured_variance(native, column, together=True).to_numpy()
+    values = estimated(native, column).to_numpy(dtype=float)
+    return fit_line(size, values, native["run"].tolist(), seeds=seeds_in(native), measured=measured)
 
 
 def across_landscapes(table: pd.DataFrame, threshold: float, level: int | None = None) -> pd.DataFrame:

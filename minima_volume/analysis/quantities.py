@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from minima_volume.volume.claims import is_estimate
+from minima_volume.volume.gaussian.mass import NORMAL
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,24 @@ def estimated(rows: pd.DataFrame, column: str) -> pd.Series:
         return values
     limits = zip(values, rows[f"{name}_lower"], rows[f"{name}_upper"], strict=True)
     return values.where(np.array([is_estimate(value, (low, high)) for value, low, high in limits], dtype=bool))
+
+
+def measured_variance(rows: pd.DataFrame, column: str, together: bool = False) -> pd.Series:
+    """The variance of each number's own measurement, squared units of the column: (half of its 95 % interval / 1.96)^2.
+
+    Args:
+        rows, column: of the tidy table.
+        together: whether numbers of one run are subtracted from each other or put on a line. Star regions of one run share their directions,
+            and what a direction does to all of them cancels: their errors say nothing about a difference.
+
+    Returns:
+        NaN where it is not known: in columns without limits, where a limit is missing, and of star regions `together`.
+    """
+    name = LIMITED.get(column)
+    if name is None or (together and column != MASS.column):
+        return pd.Series(math.nan, index=rows.index)
+    width = rows[f"{name}_upper"].astype(float) - rows[f"{name}_lower"].astype(float)
+    return (width / (2 * NORMAL)) ** 2
 
 
 def bounded(rows: pd.DataFrame, column: str) -> pd.Series:

@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 from minima_volume.analysis.collect import NAMED, Collected
+from minima_volume.analysis.designs import fewest_seeds, runs_text, unit
 from minima_volume.analysis.quantities import MORE, STAR, Quantity, axis_point, bounded, kind_of, left_out
 from minima_volume.analysis.tables import Tables
 from minima_volume.numerals import fixed, listed
@@ -24,17 +25,18 @@ def paragraph(results: Collected | Tables, landscape: int | None = None, thresho
     rows, collected = tables.rows, tables.collected
     config = collected.config
     size = config.data.base_size + int(rows["landscape"].iloc[0])
-    seeds = rows["run"].nunique()
+    runs = runs_text(rows)
     kind = kind_of(rows)
     lines = [
-        f"{_count(seeds, 'seed')} of '{config.experiment.name}', landscape of {size:,} samples, loss threshold {rows['threshold'].iloc[0]:g}."
+        f"{runs} of '{config.experiment.name}', landscape of {size:,} samples, loss threshold {rows['threshold'].iloc[0]:g}."
     ]
     for quantity in tables.quantities:
         lines += [_values(tables, quantity, kind), _order(tables, quantity, kind), _pairs(tables, quantity)]
     lines += [*(_law(tables, quantity) for quantity in tables.quantities), _loss(tables), _cutoffs(tables)]
-    if seeds < 5:
+    if fewest_seeds(rows) < 5:
+        one = rows["run"].nunique() == 1
         lines.append(
-            f"{_count(seeds, 'seed')} {'is' if seeds == 1 else 'are'} few: intervals over seeds are {'missing' if seeds == 1 else 'wide'}."
+            f"{runs} {'is' if one else 'are'} few: intervals over {unit(rows)}s are {'missing' if one else 'wide'}."
         )
     if collected.partial:
         lines.append(f"Not like the others, or incomplete: {listed(list(collected.partial), NAMED)}.")
@@ -82,9 +84,9 @@ def _order(tables: Tables, quantity: Quantity, kind: str) -> str:
     orders = orders[orders["minima"] > 1]
     if orders.empty:
         return ""
-    exact, count = int(orders["exact"].astype(bool).sum()), len(orders)
+    exact, count, one = int(orders["exact"].astype(bool).sum()), len(orders), unit(tables.rows)
     text = (
-        f"By it, more {MORE[kind]} goes with a smaller volume without exception in {exact} of {_count(count, 'seed')} "
+        f"By it, more {MORE[kind]} goes with a smaller volume without exception in {exact} of {_count(count, one)} "
         f"(pairs in the other order: {int(orders['wrong_pairs'].sum())} of {int(orders['pairs'].sum())}; "
         f"{'mean ' if count > 1 else ''}Spearman correlation {fixed(orders['spearman_data'].mean())})"
     )
@@ -94,12 +96,13 @@ def _order(tables: Tables, quantity: Quantity, kind: str) -> str:
         larger, smaller = (int((tested["clear"] == sign).sum()) for sign in (1, -1))
         reference = f"the minimum of {axis_point(kind, tested['reference'].iloc[0])}"
         text += (
-            f"; compared within seeds, {reference} is clearly larger than {larger} and clearly smaller than {smaller} of the "
+            f"; compared within {one}s, {reference} is clearly larger than {larger} and clearly smaller than {smaller} of the "
             f"{_count(len(tested), 'other')} ("
         )
         clear = tested[tested["clear"] != 0]
         worst = p_text(clear["p_value"].max(), clear["p_adjusted"].max(), len(tested)) if len(clear) else ""
-        text += f"t tests; the least clear of these has {worst})" if worst else f"t tests, Holm over {len(tested)})"
+        tests = "t tests" if one == "seed" else "tests that allow for shared seeds"
+        text += f"{tests}; the least clear of these has {worst})" if worst else f"{tests}, Holm over {len(tested)})"
     return text + "."
 
 
@@ -109,7 +112,7 @@ def _pairs(tables: Tables, quantity: Quantity) -> str:
         return ""
     told = int(pairs["told_apart"].sum())
     return (
-        f"Within one seed {told} of {len(pairs)} compared pairs of minima can be told apart by this number (Holm over "
+        f"Within one {unit(tables.rows)} {told} of {len(pairs)} compared pairs of minima can be told apart by this number (Holm over "
         f"all {len(pairs)})."
     )
 
@@ -119,7 +122,10 @@ def _law(tables: Tables, quantity: Quantity) -> str:
     if law is None:
         return ""
     number = ",.0f" if abs(law.slope) >= 100 else ".2f"
-    limits = f" (95 % interval {law.slope_lower:{number}} to {law.slope_upper:{number}}, from {law.interval_from})"
+    if math.isnan(law.slope_lower):
+        limits = f" (the same in {law.interval_from}, which says nothing of how far they spread)"
+    else:
+        limits = f" (95 % interval {law.slope_lower:{number}} to {law.slope_upper:{number}}, from {law.interval_from})"
     return (
         f"Scaling law of native minima by the {quantity.name}: log V = a log N + b with a = {law.slope:{number}}{limits}, "
         f"R² = {law.r_squared:.2f}, {law.points} points."
@@ -132,7 +138,7 @@ def _loss(tables: Tables) -> str:
         rho = tables.orders(quantity.column)["spearman_loss"]
         if rho.notna().any():
             parts.append(f"{fixed(rho.mean())} for the {quantity.name}")
-    over = ", mean over seeds" if tables.rows["run"].nunique() > 1 else ""
+    over = f", mean over {unit(tables.rows)}s" if tables.rows["run"].nunique() > 1 else ""
     return f"Spearman correlation of volume and test loss{over}: {', '.join(parts)}." if parts else ""
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.aggregates import order_table
+from minima_volume.analysis.designs import unit
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     MASS,
@@ -90,8 +91,9 @@ def conditions_against_data(conditions: Mapping[str, pd.DataFrame]) -> Figure:
     plain_log(axes[-1].yaxis)
     titles = dict.fromkeys(title_of(rows).rpartition(",")[0] for rows in conditions.values())
     shared_legend(figure, axes[:1], "\n".join(titles))
+    one = "seed" if all(unit(rows) == "seed" for rows in conditions.values()) else "run"
     lines = [
-        "means over seeds (of test loss: geometric), bars: 95 % interval, of two seeds their range; thin: single seeds"
+        f"means over {one}s (of test loss: geometric), bars: 95 % interval, of two {one}s their range; thin: single {one}s"
     ]
     sigmas = {
         name: f"{rows['sigma'].dropna().iloc[0]:g}" for name, rows in conditions.items() if rows["sigma"].notna().any()
@@ -140,7 +142,9 @@ def estimators(rows: pd.DataFrame) -> Figure:
     )
     figure.suptitle(f"{title_of(rows)}{correlation}", fontsize=10)
     joined_by = (
-        "grey: the minima of one seed; where it rises, both agree on what is larger" if star.notna().any() else ""
+        f"grey: the minima of one {unit(rows)}; where it rises, both agree on what is larger"
+        if star.notna().any()
+        else ""
     )
     word = left_out(rows, STAR).replace(": ", ":\n")
     caption(figure, "\n".join(filter(None, [joined_by, word])))

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from minima_volume.analysis.aggregates import aggregate
+from minima_volume.analysis.designs import runs_text, unit
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     MASS,
@@ -98,14 +99,28 @@ def means(rows: pd.DataFrame, column: str, limits: tuple[float, float] | None = 
     return table.assign(below=below.fillna(0.0).clip(lower=0), above=above.fillna(0.0).clip(lower=0))
 
 
-def bars_of(rows: pd.DataFrame) -> str:
-    """What the bars over seeds are, in words; empty for one seed.
+def bars_of(estimates: Iterable[int], one: str = "seed") -> str:
+    """What the bars over seeds are, in words; empty where no point has two estimates.
 
-    >>> bars_of(pd.DataFrame({"run": ["a", "b"]})), bars_of(pd.DataFrame({"run": ["a", "b", "c"]}))
-    ('range of both seeds', '95 % interval')
+    Args:
+        estimates: how many each point has, such as `aggregate`'s column `seeds`.
+        one: `designs.unit`.
+
+    >>> bars_of([2, 1]), bars_of([3, 5]), bars_of([5, 2, 5], "run")
+    ('range of both seeds', '95 % interval', '95 % interval, of two runs their range')
     """
-    seeds = rows["run"].nunique()
-    return "" if seeds < 2 else "range of both seeds" if seeds < FEWEST else "95 % interval"
+    counts = set(estimates)
+    if not any(count >= FEWEST for count in counts):
+        return f"range of both {one}s" if 2 in counts else ""
+    return "95 % interval" + f", of two {one}s their range" * (2 in counts)
+
+
+def bars_text(rows: pd.DataFrame, columns: Iterable[str], before: str = "; bars: ") -> str:
+    """`bars_of` all points of some columns, a point per minimum and landscape, with words before it; empty where there are no bars."""
+    places = [x_of(rows), rows["landscape"]]
+    counts = [int(n) for column in columns for n in estimated(rows, column).groupby(places).count()]
+    bars = bars_of(counts, unit(rows))
+    return f"{before}{bars}" if bars else ""
 
 
 def mean_with_interval(
@@ -120,7 +135,7 @@ def mean_with_interval(
     marked: bool = False,
     marker: str = "o",
 ) -> None:
-    """Mean over seeds with its 95 % interval (Student's t), where there are three seeds or more; of two seeds with their range.
+    """Mean over seeds with its 95 % interval, where there are three seeds or more; of two seeds with their range.
 
     Args:
         axis, rows, column, color: what to draw, where.
@@ -133,7 +148,8 @@ def mean_with_interval(
     table = means(rows, column, limits)
     if table["mean"].isna().all():
         return
-    seeds = rows["run"].nunique()
+    bars = bars_of(table["seeds"], unit(rows))
+    several = f"mean of {runs_text(rows)}{', ' * bool(bars)}{bars}"
     axis.errorbar(
         table["x"] * aside,
         table["mean"],
@@ -144,7 +160,7 @@ def mean_with_interval(
         capsize=3,
         elinewidth=1.2,
         linewidth=2,
-        label=label or (f"mean of {seeds} seeds, {bars_of(rows)}" if seeds > 1 else "one seed"),
+        label=label or (several if rows["run"].nunique() > 1 else "one seed"),
     )
     if marked:
         found = looks_of(rows)
@@ -230,9 +246,8 @@ def subject_of(rows: pd.DataFrame) -> str:
 
 
 def seeds_of(rows: pd.DataFrame) -> str:
-    """How many seeds."""
-    count = rows["run"].nunique()
-    return f"{count} seed{'s' * (count > 1)}"
+    """How many seeds, or runs and their seeds."""
+    return runs_text(rows)
 
 
 def mean_of(rows: pd.DataFrame) -> str:
@@ -244,7 +259,7 @@ def notes(rows: pd.DataFrame, quantities: Sequence[Quantity] | None = None) -> l
     """How far to trust the numbers, under the figure."""
     lines = []
     if MASS in (measured(rows) if quantities is None else quantities):
-        several = "thin lines: single seeds; " if rows["run"].nunique() > 1 else ""
+        several = f"thin lines: single {unit(rows)}s; " if rows["run"].nunique() > 1 else ""
         lines.append(f"{several}thin bars: the 95 % interval of one measured Gaussian local volume")
     effective = rows["effective_sample_size"].median()
     inside, estimates = int(rows["log_volume"].notna().sum()), int(estimated(rows, STAR.column).count())

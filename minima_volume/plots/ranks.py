@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minima_volume.analysis.aggregates import add_ranks, aggregate, order_table, paired_differences
+from minima_volume.analysis.designs import unit
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     MORE,
@@ -24,6 +25,7 @@ from minima_volume.numerals import fixed
 from minima_volume.plots.marks import looks_of, ring
 from minima_volume.plots.panels import (
     bars_of,
+    bars_text,
     data_axis,
     mean_of,
     mean_with_interval,
@@ -57,7 +59,8 @@ def ranks_against_data(rows: pd.DataFrame) -> Figure:
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     data_axis(axis, rows)
     shared_legend(figure, [axis], title_of(rows), ncols=2)
-    caption(figure, _explained(rows, f"means over seeds; bars: {bars_of(rows)}"))
+    bars = bars_text(rows, [quantity.column for quantity in quantities])
+    caption(figure, _explained(rows, f"means over {unit(rows)}s{bars}"))
     return figure
 
 
@@ -89,7 +92,9 @@ def loss_ranks_against_volume_ranks(rows: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("average rank by test loss (1 = largest)")
     figure.legend(*axes[0].get_legend_handles_labels(), title=AXIS_LABELS[kind_of(rows)], loc="outside right center")
     figure.suptitle(title_of(rows), fontsize=10.5)
-    explained = _explained(rows, "small: single seeds", "dotted: the same order by both; right and above: the largest")
+    explained = _explained(
+        rows, f"small: single {unit(rows)}s", "dotted: the same order by both; right and above: the largest"
+    )
     caption(figure, explained)
     return figure
 
@@ -109,6 +114,7 @@ def differences(rows: pd.DataFrame) -> Figure:
     """
     quantities = with_estimates(rows)
     figure, axes = volume_panels(quantities)
+    counts: list[int] = []
     for axis, quantity in zip(axes, quantities, strict=True):
         table, color = paired_differences(rows, quantity.column), QUANTITY_COLORS[quantity.column]
         placed = rows.assign(x=x_of(rows), value=estimated(rows, quantity.column))
@@ -118,6 +124,7 @@ def differences(rows: pd.DataFrame) -> Figure:
         minus = others["run"].map(reference).to_numpy(dtype=float) - others["value"].to_numpy(dtype=float)
         axis.plot(others["x"], minus, ".", color=color, markersize=4)
         spans = others.assign(minus=minus).groupby("x")["minus"]
+        counts += table["seeds"].tolist()
         few = table["seeds"] < FEWEST  # the interval of two values says nothing: their range
         lower, upper = table["lower"].astype(float), table["upper"].astype(float)
         lower, upper = lower.mask(few, table["x"].map(spans.min())), upper.mask(few, table["x"].map(spans.max()))
@@ -135,7 +142,8 @@ def differences(rows: pd.DataFrame) -> Figure:
         f"{title_of(rows)}\nreference minus others; reference: {axis_point(kind_of(rows), reference.min())}",
         fontsize=10,
     )
-    alone = " of each mean alone" if rows["run"].nunique() >= FEWEST else ""
-    over = f"dots: seeds; bars: {bars_of(rows)}{alone}; filled: clear over all points of its panel (Holm)"
+    bars = bars_of(counts, unit(rows))
+    bars = f"; bars: {bars.replace('interval', 'interval of each mean alone')}" if bars else ""
+    over = f"dots: {unit(rows)}s{bars}; filled: clear over all points of its panel (Holm)"
     caption(figure, _explained(rows, over))
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,7 +24,7 @@ from minima_volume.analysis.quantities import (
 from minima_volume.analysis.statistics import Line
 from minima_volume.plots.marks import Look, bounds, looks_of
 from minima_volume.plots.panels import (
-    bars_of,
+    bars_text,
     data_axis,
     marker_legend,
     means,
@@ -68,7 +70,7 @@ def scaling(table: pd.DataFrame, threshold: float) -> Figure:
             axis.set_xlabel("training samples N")
     title = f"native minima of all landscapes, loss threshold {threshold:g}, {seeds_of(native)}"
     shared_legend(figure, axes, f"{subject_of(native)}{title}")
-    sources = dict.fromkeys(law.interval_from for law in laws if law is not None)
+    sources = dict.fromkeys(law.interval_from for law in laws if law is not None and not math.isnan(law.slope_lower))
     explained = [f"in brackets: the slope's 95 % interval, from {source}" for source in sources]
     caption(figure, "\n".join([*explained, *notes(native, [STAR])]))
     return figure
@@ -89,9 +91,8 @@ def law_text(law: Line | None) -> str:
     if law is None:
         return "no line: it takes three seeds with estimates\nin three landscapes each"
     number = ",.0f" if abs(law.slope) >= 100 else ".2f"
-    return (
-        f"a = {law.slope:{number}} ({law.slope_lower:{number}} to {law.slope_upper:{number}}), R² = {law.r_squared:.2f}"
-    )
+    limits = "" if math.isnan(law.slope_lower) else f" ({law.slope_lower:{number}} to {law.slope_upper:{number}})"
+    return f"a = {law.slope:{number}}{limits}, R² = {law.r_squared:.2f}"
 
 
 @styled
@@ -135,7 +136,7 @@ def minima_across_landscapes(table: pd.DataFrame, cutoffs: pd.DataFrame, thresho
         f"{subject_of(rows)}minima across landscapes, loss threshold {threshold:g} (dashed), {seeds_of(rows)}",
         fontsize=10.5,
     )
-    bars = f"; bars: {bars_of(rows)}" if rows["run"].nunique() > 1 else ""
+    bars = bars_text(rows, [quantity.column for quantity in quantities])
     explained = [
         f"dotted: where a minimum leaves (x: outside, no volume){bars}",
         "points side by side are of one landscape",

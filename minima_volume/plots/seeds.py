@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minima_volume.analysis.designs import unit
 from minima_volume.analysis.quantities import (
     AXIS_LABELS,
     STAR,
@@ -18,7 +19,7 @@ from minima_volume.analysis.quantities import (
 )
 from minima_volume.plots.marks import bounds, looks_of, ring
 from minima_volume.plots.panels import (
-    bars_of,
+    bars_text,
     data_axis,
     marker_legend,
     mean_with_interval,
@@ -113,8 +114,10 @@ def _against_volume(rows: pd.DataFrame, column: str, label: str) -> Figure:
     axes[0].set_ylabel(label)
     marker_legend(figure, axes[0], AXIS_LABELS[kind_of(rows)], native=bool(rows["native"].any()))
     figure.suptitle(title_of(rows), fontsize=10.5)
-    what = "means over seeds" + (" (of test loss: geometric)" if column == "test_loss" else "")
-    explained = f"large: {what}, bars: {bars_of(rows)}; small: single seeds" if rows["run"].nunique() > 1 else ""
+    one = unit(rows)
+    what = f"means over {one}s" + (" (of test loss: geometric)" if column == "test_loss" else "")
+    bars = bars_text(rows, [*(q.column for q in quantities), column], ", bars: ")
+    explained = f"large: {what}{bars}; small: single {one}s" if rows["run"].nunique() > 1 else ""
     caption(figure, "\n".join(filter(None, [explained, *notes(rows, [STAR])])))
     return figure
 

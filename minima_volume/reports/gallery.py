@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from minima_volume import plots
 from minima_volume.analysis.aggregates import native_minima
 from minima_volume.analysis.collect import Collected
+from minima_volume.analysis.designs import unit
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, MORE, kind_of
 from minima_volume.analysis.statistics import FEWEST
 from minima_volume.analysis.tables import Tables
@@ -92,8 +93,8 @@ def draw(results: Collected | Tables, conditions: Mapping[str, pd.DataFrame] | N
     if tables.ordered:
         found["differences"] = Drawn(
             plots.differences(rows),
-            "The reference minimum minus every other one, within seeds: above 0 the reference is the larger. Bars are the 95 % interval of "
-            "each difference alone (of two seeds their range); filled points are clear after Holm's procedure over all points of a panel.",
+            f"The reference minimum minus every other one, within {unit(rows)}s: above 0 the reference is the larger. Bars are the 95 % interval of "
+            f"each difference alone (of two {unit(rows)}s their range); filled points are clear after Holm's procedure over all points of a panel.",
             pd.concat([tables.differences(q.column).assign(quantity=q.column) for q in tables.ordered]),
         )
     add(

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from minima_volume.analysis.collect import Collected, collect
+from minima_volume.analysis.designs import runs_text, unit
 from minima_volume.analysis.quantities import AXIS_LABELS, kind_of, x_of
 from minima_volume.analysis.readable import cell
 from minima_volume.analysis.tables import Tables
@@ -67,7 +68,7 @@ def render(condition: Path, collected: Collected) -> str:
     rows, table, config = tables.rows, tables.summary, collected.config
     body = {
         "words": _missing(collected) + _words(paragraph(tables)),
-        "table": f"{_table(shown_table(table, kind_of(rows)))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
+        "table": f"{_table(shown_table(table, kind_of(rows), unit(rows)))}<p>{_escape(trust(table))}</p><p>{_escape(left_out(table))}</p>",
         "figures": "".join(
             _figure(name, drawn.figure, drawn.caption, drawn.data) for name, drawn in draw(tables).items()
         ),
@@ -82,7 +83,7 @@ def render(condition: Path, collected: Collected) -> str:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<style>{STYLE}</style></head><body><h1>{name}</h1>"
-        f"<p class=sub>How large are these minima? {_seeds(rows)}, measured with minima_volume.</p>"
+        f"<p class=sub>How large are these minima? {runs_text(rows)}, measured with minima_volume.</p>"
         f"<nav>{links}</nav>{parts}</body></html>\n"
     )
 
@@ -92,11 +93,6 @@ def _words(text: str) -> str:
     for start in ("Gaussian local volume", "Published number", "Scaling law of native minima by the Gaussian"):
         text = text.replace(f" {start}", f"\n{start}", 1)
     return "".join(f"<p>{_escape(part)}</p>" for part in text.split("\n"))
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    count = rows["run"].nunique()
-    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _missing(collected: Collected) -> str:

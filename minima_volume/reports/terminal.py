@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from minima_volume.analysis.designs import runs_text, unit
 from minima_volume.analysis.quantities import AXIS_LABELS, MASS, STAR, kind_of
 from minima_volume.analysis.readable import NOTHING
 from minima_volume.numerals import fixed
@@ -14,9 +15,11 @@ def describe(analysis: Analysis) -> str:
     """The table that `make run` ends with, what is missing, how far to trust it, and where the figures are."""
     collected, table = analysis.collected, analysis.table
     landscape, threshold = min(collected.table["landscape"]), collected.config.volume.headline
+    one = unit(collected.table)
+    runs = "seeds" if one == "seed" else runs_text(collected.table)
     lines = [
-        f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over seeds (95 % intervals)",
-        format_table(table, kind_of(collected.table)),
+        f"landscape +{landscape} ({collected.config.data.base_size + landscape} samples), loss threshold {threshold:g}; means over {runs} (95 % intervals)",
+        format_table(table, kind_of(collected.table), one),
         trust(table),
         left_out(table),
         told_apart(analysis),
@@ -27,18 +30,21 @@ def describe(analysis: Analysis) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def format_table(table: pd.DataFrame, kind: str = "level") -> str:
+def format_table(table: pd.DataFrame, kind: str = "level", one: str = "seed") -> str:
     """`shown_table` as text."""
-    return shown_table(table, kind).to_string(index=False)
+    return shown_table(table, kind, one).to_string(index=False)
 
 
-def shown_table(table: pd.DataFrame, kind: str = "level") -> pd.DataFrame:
-    """Both volumes, test accuracy and loss, and what the published number rests on, to read; a row per minimum of a `kind_of` minima."""
+def shown_table(table: pd.DataFrame, kind: str = "level", one: str = "seed") -> pd.DataFrame:
+    """Both volumes, test accuracy and loss, and what the published number rests on, to read; a row per minimum of a `kind_of` minima.
+
+    What means are over is called `one`, see `designs.unit`.
+    """
     published = f"{STAR.name} ({STAR.noun})"
     return pd.DataFrame(
         {
             AXIS_LABELS[kind]: table["x"].map("{:,.0f}".format),
-            "seeds": table["seeds"],
+            f"{one}s": table["seeds"],
             **mass_column(table),
             published: [volume_cell(row) for _, row in table.iterrows()],
             f"{STAR.name} is": [verdict(*counts) for counts in zip(table["estimates"], table["inside"], strict=True)],

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
-from minima_volume.confidence import CONFIDENCE
+from minima_volume.confidence import half_width, mean_p_value
 from minima_volume.numerals import fixed
 
 SOURCES = ("seeds", "draws", "images")
@@ -24,6 +23,7 @@ class Estimate:
         low, high: limits of the interval.
         standard_error: of the mean.
         variances: source -> what it adds to the squared standard error; a source with one value adds nothing and is left out.
+        p_value: of a true mean of 0, two-sided, of this mean alone; None where nothing varies.
     """
 
     mean: float
@@ -31,6 +31,7 @@ class Estimate:
     high: float
     standard_error: float
     variances: Mapping[str, float]
+    p_value: float | None
 
     @property
     def resolved(self) -> bool:
@@ -45,24 +46,23 @@ def crossed_mean(values: np.ndarray) -> Estimate:
     """The mean of values that depend on three crossed random sources.
 
     The squared standard error is the sum over the sources of V = var(marginal means) / K, K values of that source. What two sources do
-    together is then counted twice, so it is cautious. Half of the interval is sqrt(sum t^2 V), each source with the quantile t of its own
-    K - 1 degrees of freedom, so that three seeds weigh as three and ten thousand images as many.
+    together is then counted twice, so it is cautious. The interval is Howe's, see `confidence.half_width`.
 
     Args:
         values: (seeds, draws, images), for example the difference of two networks' correct answers.
-
-    Source: Howe 1974, "Approximate confidence limits on the mean of X + Y where X and Y are two tabled independent random variables".
 
     >>> estimate = crossed_mean(np.array([[[0.0, 1.0]], [[2.0, 3.0]]]))
     >>> estimate.mean, sorted(estimate.variances)
     (1.5, ['images', 'seeds'])
     """
-    variances, squared = {}, 0.0
+    variances, sources = {}, []
     for axis, source in enumerate(SOURCES):
         count = values.shape[axis]
         if count > 1:
             others = tuple(other for other in range(3) if other != axis)
             variances[source] = float(values.mean(axis=others, dtype=np.float64).var(ddof=1)) / count
-            squared += variances[source] * float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) ** 2
-    mean, half = float(values.mean(dtype=np.float64)), math.sqrt(squared)
-    return Estimate(mean, mean - half, mean + half, math.sqrt(sum(variances.values())), variances)
+            sources.append((variances[source], count))
+    mean, half = float(values.mean(dtype=np.float64)), half_width(sources)
+    error = math.sqrt(sum(variances.values()))
+    p_value = mean_p_value(mean, sources) if error else None
+    return Estimate(mean, mean - half, mean + half, error, variances, p_value)

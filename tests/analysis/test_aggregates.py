@@ -28,6 +28,8 @@ from minima_volume.files.atomic import read_json, write_json
 from minima_volume.reports.gallery import WHEN_DRAWN, draw
 from minima_volume.reports.terminal import format_table
 
+ERROR = 0.05 / scipy.stats.norm.ppf(0.975)  # of each log mass: its limits are 0.05 below and above it
+
 
 @pytest.fixture(scope="module")
 def condition(tmp_path_factory):
@@ -54,7 +56,8 @@ def test_intervals_end_where_values_cannot_be(collected):
     native = rows["level"] == 0
     values = np.array([-0.1, -0.5, -3.0])
     rows.loc[native, "log_mass"] = rows.loc[native, "log_volume"] = np.resize(values, native.sum())
-    rows["log_volume_upper"] = rows["log_volume_lower"] + 8  # estimates
+    for column in ("log_mass", "log_volume"):  # estimates, measured well
+        rows[f"{column}_lower"], rows[f"{column}_upper"] = rows[column] - 0.01, rows[column] + 0.01
     mass, star = (mv.aggregate(rows, column).iloc[0] for column in ("log_mass", "log_volume"))
     assert mass["upper"] == 0.0 and mass["mean"] == pytest.approx(-1.2)
     assert star["upper"] > 2.0 and star["lower"] == mass["lower"]
@@ -154,11 +157,12 @@ def test_orders_with_ties_and_unknown_values(collected):
 
 
 def test_differences_within_seeds_have_no_seed_in_them(collected):
-    """What all minima of a seed share cancels: the interval of the mass has no width."""
+    """What all minima of a seed share cancels: the interval of the mass has the width of its measurements, +-0.05 each, alone."""
     table = paired_differences(select(collected), "log_mass")
     expected = [log_mass(0, 20, 20) - log_mass(0, 20, n) for n in (40, 60)]
-    for column in ("mean", "lower", "upper"):
-        assert table[column].tolist() == pytest.approx(expected)
+    half = scipy.stats.t.ppf(0.975, 2) * math.sqrt(2 * ERROR**2 / 3)
+    for column, shift in (("mean", 0.0), ("lower", -half), ("upper", half)):
+        assert table[column].tolist() == pytest.approx(np.array(expected) + shift)
     assert table["larger"].tolist() == [3, 3] and table["reference"].tolist() == [20, 20]
 
 
@@ -178,13 +182,19 @@ def test_differences_are_judged_together(trusted):
     )
     assert (table["clear"] == np.where(table["p_adjusted"] <= 0.05, np.sign(table["mean"]), 0)).all()
     rows = rows.assign(log_volume=-rows["log_mass"], log_volume_lower=-9.0, log_volume_upper=9.0)
+    equal = paired_differences(rows, "log_volume")  # the same in every seed: how far seeds differ is not known
+    assert equal[["lower", "upper", "p_value"]].isna().all(axis=None) and equal["clear"].tolist() == [0, 0]
+    rows["log_volume"] *= 1 + 0.01 * rows["model_seed"]
     assert paired_differences(rows, "log_volume")["clear"].tolist() == [-1, -1]
 
 
 def test_scaling_law_recovers_its_line(collected):
-    """Native minima have log mass -2 log N, shifted by seeds: slope -2 in every seed."""
+    """Native minima have log mass -2 log N, shifted by seeds: slope -2 in every seed, each known as well as its three masses."""
     law = scaling_law(collected.table, 0.5, "log_mass")
-    assert law.slope == pytest.approx(-2) and (law.slope_lower, law.slope_upper) == pytest.approx((-2, -2))
+    error = ERROR / math.sqrt(3 * ((np.log([20, 40, 60]) - np.log([20, 40, 60]).mean()) ** 2).sum())
+    half = scipy.stats.t.ppf(0.975, 2) * error
+    assert law.slope == pytest.approx(-2)
+    assert (law.slope_lower, law.slope_upper) == pytest.approx((-2 - half, -2 + half))
     assert law.points == 9 and law.groups == 3 and 0.9 < law.r_squared < 1
     assert law.intercept == pytest.approx(0.1)
     assert scaling_law(collected.table[collected.table["landscape"] == 0], 0.5, "log_mass") is None
@@ -234,7 +244,9 @@ def test_words_say_the_numbers(collected, condition):
     assert not any(
         claim in star for claim in ("other order", "larger", "told apart", "a = -8", "for the published-style")
     )
-    assert "a = -2.00 (95 % interval -2.00 to -2.00, from the lines of 3 seeds)" in words
+    law = scaling_law(collected.table, 0.5, "log_mass")
+    limits = f"{law.slope_lower:.2f} to {law.slope_upper:.2f}"
+    assert f"a = -2.00 (95 % interval {limits}, from the lines of 3 seeds)" in words
     assert "leaves at 25 to 27 samples" in words and "3 seeds are few" in words
     assert (condition / "config.yaml").is_file()
 
