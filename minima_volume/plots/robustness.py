@@ -114,7 +114,8 @@ def drops(results: Mapping[str, Any]) -> Figure:
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.grid(False, axis="x")
     left.set(ylabel="accuracy lost at alpha 0.1", title="drop; bar: 95 % interval")
-    right.set(title="drop, noisy minus clean, paired")
+    family = f"\nresolved: after Holm's procedure over all {len(verdicts)}" if len(verdicts) > 1 else ""
+    right.set(title=f"drop, noisy minus clean, paired{family}")
     left.legend()
     figure.suptitle(_data(pd.DataFrame(results["summary"])), fontsize=10.5)
     return figure
@@ -196,12 +197,13 @@ def volume_beside_robustness(results: Mapping[str, Any], architecture: str) -> F
     for accuracy in volumes["accuracy"].unique():
         left.axhline(accuracy, color=GREY, linewidth=0.8, linestyle=":")
     _alpha_axis(left, sorted(sweep["alpha_test"].unique()))
+    arrows = "\narrow: limit of what has no estimate" if volumes["log_mass"].isna().any() else ""
     left.set(ylabel="test accuracy", title=f"robustness, {_data(sweep)}")
     left.legend(loc="lower left")
     right.set(
         xlabel=ALPHA,
         ylabel="log P[accuracy >= a | alpha]",
-        title=f"volume, {volumes['subset'].iloc[0]:,} of them; bar: 95 % interval",
+        title=f"volume, {volumes['subset'].iloc[0]:,} of them; bar: 95 % interval{arrows}",
     )
     right.legend(loc="lower left")
     figure.suptitle(f"{architecture}, training seed {volumes['seed'].iloc[0]}", fontsize=10.5)
@@ -214,5 +216,6 @@ def _profile(axis: Axes, rows: pd.DataFrame, regime: str, style: str, label: str
     axis.plot(known["alpha"], known["log_mass"], linestyle=style, color=color, label=label, **MARKS[regime])
     both = rows.dropna(subset=["lower", "upper"])
     axis.vlines(both["alpha"], both["lower"], both["upper"], color=color, linewidth=2, alpha=0.5)
-    bounded = rows[rows["log_mass"].isna() & rows["upper"].notna()]
-    axis.plot(bounded["alpha"], bounded["upper"], "v", color=color)
+    for end, marker in (("upper", "v"), ("lower", "^")):  # of what has no value, towards where it may be
+        bounded = rows[rows["log_mass"].isna() & rows[end].notna()]
+        axis.plot(bounded["alpha"], bounded[end], marker, color=color)

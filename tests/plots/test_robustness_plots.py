@@ -67,3 +67,17 @@ def test_volume_beside_robustness(results):
     left, right = (axis.get_legend_handles_labels()[1] for axis in figure.axes)
     assert left == ["trained clean", "trained under noise"]
     assert right == ["trained clean, a = 0.3", "trained under noise, a = 0.3"]
+
+
+@pytest.mark.parametrize(("end", "marker"), [("lower", "^"), ("upper", "v")])
+def test_a_limit_alone_is_drawn(results, end, marker):
+    """Where plain draws have no hit, and where repeats disagree: an arrow at the limit, towards where the volume may be."""
+    other = {"lower": "upper", "upper": "lower"}[end]
+    volumes = [dict(row) for row in results["volumes"]]
+    lost = next(row for row in volumes if row["regime"] == "clean" and row["alpha"] == 1.0)
+    lost.update({"log_mass": None, end: -3.0, other: None})
+    right = volume_beside_robustness({**results, "volumes": volumes}, "mlp").axes[1]
+    arrows = [line for line in right.lines if line.get_marker() == marker and len(line.get_xdata())]
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in arrows] == [([1.0], [-3.0])]
+    assert "arrow: limit" in right.get_title()
+    assert "arrow" not in volume_beside_robustness(results, "mlp").axes[1].get_title()
