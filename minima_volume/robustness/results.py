@@ -25,7 +25,7 @@ from minima_volume.robustness.tables import (
     sweep_rows,
 )
 from minima_volume.robustness.train import trained_model
-from minima_volume.robustness.verdict import Sweeps, compare, mean_drop
+from minima_volume.robustness.verdict import Sweeps, compare, judge_together, mean_drop
 from minima_volume.robustness.volumes import ALL, subset
 from minima_volume.stages.provenance import provenance
 
@@ -81,7 +81,9 @@ def write_results(
         "summary": summary,
         "sweep": sweep,
         "mean_drops": _joined(old, "mean_drops", [row for name in names for row in _mean_drops(name, groups[name])]),
-        "verdicts": _joined(old, "verdicts", [row for name in names for row in _verdicts(name, groups[name])]),
+        "verdicts": judge_together(
+            _joined(old, "verdicts", [row for name in names for row in _verdicts(name, groups[name])])
+        ),
         "tensors": {**old.get("tensors", {}), **_tensors(study, networks)},
         "settings": {**old.get("settings", {}), **study.shared_settings(), **_options(study, names)},
         "noise": {"scaling": SCALING, "names": NAMES, "seed": study.config.seeds.noise},
@@ -156,6 +158,7 @@ def _mean_drops(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
 
 
 def _verdicts(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
+    """What an architecture's networks say, for `judge_together`; nothing where no seed has both."""
     clean, noisy = (groups[regime] for regime in REGIMES)
     if not set(clean) & set(noisy):
         return []
@@ -164,14 +167,7 @@ def _verdicts(name: str, groups: Mapping[str, Sweeps]) -> list[Row]:
     rows: list[Row] = [
         {"alpha": alpha, "drop": asdict(v.drop), "accuracy": asdict(v.accuracy)} for alpha, v in found.items()
     ]
-    return [
-        {
-            "architecture": name,
-            "words": found[HEADLINE].words,
-            "resolved": found[HEADLINE].drop.resolved,
-            "alphas": rows,
-        }
-    ]
+    return [{"architecture": name, "counts": list(found[HEADLINE].counts), "alphas": rows}]
 
 
 def _joined(old: Mapping[str, Any], part: str, new: Sequence[Row]) -> list[Row]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import scipy
@@ -12,7 +14,8 @@ from minima_volume.robustness.curve import curve_of
 from minima_volume.robustness.evaluate import Sweep
 from minima_volume.robustness.intervals import crossed_mean
 from minima_volume.robustness.sanity import OK, judge
-from minima_volume.robustness.verdict import compare, mean_drop
+from minima_volume.robustness.verdict import compare, judge_together, mean_drop
+from minima_volume.volume.claims import holm
 
 
 def test_one_source_is_students_interval():
@@ -60,6 +63,50 @@ def test_a_large_effect_is_resolved():
     assert "training under noise lowers the drop" in verdict.words
     reverse = compare("cnn", sweeps({0.0: 0.95, 0.1: 0.85}, 10), sweeps({0.0: 0.95, 0.1: 0.55}))
     assert reverse.drop.mean == pytest.approx(-verdict.drop.mean) and "raises" in reverse.words
+
+
+def rows_of(effects: dict[str, float], seed: int = 0) -> list[dict]:
+    """Verdicts as results.json keeps them: differences of 3 seeds, 5 draws and 200 images around an effect."""
+    random, rows = np.random.default_rng(seed), []
+    for name, effect in effects.items():
+        shapes = ((3, 1, 1), (1, 5, 1), (1, 1, 200))
+        drop = crossed_mean(effect + sum(random.normal(0, 0.01, shape) for shape in shapes))
+        found = {"alpha": 0.1, "drop": asdict(drop), "accuracy": asdict(drop)}
+        rows.append({"architecture": name, "counts": [3, 5, 200], "alphas": [found]})
+    return rows
+
+
+def test_architectures_are_judged_together():
+    """Four at once: resolved is what Holm's procedure leaves, and the words give both p-values."""
+    rows = rows_of({"mlp": -1.0, "cnn": 0.0, "resnet18": -0.04, "vit": 0.0})
+    found = judge_together(rows)
+    p_values = [row["alphas"][0]["drop"]["p_value"] for row in rows]
+    assert 0.05 / 3 < p_values[2] < 0.05  # alone it would be resolved
+    assert [row["p_adjusted"] for row in found] == holm(p_values).tolist()
+    assert [row["resolved"] for row in found] == [True, False, False, False]
+    assert "lowers the drop (200 images, 5 draws, 3 training seeds; p < 0.001; p" in found[0]["words"]
+    assert "not resolved on 200 images, 5 draws, 3 training seeds; p = 0.0" in found[2]["words"]
+    assert found[2]["words"].endswith("after Holm over 4 comparisons")
+    assert judge_together(found) == found  # merged again it is the same
+    alone = judge_together(rows[2:3])[0]
+    assert alone["resolved"] and "Holm" not in alone["words"]
+    assert compare("mlp", *[sweeps({0.0: 0.98, 0.1: 0.97})] * 2).drop.p_value is None
+
+
+def test_architectures_that_do_not_differ_are_rarely_called_resolved():
+    """Four without an effect: at most 5 % of 400 studies resolve any; one by one it would be more. The random numbers are fixed."""
+    studies = [judge_together(rows_of(dict.fromkeys("abcd", 0.0), seed)) for seed in range(400)]
+    assert sum(any(row["resolved"] for row in study) for study in studies) <= 20
+    assert sum(any(row["p_value"] <= 0.05 for row in study) for study in studies) > 20
+
+
+def test_verdicts_of_earlier_versions_count():
+    """They have no p-values: resolved ones have 0.05 at the most, others may have any."""
+    old = [{"architecture": name, "resolved": name == "a", "words": f"{name}: so", "alphas": []} for name in "ab"]
+    found = judge_together([*old, *rows_of({"c": 0.0})])
+    assert [row["p_value"] for row in found[:2]] == [0.05, 1.0] and not any(row["resolved"] for row in found)
+    assert found[0]["words"] == "a: so; not resolved after Holm over 3 comparisons" and found[1]["words"] == "b: so"
+    assert judge_together(found) == found
 
 
 def test_one_seed_says_so():
