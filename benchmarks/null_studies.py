@@ -31,24 +31,35 @@ PAGE = Path(__file__).parents[1] / "docs" / "measuring.md"
 LEVELS = (0, 100, 300, 1000, 3000, 10000)
 
 
-def study(random: np.random.Generator, seeds: int) -> pd.DataFrame:
-    """Rows of a condition: log masses of `seeds` runs, which share what a seed does to all its minima, and scatter by 0.5 around it."""
-    shared = random.normal(-6.0, 1.0, (seeds, 1))
-    values = shared + random.normal(0.0, 0.5, (seeds, len(LEVELS)))
+def study(random: np.random.Generator, seeds: int, cross: bool = False) -> pd.DataFrame:
+    """Rows of a condition: log masses of `seeds` runs, which share what a seed does to all its minima, and scatter by 0.5 around it.
+
+    With `cross` every model seed has every data seed; each minimum's scatter is 1 over data seeds, 0.3 over model seeds and 0.3 over runs.
+    """
+    shared, levels = random.normal(-6.0, 1.0, (seeds, 1)), len(LEVELS)
+    if cross:
+        parts = ((1.0, (1, seeds, levels)), (0.3, (seeds, 1, levels)), (0.3, (seeds, seeds, levels)))
+        values = -6.0 + sum(random.normal(0.0, spread, shape) for spread, shape in parts).reshape(-1, levels)
+        pairs = [(model, data) for model in range(seeds) for data in range(seeds)]
+    else:
+        values = shared + random.normal(0.0, 0.5, (seeds, levels))
+        pairs = [(seed, seed) for seed in range(seeds)]
     return pd.DataFrame(
         [
             {
-                "run": f"model_{seed}_data_{seed}",
+                "run": f"model_{model}_data_{data}",
+                "model_seed": model,
+                "data_seed": data,
                 "level": level,
                 "train_size": 60 + level,
                 "native": level == 0,
                 "variation": "level",
                 "variant": "data",
-                "log_mass": values[seed, i],
-                "log_mass_lower": values[seed, i] - 0.2,
-                "log_mass_upper": values[seed, i] + 0.2,
+                "log_mass": values[run, i],
+                "log_mass_lower": values[run, i] - 0.2,
+                "log_mass_upper": values[run, i] + 0.2,
             }
-            for seed in range(seeds)
+            for run, (model, data) in enumerate(pairs)
             for i, level in enumerate(LEVELS)
         ]
     )
@@ -93,10 +104,10 @@ def share_of_pairs(
     return float(alone), float(np.mean([any(pair["told_apart"] for pair in pairs) for pairs in found]))
 
 
-def share_of_studies(seeds: int, studies: int) -> tuple[float, float]:
+def share_of_studies(seeds: int, studies: int, cross: bool = False) -> tuple[float, float]:
     """The same over seeds: a minimum that differs from the native one."""
     random = np.random.default_rng(seeds)
-    tables = [paired_differences(study(random, seeds), "log_mass") for _ in range(studies)]
+    tables = [paired_differences(study(random, seeds, cross), "log_mass") for _ in range(studies)]
     alone = np.mean([(table["p_value"] <= CLEAR).any() for table in tables])
     return float(alone), float(np.mean([(table["clear"] != 0).any() for table in tables]))
 
@@ -108,6 +119,10 @@ def main() -> None:
         *(
             (f"five levels with the native minimum, {seeds} seeds", share_of_studies(seeds, studies))
             for seeds in (3, 5, 10)
+        ),
+        *(
+            (f"the same, {seeds} model seeds x {seeds} data seeds", share_of_studies(seeds, studies, cross=True))
+            for seeds in (3, 5)
         ),
         ("nine pairs of one landscape, Gaussian local volumes", share_of_pairs(measured_pairs, studies)),
         ("nine pairs of one landscape, published number in 4 dimensions", share_of_pairs(ray_pairs, studies)),

@@ -156,17 +156,18 @@ def test_pairs_of_a_landscape_are_one_family():
 # ---- studies in which all minima are equally large
 
 
-@pytest.mark.parametrize("seeds", [3, 10])
-def test_null_studies_make_no_claims(seeds: int, null_studies: ModuleType):
+@pytest.mark.parametrize(("seeds", "cross"), [(3, False), (10, False), (3, True)])
+def test_null_studies_make_no_claims(seeds: int, cross: bool, null_studies: ModuleType):
     """400 studies of five levels and the native one that differ by chance alone: one in twenty may say that some minimum is larger, or smaller, than the native.
 
-    With 5 % a count above 41 has a chance of 6e-6; judged one by one there are more.
+    With 5 % a count above 41 has a chance of 6e-6; judged one by one there are more. With every model seed on every data seed, nine runs that were taken for
+    independent made a claim in half of the studies; their interval is cautious.
     """
     random = np.random.default_rng(seeds)
-    tables = [paired_differences(null_studies.study(random, seeds), "log_mass") for _ in range(400)]
+    tables = [paired_differences(null_studies.study(random, seeds, cross), "log_mass") for _ in range(400)]
     claims = sum(bool((table["clear"] != 0).any()) for table in tables)
     alone = sum(bool((table["p_value"] <= 0.05).any()) for table in tables)
-    assert claims <= 41 < alone
+    assert claims <= 41 and (cross or alone > 41)
 
 
 def test_null_landscapes_make_no_claims(null_studies: ModuleType):
