@@ -68,10 +68,10 @@ def interrupted(overrides: dict[str, Any] | None = None, epoch: int = 2) -> None
     """A training that is stopped, as by Ctrl-C, before it writes the checkpoint of an epoch."""
     real = training.save_checkpoint
 
-    def stop(path: Path, parts: Any, progress: Any) -> Any:
+    def stop(path: Path, parts: Any, progress: Any, *more: Any) -> Any:
         if progress.epoch == epoch:
             raise KeyboardInterrupt
-        return real(path, parts, progress)
+        return real(path, parts, progress, *more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "save_checkpoint", stop)

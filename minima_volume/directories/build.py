@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from minima_volume.config.autoencoders import OwnLoss, OwnModel, SAELossSection, SAEModel, VAELossSection, VAEModel
 from minima_volume.config.directory import Data, OptimizerConfig, TrainConfig
+from minima_volume.directories.own_code import explained
 from minima_volume.directories.sources import Samples
 from minima_volume.errors import ConfigError
 from minima_volume.execution.device import in_memory
@@ -133,7 +134,8 @@ def criterion_of(
 
 def _own_losses(kind: str, function: Callable[..., Any], outputs: Any, x: Tensor) -> Tensor:
     """The losses of a user's function; a mean over the batch would pass for its sum."""
-    losses = function(outputs, x)
+    with explained(f"loss.class: {kind!r} fails on {len(x)} samples"):
+        losses = function(outputs, x)
     if not isinstance(losses, Tensor) or losses.shape != (len(x),):
         got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
         raise ConfigError(
@@ -189,10 +191,9 @@ def _likelihood(name: str, scale: float, shape: Sequence[int], data: Data) -> Li
 
 def _own_model(section: OwnModel, shape: Sequence[int], places: Sequence[Path]) -> nn.Module:
     found = _find(section.kind, places, "model.class")
-    try:
+    what = f"model.params {section.params} do not fit model {section.kind!r} and samples of shape {tuple(shape)}"
+    with explained(what):
         model = found(tuple(shape), **section.params)
-    except TypeError as error:
-        raise ConfigError(f"model.params {section.params} do not fit model {section.kind!r}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model.class: {section.kind!r} must build a torch.nn.Module, got {type(model).__name__}")
     return model
@@ -201,8 +202,16 @@ def _own_model(section: OwnModel, shape: Sequence[int], places: Sequence[Path]) 
 def _find(path: str, places: Sequence[Path], what: str) -> Any:
     """From the first of these folders that has the module, else from what is installed."""
     module = path.partition(":")[0]
-    folder = next((place for place in places if (place / f"{module}.py").is_file()), places[0] if places else None)
-    return load_object(path, folder, what)
+    folder = next((place for place in places if (place / f"{module}.py").is_file()), None)
+    try:
+        return load_object(path, folder or next(iter(places), None), what)
+    except ConfigError as error:
+        if folder is not None or not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        others = dict.fromkeys(str(place / f"{module}.py") for place in places[1:] if place != places[0])
+        raise ConfigError(
+            f"{', '.join([str(error), *others])}. Put the file there, or start in the folder that holds it"
+        ) from error
 
 
 def places_of(config_file: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from minima_volume.directories.arrays import write_npy
 from minima_volume.directories.directory import Directory, held
 from minima_volume.directories.load import Checkpoint, device_of, load
 from minima_volume.directories.metrics import measure
+from minima_volume.directories.own_code import explained
 from minima_volume.directories.sources import Samples, standardise
 from minima_volume.directories.track import track_predictions
 from minima_volume.errors import ConfigError
@@ -72,12 +73,12 @@ def predict_directory(config: PredictConfig, places: Sequence[Path] = (), say: S
     with threads(config.experiment.threads), held(directory):
         samples = checkpoint.samples(wanted, "test", config.data)
         model = checkpoint.model(samples.shape, config.experiment.device, places)
+        criterion = checkpoint.criterion(wanted.metrics.loss, model, places) if wanted.metrics.compute else None
         path = _write_predictions(
             output_file(directory, wanted, "predictions", "test"), model, samples, _units(checkpoint)
         )
         say(f"{path}: {len(samples)} predictions by {checkpoint.path}")
-        if wanted.metrics.compute:
-            criterion = checkpoint.criterion(wanted.metrics.loss, model, places)
+        if criterion is not None:
             count = wanted.metrics.importance_samples
             found = measure(model, criterion, samples, checkpoint.config.experiment.seed, count)
             say(", ".join(f"test_{name} {value:.6g}" for name, value in found.items() if isinstance(value, float)))
@@ -107,7 +108,11 @@ def _outputs(model: nn.Module, method: str, samples: Samples) -> Iterator[Any]:
     if function is None:
         raise ConfigError(f"model {type(model).__name__} has no method {method}(x), which gives the embeddings")
     for chunk in samples.chunks():
-        yield function(chunk.to(device_of(model)))
+        with explained(
+            f"{method}(x) of model {type(model).__name__} fails on samples of shape {tuple(chunk.shape)}", model
+        ):
+            outputs = function(chunk.to(device_of(model)))
+        yield outputs
 
 
 def _rows(model: nn.Module, method: str, samples: Samples) -> Iterator[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from minima_volume.config.autoencoders import OwnLoss, OwnModel
 from minima_volume.config.directory import CheckpointOf, Data, EmbedConfig, PredictConfig, Source, TrainConfig
 from minima_volume.config.errors import parse
 from minima_volume.directories.build import Criterion, build_network, criterion_of
 from minima_volume.directories.directory import Directory
+from minima_volume.directories.own_code import KEY, TRAIN_AGAIN, require_as_trained
 from minima_volume.directories.sources import Samples, open_samples
-from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError, StaleError
 from minima_volume.execution.device import checked_device
 from minima_volume.files.atomic import read_pt
 
@@ -35,6 +37,11 @@ class Checkpoint:
     path: Path
     content: dict[str, Any]
     config: TrainConfig
+
+    @property
+    def kept(self) -> Mapping[str, Any] | None:
+        """What the user's own code computed in training; None with built-in classes, and of earlier versions."""
+        return self.content.get(KEY)
 
     def samples(self, section: Source, split: str, data: Data | None = None) -> Samples:
         """Samples as the model takes them, with the categories and scales of its training.
@@ -60,20 +67,38 @@ class Checkpoint:
 
         Raises:
             ConfigError: it was trained on samples of another shape.
+            StaleError: it is the user's own class, whose code was changed since the training.
         """
         model = build_network(self.config, shape, places)
         try:
             model.load_state_dict(self.content["model_state_dict"])
         except RuntimeError as error:
+            reason = " ".join(str(error).split())[:240].rstrip(".")
+            if self.kept is not None and self.kept["x"].shape[1:] == tuple(shape):
+                raise StaleError(
+                    f"{self.path} does not fit model {self.config.model.kind!r}, whose code was changed since it was trained: {reason}. "
+                    f"{TRAIN_AGAIN}"
+                ) from error
             raise ConfigError(
-                f"{self.path} is of a model that takes other samples than those given, of shape {tuple(shape)}: "
-                f"{' '.join(str(error).split())[:240]}"
+                f"{self.path} is of a model that takes other samples than those given, of shape {tuple(shape)}: {reason}"
             ) from error
-        return model.to(checked_device(device)).eval()
+        model.to(checked_device(device)).eval()
+        if isinstance(self.config.model, OwnModel):
+            require_as_trained(self.kept, model, None, self.config, self.path)
+        return model
 
     def criterion(self, section: Any, model: nn.Module, places: Sequence[Path]) -> Criterion:
-        """The loss of a section, or of the training if there is none."""
-        return criterion_of(self.config.train.loss if section is None else section, model, self.config, places)
+        """The loss of a section, or of the training if there is none.
+
+        Raises:
+            StaleError: it is the user's own, and computes something else than in training.
+        """
+        if section is not None and section != self.config.train.loss:
+            return criterion_of(section, model, self.config, places)
+        criterion = criterion_of(self.config.train.loss, model, self.config, places)
+        if isinstance(self.config.train.loss, OwnLoss):
+            require_as_trained(self.kept, model, criterion, self.config, self.path)
+        return criterion
 
 
 def load(config: EmbedConfig | PredictConfig) -> Checkpoint:

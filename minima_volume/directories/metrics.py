@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from minima_volume.directories.build import Criterion
+from minima_volume.directories.own_code import explained
 from minima_volume.directories.sources import Samples
 from minima_volume.losses.generative import kl_per_dimension
 from minima_volume.models.sae import SAE
@@ -77,8 +78,11 @@ def measure(
             if importance_samples:
                 draws = normals(importance, importance_samples, len(x), model.latent_dim).to(device)
                 sums.add(log_likelihood=model.log_likelihood(x, draws))
-        else:
+        elif isinstance(model, SAE):
             outputs = model(x)
+        else:
+            with explained(f"model {type(model).__name__} fails on samples of shape {tuple(x.shape)}", model):
+                outputs = model(x)
         if isinstance(model, SAE):
             flat, error = x.flatten(1).double(), (outputs["reconstruction"] - x).flatten(1).double()
             active = outputs["code"] > 0

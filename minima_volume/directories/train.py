@@ -23,11 +23,12 @@ from minima_volume.directories.build import (
 )
 from minima_volume.directories.directory import Opened, epoch_line, opened
 from minima_volume.directories.metrics import measure, metric_names, undefined
+from minima_volume.directories.own_code import KEY, ROWS, check_runs, losses_of, mark, own_names, require_as_trained
 from minima_volume.directories.sources import Samples, batches, open_samples
 from minima_volume.directories.track import Untracked, check_tracking, tracked
 from minima_volume.errors import ConfigError, MinimaVolumeError
 from minima_volume.execution.device import checked_device, in_memory, threads
-from minima_volume.files.atomic import write_pt
+from minima_volume.files.atomic import read_pt, write_pt
 from minima_volume.isolation import own_defaults
 from minima_volume.models.sae import SAE
 from minima_volume.seeding import generator, own_randomness
@@ -46,12 +47,20 @@ class Task:
         parts: model, optimiser, objective, batches.
         validation: None without a val section.
         watches: the checkpoint's metric, and that of early stopping.
+        criterion: of the training.
+        first: samples, on the model's device.
     """
 
     config: TrainConfig
     parts: Parts
     validation: Validation | None
     watches: tuple[Watch, ...]
+    criterion: Criterion
+    first: Tensor
+
+    def mark(self) -> dict[str, Any]:
+        """Of a user's own code, see `own_code.mark`."""
+        return mark(self.parts.model, self.criterion, self.first, self.config)
 
 
 @own_defaults()
@@ -96,11 +105,13 @@ def prepare(config: TrainConfig, places: Sequence[Path]) -> Task:
     model.to(device)
     criterion = criterion_of(config.train.loss, model, config, places)
     _check_metrics(config, held_out)
-    order = generator(config.experiment.seed, "batches")
+    first = samples.take(slice(0, config.train.loader_params.batch_size)).to(device)
+    check_runs(model, criterion, first, config)
+    order, names = generator(config.experiment.seed, "batches"), own_names(config)
 
     def objective(model: nn.Module, batch: Tensor) -> Tensor:
         x = batch.to(device)
-        return criterion(model(x), x)
+        return losses_of(model, criterion, x, names)
 
     parts = Parts(
         model,
@@ -109,7 +120,8 @@ def prepare(config: TrainConfig, places: Sequence[Path]) -> Task:
         partial(batches, samples, config.train.loader_params, order),
         random={"batches": order},
     )
-    return Task(config, parts, _validation(config, held_out, criterion, model, places), _watches(config))
+    validation = _validation(config, held_out, criterion, model, places)
+    return Task(config, parts, validation, _watches(config), criterion, first[:ROWS].clone())
 
 
 def _validation(
@@ -195,6 +207,7 @@ def _begin(task: Task, held: Opened, tracker: Untracked, say: Say) -> Progress:
         )
         return Progress()
     progress = load_checkpoint(state, task.parts)
+    require_as_trained(read_pt(state).get(KEY), task.parts.model, task.criterion, task.config, state)
     directory.write_config(held.config)
     line = f"resumed after epoch {progress.epoch}"
     directory.log(line)
@@ -205,7 +218,7 @@ def _begin(task: Task, held: Opened, tracker: Untracked, say: Say) -> Progress:
 
 def _after_epoch(task: Task, held: Opened, tracker: Untracked, say: Say, progress: Progress) -> None:
     save_checkpoint(
-        held.directory.state_file, task.parts, progress
+        held.directory.state_file, task.parts, progress, task.mark()
     )  # first: whatever follows can be done again from it
     _files_of_epoch(task, held, tracker, progress)
     say(f"{held.directory.log_file.parents[1]}: {epoch_line(progress.epoch, _values(progress))}")
@@ -214,7 +227,7 @@ def _after_epoch(task: Task, held: Opened, tracker: Untracked, say: Say, progres
 def _files_of_epoch(task: Task, held: Opened, tracker: Untracked, progress: Progress) -> None:
     """The checkpoints of an epoch, its line in the log, and what MLflow is told."""
     directory, strategy = held.directory, task.config.checkpoint.save_strategy
-    content = _content(task, progress, resolved(held.config)) | tracker.mark()
+    content = _content(task, progress, resolved(held.config)) | tracker.mark() | task.mark()
     names = []
     if strategy in ("best", "all") and task.watches[0].improved(progress):
         names.append("best")

@@ -67,9 +67,9 @@ def restore(content: Mapping[str, Any], parts: Parts) -> Progress:
     return Progress(**copy.deepcopy(content["progress"]))
 
 
-def save_checkpoint(path: Path, parts: Parts, progress: Progress) -> Path:
-    """Write a snapshot in one piece; it loads without running code from the file."""
-    return write_pt(path, snapshot(parts, progress))
+def save_checkpoint(path: Path, parts: Parts, progress: Progress, more: Mapping[str, Any] | None = None) -> Path:
+    """Write a snapshot, and what else the caller keeps with it, in one piece; it loads without running code from the file."""
+    return write_pt(path, {**snapshot(parts, progress), **(more or {})})
 
 
 def load_checkpoint(path: Path, parts: Parts) -> Progress:

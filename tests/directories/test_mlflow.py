@@ -153,10 +153,10 @@ def test_a_server_and_one_that_dies_midway(monkeypatch):
         alive = directory.folder.rename(directory.folder.with_name("alive"))
         plain = timed(lambda: trained({"experiment.name": "plain", "train.epochs": 30}))
 
-        def dying(path, parts, progress):
+        def dying(path, parts, progress, more):
             if progress.epoch == 15:
                 end(process)
-            return real(path, parts, progress)
+            return real(path, parts, progress, more)
 
         monkeypatch.setattr(training, "save_checkpoint", dying)
         took = timed(lambda: trained(section(uri) | {"train.epochs": 30}))
@@ -202,7 +202,7 @@ def test_a_training_that_is_killed_outright():
     """kill -9: the process that sends closes the run."""
     code = (
         "import os, signal\nfrom directory_cases import trained\nfrom minima_volume.directories import train\nreal = train.save_checkpoint\n"
-        "def stop(path, parts, progress):\n    os.kill(os.getpid(), signal.SIGKILL) if progress.epoch == 3 else real(path, parts, progress)\n"
+        "def stop(path, parts, progress, more):\n    os.kill(os.getpid(), signal.SIGKILL) if progress.epoch == 3 else real(path, parts, progress)\n"
         f"train.save_checkpoint = stop\ntrained({section()!r})"
     )
     path = os.pathsep.join([*sys.path])
