@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import SEEK_END, RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ NEW, OLD = (
     ".old",
 )  # a run that has no checkpoint yet, beside the one that it will replace; and that one on its way out
 MAX_LOG = 2**28  # bytes
-EPOCH_LINE = re.compile(r"^\S+ \S+ epoch (\d+): (.*)$")
+NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|nan|inf)"
+EPOCH_LINE = re.compile(rf"\S+ \S+ epoch (\d+): (\w+={NUMBER}(?: \w+={NUMBER})*)\n")
+LONGEST_LINE = 2**16  # bytes
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Directory:
         write_text(self.config_file, f"{MARKER}\n{dumped(resolved(config))}")
 
     def log(self, line: str) -> None:
-        """Append a line with its time to the log.
+        """Append a line with its time to the log, whole or not at all; what a killed process left of a line is removed.
 
         Raises:
             MissingStageError: it cannot be written.
@@ -109,20 +112,40 @@ class Directory:
         try:
             check_way(self.log_file)
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
-            with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+            with self.log_file.open("ab+", buffering=0) as file:
+                _append(file, f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n".encode())
         except OSError as error:
-            raise MissingStageError(f"{self.log_file} cannot be written: {error.strerror or error}") from error
+            raise MissingStageError(
+                f"{self.log_file} cannot be written: {error.strerror or error}. Check that the folder is writable and the disk has space"
+            ) from error
 
     def history(self) -> dict[str, dict[int, float]]:
-        """Metric -> epoch -> value, read from the log; of an epoch that was trained again after an interruption the last value."""
+        """Metric -> epoch -> value, read from the log's whole lines; of an epoch that was trained again after an interruption the last value."""
         found: dict[str, dict[int, float]] = {}
         if self.log_file.is_file():
-            for line in read_text(self.log_file, MAX_LOG).splitlines():
-                if match := EPOCH_LINE.match(line):
+            for line in read_text(self.log_file, MAX_LOG).splitlines(keepends=True):
+                if match := EPOCH_LINE.fullmatch(line):
                     for name, value in (pair.split("=") for pair in match[2].split()):
                         found.setdefault(name, {})[int(match[1])] = float(value)
         return found
+
+
+def _append(file: RawIOBase, line: bytes) -> None:
+    """Write a line after the last whole one; an error leaves nothing of it."""
+    size = file.seek(0, SEEK_END)
+    start = file.seek(max(0, size - LONGEST_LINE))
+    tail = file.read() or b""
+    end = start + tail.rfind(b"\n") + 1 if b"\n" in tail or not start else size
+    if end < size:
+        file.truncate(end)
+    left = memoryview(line)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError:
+        with suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def epoch_line(epoch: int, values: Mapping[str, float]) -> str:
