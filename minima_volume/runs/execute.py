@@ -15,6 +15,7 @@ from typing import Any
 from minima_volume.execution.fork_server import SERVER, provisioner
 from minima_volume.files.boundary import check_way
 from minima_volume.files.lock import OWNER_VARIABLE, locked
+from minima_volume.files.verify import read_notebook
 from minima_volume.runs.states import stage_states
 from minima_volume.stages.run import STAGES
 
@@ -82,6 +83,8 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
     name = STAGES[stage]
     if not (folder / name).is_file():
         return f"{name} is not in the run folder" if folder.is_dir() else f"{folder} is gone"
+    if read_notebook(folder / name) is None:
+        return f"{name} is no notebook, or damaged: replace it by another run's"
     for logger in ("papermill", "traitlets"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)  # what goes wrong is in the outcome
     check_way(folder / name)
@@ -110,7 +113,9 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         with contextlib.suppress(Exception):
             _note(temporary, kind, message)
     finally:
-        if temporary.is_file():
+        if (
+            read_notebook(temporary) is not None
+        ):  # half of one, of a full disk, must not replace the notebook; it is executed again
             temporary.replace(folder / name)
     return error
 

@@ -110,6 +110,39 @@ def test_a_full_disk_and_a_read_only_folder(code, condition, in_process, monkeyp
     assert found["model_0_data_10"] == ["skipped", *["done"] * 4] and found["model_1_data_11"] == SKIPPED
 
 
+@pytest.mark.parametrize("files", ["missing", "whole"])
+def test_a_disk_that_fills_up_while_a_notebook_is_written(files, condition, in_process, monkeypatch):
+    """What a user wrote into it stays, and with space again it is executed, also where its files were whole already."""
+    run = condition / "model_0_data_10"
+    notebook, execute = run / STAGES["perturb"], papermill.execute_notebook
+    notebook.write_text(notebook.read_text().replace("# ", "# mine: ", 1))
+    written = notebook.read_bytes()
+
+    def fill(source, target, **options):
+        if Path(source) == notebook:
+            if files == "whole":
+                run_stage(mv.open_run(run, "perturb"), "perturb", progress=False)
+            Path(target).write_bytes(written[:2000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        execute(source, target, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", fill)
+    found, outcomes = outcomes_of(condition)
+    assert found[run.name] == ["done", "failed", *["not reached"] * 3]
+    assert next(o.error for o in outcomes if o.outcome == "failed") == "OSError: [Errno 28] No space left on device"
+    assert notebook.read_bytes() == written
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    found, _ = outcomes_of(condition)
+    assert found[run.name] == ["skipped", *["done"] * 4] and not list(run.glob(".*"))
+
+
+def test_a_notebook_that_cannot_be_read(condition, in_process):
+    """The message says what to do with it."""
+    (condition / "model_0_data_10" / STAGES["train"]).write_text('{"cells": [')
+    _, outcomes = outcomes_of(condition)
+    assert outcomes[0].error == f"{TRAIN} is no notebook, or damaged: replace it by another run's"
+
+
 def test_a_run_that_another_pipeline_works_on(condition, in_process):
     """It is left alone and named with the owner; in the status table, too."""
     in_process(lambda folder, stage: None)
