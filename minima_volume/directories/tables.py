@@ -8,6 +8,7 @@ import difflib
 import gzip
 import lzma
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def read_cardinalities(path: Path, columns: Columns) -> dict[str, list[str]]:
     """The categories of each categorical column from a file: column -> their number (codes 0, 1, ...) or their list.
 
     Raises:
-        ConfigError: a column is missing in it, or says something else.
+        ConfigError: a column is missing in it, says something else, or has a category twice.
     """
     content, result = read_yaml(path), {}
     for name in columns.categorical:
@@ -83,6 +84,10 @@ def read_cardinalities(path: Path, columns: Columns) -> dict[str, list[str]]:
             result[name] = [str(code) for code in range(said)]
         elif isinstance(said, list) and said:
             result[name] = [str(category) for category in said]
+            if twice := [category for category, times in Counter(result[name]).items() if times > 1]:
+                raise ConfigError(
+                    f"{path}: {name}: {', '.join(map(repr, twice))} is named twice; name every category once"
+                )
         else:
             raise ConfigError(
                 f"{path}: {name}: {said!r} is not allowed: give the number of its categories, or their list"
@@ -127,6 +132,8 @@ def _long_fields() -> Iterator[None]:
 
 def _header(path: Path) -> list[str]:
     """The names of the columns, once every row is known to have no more values: pandas would shift or drop some without a word."""
+    if path.suffix == ".zip" and path.is_file():
+        raise DataError(f"{path} is a zip archive; unpack it, or pack the table as .csv.gz, .csv.bz2 or .csv.xz")
     with _long_fields(), OPEN.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
         rows = (row for row in csv.reader(file) if len(row) > 1 or "".join(row).strip())
         header = [

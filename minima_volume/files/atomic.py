@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import torch
 
-from minima_volume.errors import DamagedFileError, MissingStageError
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.archives import check_archive, check_tensors, read_arrays
 from minima_volume.files.boundary import check_way
 from minima_volume.files.content import ADVICE, HASH_KEY, checked, content_hash, skims
@@ -172,6 +172,8 @@ def read_json(path: Path, *, advice: str = ADVICE, hashed: bool = False) -> dict
         content = json.loads(text, parse_constant=refuse)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
+    except ConfigError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not valid JSON ({error}). {advice}.") from error
     return checked(content, text, path, advice, hashed)
@@ -207,7 +209,7 @@ def read_npz(path: Path, keys: Sequence[str] | None = None, *, listed: Sequence[
             return read_arrays(file, keys, listed)
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
-    except DamagedFileError:
+    except (ConfigError, DamagedFileError):
         raise
     except Exception as error:  # zipfile, zlib, numpy and OS errors all mean the same here
         raise DamagedFileError(
@@ -268,7 +270,7 @@ def read_pt(path: Path) -> dict[str, Any]:
         return content
     except FileNotFoundError as error:
         raise MissingStageError(f"{path} does not exist") from error
-    except DamagedFileError:
+    except (ConfigError, DamagedFileError):
         raise
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError, zipfile errors ...
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

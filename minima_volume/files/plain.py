@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from minima_volume.errors import DamagedFileError
+from minima_volume.errors import ConfigError, DamagedFileError
 
 
 @contextmanager
@@ -19,7 +19,11 @@ def open_plain(path: Path) -> Iterator[BinaryIO]:
     Raises:
         FileNotFoundError: there is no such file.
         DamagedFileError: it is no plain file, or the system does not let it be read.
+        ConfigError: the path is none.
     """
+    if not isinstance(path, str | os.PathLike):
+        shown = repr(path) if isinstance(path, int | float | bytes | None) else f"a {type(path).__name__}"
+        raise ConfigError(f"path {shown} is not allowed: it must be the name of a file, as text or a Path")
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:

@@ -96,13 +96,14 @@ def _value(array: np.ndarray) -> Any:
     return json.loads(value) if isinstance(value, str) and value[:1] in "{[" else value
 
 
-def read_sweep(path: Path, *, with_state_dict: bool = True) -> Sweep:
+def read_sweep(path: str | Path, *, with_state_dict: bool = True) -> Sweep:
     """Read one sweep.
 
     Raises:
         MissingStageError: notebook 2 has not been run.
         DamagedFileError: truncated, or not a sweep of this package.
     """
+    path = as_path(path)
     if not path.is_file():
         raise MissingStageError(
             f"{path} does not exist: run 'Random Perturbs.ipynb' (`minima-volume run --stage perturb`) first"

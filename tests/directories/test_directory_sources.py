@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+import zipfile
 from itertools import chain
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_categories_that_look_missing_and_codes():
     assert data.categories == {"to": ["0", "1", "2", "3", "4"], "by": ["None", "NA", "XX"]}
     Path("c.json").write_text(json.dumps({"to": 5}))
     with pytest.raises(ConfigError, match=r"c.json: by: None is not allowed"):
+        open_samples(TABLE, "train", Data(columns=COLUMNS, cardinalities_path="c.json"))
+
+
+@pytest.mark.parametrize(("said", "twice"), [(["AA", "UA", "AA"], "'AA'"), (["1", "UA", 1], "'1'")])
+def test_a_category_that_is_named_twice(said, twice):
+    """It would have two codes."""
+    Path("c.json").write_text(json.dumps({"to": 5, "by": said}))
+    with pytest.raises(ConfigError, match=rf"c\.json: by: {twice} is named twice; name every category once"):
         open_samples(TABLE, "train", Data(columns=COLUMNS, cardinalities_path="c.json"))
 
 
@@ -143,6 +152,17 @@ def test_a_packed_table(suffix):
     assert torch.equal(all_of(open_samples(source, "train", Data(columns=COLUMNS))[0]), all_of(expected))
     path.write_bytes(Path("t.csv").read_bytes())
     with pytest.raises(DataError, match=f"t.csv.{suffix} cannot be read as a CSV table"):
+        open_samples(source, "train", Data(columns=COLUMNS))
+
+
+def test_a_table_in_a_zip_archive():
+    """The message says how to pack it instead; one that is not there is missing."""
+    source = Source(data_path="t.csv.zip", loader_class="TabularDataLoader")
+    with pytest.raises(MissingStageError, match=r"t\.csv\.zip does not exist"):
+        open_samples(source, "train", Data(columns=COLUMNS))
+    with zipfile.ZipFile("t.csv.zip", "w") as archive:
+        archive.write("t.csv")
+    with pytest.raises(DataError, match=r"t\.csv\.zip is a zip archive; unpack it, or pack the table as \.csv\.gz"):
         open_samples(source, "train", Data(columns=COLUMNS))
 
 

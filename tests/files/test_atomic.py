@@ -17,7 +17,7 @@ import torch
 from helpers import make_run, tree
 
 import minima_volume as mv
-from minima_volume.errors import DamagedFileError, MissingStageError
+from minima_volume.errors import ConfigError, DamagedFileError, MissingStageError
 from minima_volume.files.atomic import (
     hash_arrays,
     read_json,
@@ -297,3 +297,19 @@ def test_hashes_tell_names_shapes_types_and_values_apart():
     ]
     assert hash_arrays({key: value.clone() for key, value in base.items()}) == hash_arrays(base)
     assert len({hash_arrays(content) for content in [base, *others]}) == len(others) + 1
+
+
+@pytest.mark.parametrize(("path", "shown"), [(None, "None"), (3, "3"), ([], "a list")])
+@pytest.mark.parametrize("read", [read_json, read_npz, read_pt, mv.read_sweep])
+def test_what_is_no_path(read, path, shown):
+    """One message, not the system's."""
+    with pytest.raises(ConfigError, match=rf"path {shown} is not allowed: it must be the name of a file"):
+        read(path)
+
+
+def test_a_path_may_be_text(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    write_npz(tmp_path / "a.npz", {"a": 1})
+    assert read_json(str(tmp_path / "a.json")) == {"a": 1} and read_npz(str(tmp_path / "a.npz"))["a"] == 1
+    with pytest.raises(MissingStageError, match=r"b\.npz does not exist"):
+        mv.read_sweep(str(tmp_path / "b.npz"))

@@ -51,7 +51,7 @@ def suggest_sigma(
     """The sigma at which `measure_volume` finds a log mass of about -1.5.
 
     Ask for the largest minimum that you compare (trained on the least data) and measure all of them at its sigma. Arguments as
-    of `measure_volume`.
+    of `measure_volume`; it computes where the model is, so give `model.to(device)` for another device.
 
     Raises:
         ConfigError: an argument is not allowed, the model is outside, or no sigma that its weights can resolve reaches that log mass.
