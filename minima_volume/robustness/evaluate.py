@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from minima_volume.files.atomic import hash_arrays, read_npz, write_npz
+from minima_volume.files.content import interpreted
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.classification import CROSS_ENTROPY
 from minima_volume.robustness.images import Images, dense
@@ -143,26 +144,31 @@ def write_sweep(path: Path, sweep: Sweep, settings: dict[str, Any]) -> Path:
 
 
 def read_sweep(path: Path, settings: dict[str, Any] | None = None) -> Sweep | None:
-    """A sweep from its file; None if it is not there, or of other settings than those given."""
+    """A sweep from its file; None if it is not there, or of other settings than those given.
+
+    Raises:
+        DamagedFileError: it holds something else.
+    """
     if not path.is_file():
         return None
     found = read_npz(path)
-    if settings is not None and json.loads(str(found["settings"])) != settings:
-        return None
-    count = int(found["images"])
-    bits = {
-        key: np.unpackbits(found[key], axis=2, count=count).astype(bool)
-        for key in ("correct", "recalibrated")
-        if key in found
-    }
-    return Sweep(
-        found["alphas"],
-        found["seeds"],
-        bits["correct"],
-        found["loss"],
-        bits.get("recalibrated"),
-        found.get("recalibrated_loss"),
-    )
+    with interpreted(path, "Delete it: the network is measured again"):
+        if settings is not None and json.loads(str(found["settings"])) != settings:
+            return None
+        count = int(found["images"])
+        bits = {
+            key: np.unpackbits(found[key], axis=2, count=count).astype(bool)
+            for key in ("correct", "recalibrated")
+            if key in found
+        }
+        return Sweep(
+            found["alphas"],
+            found["seeds"],
+            bits["correct"],
+            found["loss"],
+            bits.get("recalibrated"),
+            found.get("recalibrated_loss"),
+        )
 
 
 def model_hash(model: nn.Module) -> str:

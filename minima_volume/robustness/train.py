@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from minima_volume.execution.device import usable_device
 from minima_volume.files.atomic import read_pt, write_pt
+from minima_volume.files.content import interpreted
 from minima_volume.isolation import own_defaults
 from minima_volume.losses.classification import CROSS_ENTROPY
 from minima_volume.robustness.images import Images, dense
@@ -46,6 +47,7 @@ def train_network(study: Study, network: Network, images: Images, say: Say = sil
 
     Raises:
         StaleError: the checkpoint is of other settings.
+        DamagedFileError: a checkpoint lacks something.
         DataError: the training diverged.
     """
     path, started = study.checkpoint(network), study.unfinished(network)
@@ -59,8 +61,9 @@ def train_network(study: Study, network: Network, images: Images, say: Say = sil
         progress = Progress()
         if started.is_file():
             content = read_pt(started)
-            refuse_others(content["settings"], settings, str(started), way_out(started))
-            progress = restore(content, parts)
+            with interpreted(started, f"Delete {started.name} to train it anew"):
+                refuse_others(content["settings"], settings, str(started), way_out(started))
+                progress = restore(content, parts)
 
         def after(progress: Progress) -> None:
             write_pt(started, {**snapshot(parts, progress), "settings": settings})
@@ -107,17 +110,22 @@ def read_checkpoint(study: Study, network: Network) -> dict[str, Any]:
     Raises:
         MissingStageError: it is not there.
         StaleError: it is of other settings.
+        DamagedFileError: it lacks something.
     """
     path = study.checkpoint(network)
     content = read_pt(path)
-    refuse_others(content["settings"], study.training_settings(network), str(path), way_out(path))
+    with interpreted(path, f"Delete {path.name} to train it anew"):
+        refuse_others(content["settings"], study.training_settings(network), str(path), way_out(path))
+        content["state_dict"]
     return content
 
 
 def trained_model(study: Study, network: Network, images: Images) -> nn.Module:
     """A trained network on the study's device, in evaluation mode."""
     model = study.build(network, images)
-    model.load_state_dict(read_checkpoint(study, network)["state_dict"])
+    content, path = read_checkpoint(study, network), study.checkpoint(network)
+    with interpreted(path, f"Delete {path.name} to train it anew"):
+        model.load_state_dict(content["state_dict"])
     return model.to(usable_device(study.config)).eval()
 
 

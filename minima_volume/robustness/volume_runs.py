@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from minima_volume.config.noise import NoiseConfig
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import hash_arrays, read_json, write_json
+from minima_volume.files.content import interpreted
 from minima_volume.robustness.evaluate import model_hash
 from minima_volume.robustness.images import load_images
 from minima_volume.robustness.study import REGIMES, Network, Study
@@ -21,6 +22,7 @@ from minima_volume.robustness.volumes import Cell, layer_cells, mass_settings, m
 from minima_volume.stages.freshness import SAME_DEFAULTS
 
 Row = dict[str, Any]
+MEASURE_AGAIN = "Delete it: it is measured again"
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,11 @@ def measured_cell(work: CellWork) -> Row:
     versions = (
         [settings | {"estimator": version} for version in SAME_DEFAULTS] if volume.num_moves is None else [settings]
     )
-    if work.path.is_file() and (stored := read_json(work.path))["settings"] in versions:
-        return stored["row"]
+    if work.path.is_file():
+        stored = read_json(work.path)
+        with interpreted(work.path, MEASURE_AGAIN):
+            if stored["settings"] in versions:
+                return stored["row"]
     how = mass_settings(volume.num_particles, volume.num_repeats, volume.num_moves)
     found = measure_cell(model, samples, work.cell, how, study.config.seeds.noise, volume.layer_draws)
     row = {**vars(network), **found}
