@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,17 +111,29 @@ def has_batch_norm(model: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def recalibrated(model: nn.Module, x: Tensor) -> Iterator[None]:
-    """Inside the block running statistics are the averages over batches of x at the weights as they are; afterwards as before."""
+    """Inside the block running statistics are those of the images x at the weights as they are; afterwards as before.
+
+    Images pass in the fewest batches of at most 500 that differ by one image at most. Running means are averages over all images. A
+    running variance is, as in training, the average of the unbiased variances *within* batches, each weighted by its images: how much
+    the means of batches differ is not in it. Each layer must be used once in a forward pass.
+
+    Args:
+        model: in any mode.
+        x: (N, 3, height, width).
+    """
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     momenta, modes = [layer.momentum for layer in layers], [layer.training for layer in layers]
     try:
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # a plain average
             layer.train()
+        seen = 0
         with torch.no_grad():
-            for images in x.split(BATCH):
+            for images in x.tensor_split(math.ceil(len(x) / BATCH)):
+                seen += len(images)
+                for layer in layers:
+                    layer.momentum = len(images) / seen  # every image counts as much as any other
                 model(dense(images))
         for layer in layers:
             layer.eval()
@@ -131,6 +144,15 @@ def recalibrated(model: nn.Module, x: Tensor) -> Iterator[None]:
             layer.train(mode)
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
+
+
+def recalibration_settings(count: int) -> dict[str, str]:
+    """What a sweep says of how statistics were averaged over `count` images; nothing where averages over batches were the same.
+
+    >>> recalibration_settings(2000), recalibration_settings(130), recalibration_settings(1300)
+    ({}, {}, {'recalibration': 'averaged over images'})
+    """
+    return {} if count <= BATCH or count % BATCH == 0 else {"recalibration": "averaged over images"}
 
 
 def write_sweep(path: Path, sweep: Sweep, settings: dict[str, Any]) -> Path:
@@ -153,7 +175,7 @@ def read_sweep(path: Path, settings: dict[str, Any] | None = None) -> Sweep | No
         return None
     found = read_npz(path)
     with interpreted(path, "Delete it: the network is measured again"):
-        if settings is not None and json.loads(str(found["settings"])) != settings:
+        if settings is not None and _settings(found) != settings:
             return None
         count = int(found["images"])
         bits = {
@@ -169,6 +191,26 @@ def read_sweep(path: Path, settings: dict[str, Any] | None = None) -> Sweep | No
             bits.get("recalibrated"),
             found.get("recalibrated_loss"),
         )
+
+
+def averaged_over_batches(path: Path, train_images: int) -> bool:
+    """Whether a sweep's file is of a version that recalibrated with averages over batches of unequal sizes.
+
+    Args:
+        path: a file that `write_sweep` wrote.
+        train_images: of the study, of which a sweep takes the first `recalibration_size`.
+    """
+    found = read_npz(path)
+    with interpreted(path, "Delete it: the network is measured again"):
+        settings = _settings(found)
+    asked = settings.get("recalibration_size")
+    if asked is None:  # a network without batch normalisation
+        return False
+    return not recalibration_settings(min(asked, train_images)).items() <= settings.items()
+
+
+def _settings(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return json.loads(str(found["settings"]))
 
 
 def model_hash(model: nn.Module) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from minima_volume.config.noise import HEADLINE
 from minima_volume.errors import StaleError
 from minima_volume.files.atomic import read_json, write_json, write_text
 from minima_volume.files.yaml import dotted
-from minima_volume.robustness.evaluate import Sweep, read_sweep
+from minima_volume.robustness.evaluate import Sweep, averaged_over_batches, read_sweep
 from minima_volume.robustness.images import load_images
 from minima_volume.robustness.noise import NAMES, SCALING, tensor_report
 from minima_volume.robustness.study import REGIMES, Network, Study, refuse_others
@@ -75,8 +75,13 @@ def write_results(
     sweep = merged(old.get("sweep", []), new_sweep, SWEEP_KEY, where)
     if kept := len(summary) - len(new_summary):
         say(f"merged with {kept} networks of earlier runs in {where}; --fresh overwrites them")
+    if old_way := _averaged_over_batches(study, summary, sweeps):
+        say(
+            f"recalibrated columns of {', '.join(network.name for network in old_way)} are of averages over batches, not over images, "
+            "and are left out of mean drops: run these networks again"
+        )
     names = list(dict.fromkeys(network.architecture for network in networks))
-    groups = {name: _comparable(study, name, summary, sweeps) for name in names}
+    groups = {name: _comparable(study, name, summary, sweeps, old_way) for name in names}
     content = {
         "summary": summary,
         "sweep": sweep,
@@ -125,10 +130,21 @@ def _known(study: Study, network: Network) -> Sweep:
     return sweep
 
 
+def _averaged_over_batches(study: Study, summary: Sequence[Row], sweeps: Mapping[Network, Sweep]) -> list[Network]:
+    """The networks of earlier runs whose recalibrated columns were measured with averages over batches of unequal sizes."""
+    networks = [Network(row["architecture"], row["regime"], row["seed"]) for row in summary if row.get("recalibrated")]
+    earlier_ones = [network for network in networks if network not in sweeps and study.sweep(network).is_file()]
+    count = len(load_images(study.config.data).x_train)
+    return [network for network in earlier_ones if averaged_over_batches(study.sweep(network), count)]
+
+
 def _comparable(
-    study: Study, name: str, summary: Sequence[Row], sweeps: Mapping[Network, Sweep]
+    study: Study, name: str, summary: Sequence[Row], sweeps: Mapping[Network, Sweep], old_way: Sequence[Network]
 ) -> dict[str, dict[int, Sweep]]:
-    """The networks of an architecture by regime and seed: this run's, and those of earlier runs under the same noise."""
+    """The networks of an architecture by regime and seed: this run's, and those of earlier runs under the same noise.
+
+    Those recalibrated the `old_way` come without their recalibrated part.
+    """
     first = next(sweep for network, sweep in sweeps.items() if network.architecture == name)
     groups: dict[str, dict[int, Sweep]] = {regime: {} for regime in REGIMES}
     for row in summary:
@@ -136,6 +152,8 @@ def _comparable(
             network = Network(name, row["regime"], row["seed"])
             found = sweeps.get(network) or read_sweep(study.sweep(network))
             if found is not None and _same_noise(found, first):
+                if network in old_way:
+                    found = replace(found, recalibrated=None, recalibrated_loss=None)
                 groups[network.regime][network.seed] = found
     return groups
 

@@ -12,7 +12,14 @@ from minima_volume.execution.device import usable_device
 from minima_volume.execution.tasks import run_tasks, usable_workers
 from minima_volume.files.atomic import make_folder
 from minima_volume.files.lock import locked
-from minima_volume.robustness.evaluate import has_batch_norm, model_hash, read_sweep, sweep_network, write_sweep
+from minima_volume.robustness.evaluate import (
+    has_batch_norm,
+    model_hash,
+    read_sweep,
+    recalibration_settings,
+    sweep_network,
+    write_sweep,
+)
 from minima_volume.robustness.images import Images, load_images
 from minima_volume.robustness.noise import NAMES, SCALING
 from minima_volume.robustness.results import add_volumes, check_mergeable, write_results
@@ -92,6 +99,8 @@ def measure(study: Study, network: Network, images: Images) -> bool:
         "draws": noise.draws,
         "recalibration_size": noise.recalibration_size if has_batch_norm(model) else None,
     }
+    if has_batch_norm(model):
+        settings |= recalibration_settings(min(noise.recalibration_size, len(images.x_train)))
     path = study.sweep(network)
     if read_sweep(path, settings) is not None:
         return False

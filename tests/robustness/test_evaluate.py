@@ -10,7 +10,7 @@ from robustness_cases import tiny_study
 from minima_volume.robustness import evaluate
 from minima_volume.robustness.architectures import build_architecture
 from minima_volume.robustness.evaluate import read_sweep, recalibrated, sweep_network, write_sweep
-from minima_volume.robustness.images import load_images
+from minima_volume.robustness.images import dense, load_images
 from minima_volume.robustness.noise import noise_directions, steps
 
 
@@ -99,6 +99,35 @@ def test_recalibration_is_the_average_over_batches(images):
         assert torch.allclose(model[1].running_mean, expected, atol=1e-5)
         assert not model[1].training
     assert torch.equal(model[1].running_mean, before) and model[1].momentum == 0.1
+
+
+@pytest.mark.parametrize("count", [130, 500, 501, 1001, 1300, 2000])
+def test_every_image_counts_alike(count):
+    """Images of mean 0, those after the last full 500 shifted by 3: the mean is 3 x share of these; variances are those within batches."""
+    torch.manual_seed(0)
+    x = torch.randn(count, 3, 1, 1)
+    x[count - count % 500 :] += 3
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    parts = x.double().tensor_split(-(-count // 500))
+    with recalibrated(model, x):
+        assert torch.allclose(model[0].running_mean.double(), x.double().mean((0, 2, 3)), atol=1e-5)
+        within = sum(len(part) * part.var(0).flatten() for part in parts) / count
+        assert torch.allclose(model[0].running_var.double(), within, rtol=1e-5)
+    assert model[0].momentum == 0.1
+
+
+@pytest.mark.parametrize("count", [77, 500, 1500])
+def test_equal_batches_are_averaged_as_torch_averages_them(count):
+    """To the bit: a momentum of None is the plain average over batches."""
+    torch.manual_seed(0)
+    x = torch.randn(count, 3, 4, 4)
+    layer = torch.nn.BatchNorm2d(3, momentum=None)
+    for images in x.split(500):
+        layer(dense(images))
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    with recalibrated(model, x):
+        assert torch.equal(model[0].running_mean, layer.running_mean)
+        assert torch.equal(model[0].running_var, layer.running_var)
 
 
 def test_only_batch_normalisation_has_a_second_column(model, images):
