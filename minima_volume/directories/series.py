@@ -101,7 +101,7 @@ def tabulate_series(
 
     Returns:
         Columns: the key, `epoch`, the metrics on val (on train if there is no val); with volumes also `sigma`, `threshold`, `log_mass`,
-        `log_mass_low` and `log_mass_high` (95 % limits; empty where unknown).
+        `log_mass_low` and `log_mass_high` (95 % limits; empty where unknown). `log_mass` is empty where it is only bounded.
 
     Raises:
         MissingStageError: a directory is not trained.
@@ -115,7 +115,7 @@ def tabulate_series(
             if not isinstance(found.volume, LocalVolume):
                 raise ConfigError(f"a series has one sigma, got {how.sigma}")
             low, high = found.volume.interval
-            row |= {"sigma": found.volume.sigma, "threshold": found.threshold, "log_mass": found.volume.log_mass}
+            row |= {"sigma": found.volume.sigma, "threshold": found.threshold, "log_mass": found.volume.estimate}
             row |= {"log_mass_low": low, "log_mass_high": high}
         rows.append(row)
     table = pd.DataFrame(rows)

@@ -11,11 +11,13 @@ import pytest
 from directory_cases import content, samples
 
 from minima_volume.directories.directory import Directory
-from minima_volume.directories.series import series_of
-from minima_volume.directories.volume import Landscape, measure_directory
+from minima_volume.directories.series import series_of, tabulate_series, train_series
+from minima_volume.directories.volume import Landscape, Measured, measure_directory
 from minima_volume.errors import ConfigError
 from minima_volume.files.yaml import write_yaml
 from minima_volume.plots.series import series_figure
+from minima_volume.volume.context import Context
+from minima_volume.volume.gaussian.estimate import LocalVolume
 from minima_volume.volume.gaussian.settings import Gaussian
 
 SAE = {
@@ -76,6 +78,20 @@ def test_volumes_along_a_series(cli):
     assert any(
         line.get_xdata()[0] == 2 and math.isclose(line.get_ydata()[0], table["log_mass"].iloc[1]) for line in points
     )
+
+
+def test_a_volume_that_is_only_bounded_has_no_number(monkeypatch):
+    """Its cell is empty, and its lower limit stays."""
+    series = series_of(content({"train.epochs": 1}), "train.loss.params.beta", [0.5, 2])
+    train_series(series, say=lambda line: None)
+
+    def bounded(*arguments, **options) -> Measured:
+        context = Context(1.0, "loss", "own", 20, "", {"scaling": "filter"})
+        return Measured(0.5, 1.0, LocalVolume(-9.62, (-13.3, None), "splitting", sigma=0.1, context=context))
+
+    monkeypatch.setattr("minima_volume.directories.series.measure_directory", bounded)
+    table = tabulate_series(series, how=Gaussian(sigma=0.1), progress=False)
+    assert table["log_mass"].isna().all() and table["log_mass_low"].tolist() == [-13.3, -13.3]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class VolumeProfile(Estimate):
     @property
     def log_mass(self) -> np.ndarray:
         """(S,) log masses; NaN where undefined or only bounded."""
-        return np.array([np.nan if v.log_mass is None else v.log_mass for v in self.volumes])
+        return np.array([np.nan if v.estimate is None else v.estimate for v in self.volumes])
 
     @property
     def interval(self) -> np.ndarray:

@@ -281,6 +281,15 @@ def test_sigmas_of_any_numeric_type() -> None:
         assert profile.volumes[0].log_mass == found.log_mass
 
 
+def test_a_profile_has_no_number_for_what_is_only_bounded() -> None:
+    """Repeats that disagree have a log of their mean but no upper limit: NaN, as the docstring says."""
+    model, x, y = fitted()
+    one = measure(model, x, y, threshold=0.5, sigma=1e-3)
+    bounded = replace(one, log_mass=-9.62, interval=(-13.3, None), sigma=0.2)
+    profile = mv.VolumeProfile((1e-3, 0.2), (one, bounded))
+    assert profile.log_mass[0] == one.log_mass and np.isnan(profile.log_mass[1])
+
+
 def repeats(*logs: float) -> list[Repeat]:
     return [Repeat(i, log, (), 5, 100) for i, log in enumerate(logs)]
 
