@@ -87,13 +87,33 @@ def check_positive(
     Raises:
         ConfigError: it is none; says what is `allowed`.
     """
-    try:
-        number = math.nan if isinstance(value, str | bool) else float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        number = math.nan
+    number = _one_number(value)
     if not 0 < number < below:
         raise ConfigError(f"{name} {value!r} is not allowed: {allowed}")
     return number
+
+
+def check_finite(name: str, value: Any, allowed: str = "it must be a finite number") -> float:
+    """One number of any sign, as a float; a tensor or array of one is one.
+
+    Raises:
+        ConfigError: it is none, or infinite; says what is `allowed`.
+
+    >>> check_finite("threshold", np.float32(-2.5))
+    -2.5
+    """
+    number = _one_number(value)
+    if not math.isfinite(number):
+        raise ConfigError(f"{name} {value!r} is not allowed: {allowed}")
+    return number
+
+
+def _one_number(value: Any) -> float:
+    """NaN for what is none."""
+    try:
+        return math.nan if isinstance(value, str | bool) else float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return math.nan
 
 
 def check_seed(seed: Any, count: int = 1, name: str = "seed") -> int:

@@ -71,7 +71,7 @@ def predict(config: ConfigFile, quiet: Quiet = False) -> None:
 def volume(
     directory: DirectoryFolder,
     sigma: Annotated[list[float], typer.Option(help="Size of the perturbation; may be repeated.")],
-    threshold: Annotated[float | None, typer.Option(help="The loss that ends the minimum.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="The loss that ends the minimum, of any sign.")] = None,
     rise: Annotated[
         float | None,
         typer.Option(help="Instead: how far above the minimum's own loss that is; a tenth of it by default."),

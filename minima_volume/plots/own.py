@@ -151,13 +151,16 @@ def local_volume(one: LocalVolume) -> Figure:
         label = f"{len(one.repeats)} repeats of splitting" if i == 0 else None
         axis.plot(np.append(levels, one.threshold), path, color=BLUE, alpha=0.35, linewidth=1, label=label)
     mass_mark(axis, one.threshold, _mass(one), Look(RED, "o", "-"))
+    if one.threshold > 0:
+        axis.set_xscale("log")
+        plain_log(axis.xaxis)
+    else:  # levels fall from large losses to below 0
+        axis.set_xscale("symlog", linthresh=abs(one.threshold) or 1.0)
     axis.set(
-        xscale="log",
         xlabel=f"level of the loss (dot: the threshold {one.threshold:g})",
         ylabel="log P[loss at most the level] (nats)",
         title=f"sigma {one.sigma:g}, {one.context.num_samples:,} samples; bar: 95 % interval",
     )
-    plain_log(axis.xaxis)
     axis.legend(loc="lower right")
     return figure
 

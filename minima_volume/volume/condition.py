@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minima_volume.arguments import check_positive
+from minima_volume.arguments import check_finite, check_positive
 from minima_volume.errors import ConfigError
+from minima_volume.losses.loss import Loss
+
+POSITIVE = "it must be a positive loss (Gaussian local volumes take any sign, if the loss may be negative)"
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,13 @@ class Condition:
 
     kind: str
     threshold: float
+
+    def check_loss(self, loss: Loss) -> None:
+        """Raise ConfigError if no value of this loss can be below the threshold."""
+        if self.kind == "loss" and self.threshold <= 0 and loss.non_negative:
+            raise ConfigError(
+                f"threshold {self.threshold!r} is not allowed: it must be a positive loss, since {loss.name} is never negative"
+            )
 
     def wrong_allowed(self, size: int) -> int:
         """For accuracy: answers of `size` (samples, or their tokens) that may be wrong.
@@ -45,11 +55,22 @@ class Condition:
         return np.rint((1 - accs) * size) <= self.wrong_allowed(size)
 
 
-def condition_of(threshold: float | None, accuracy_threshold: float | None) -> Condition:
-    """What keeps a perturbed model inside, from the one of the two that was given."""
+def condition_of(threshold: float | None, accuracy_threshold: float | None, *, signed: bool = False) -> Condition:
+    """What keeps a perturbed model inside, from the one of the two that was given.
+
+    Args:
+        threshold: a loss.
+        accuracy_threshold: a fraction of samples.
+        signed: whether a threshold of any sign is allowed, as where losses are only put in order; `Condition.check_loss` then has the last word.
+
+    Raises:
+        ConfigError: none or both are given, or the one is not allowed.
+    """
     if (threshold is None) == (accuracy_threshold is None):
         raise ConfigError("give exactly one of threshold (a loss) and accuracy_threshold (a fraction)")
+    if threshold is not None and signed:
+        return Condition("loss", check_finite("threshold", threshold, "it must be a finite loss"))
     if threshold is not None:
-        return Condition("loss", check_positive("threshold", threshold, "it must be a positive loss"))
+        return Condition("loss", check_positive("threshold", threshold, POSITIVE))
     allowed, most = "it must be above 0 and at most 1", float(np.nextafter(1, 2))
     return Condition("accuracy", check_positive("accuracy_threshold", accuracy_threshold, allowed, most))

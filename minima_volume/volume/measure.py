@@ -68,7 +68,7 @@ def measure_volume(
         y: (N, ...) targets; left out with a DataLoader or Dataset.
         loss: `cross_entropy`, `bce_with_logits`, `mse` (mean over outputs), or a callable (outputs, targets) -> (N,) losses,
             or one loss of all samples. The callable gets the outputs as the model returns them: a tensor, a tuple, a dictionary.
-        threshold: the loss that ends the minimum.
+        threshold: the loss that ends the minimum; of `Gaussian` it may be 0 or negative where the loss may be (a log-likelihood).
         accuracy_threshold: instead of a loss: the fraction of samples that must stay right.
         how: what is measured and how; None: as the keywords say.
         class_axis: of `cross_entropy`: the axis of the outputs that counts classes. By default axis 1, as PyTorch has it, (N, C) or
@@ -104,7 +104,7 @@ def measure_volume(
     True
     """
     chosen = settings_of(how, keywords)
-    condition = condition_of(threshold, accuracy_threshold)
+    condition = condition_of(threshold, accuracy_threshold, signed=isinstance(chosen, Gaussian))
     host, x, y, read = prepare(model, x, y, chosen.names, device, loss)
     with host.borrowed():
         engine = LossEngine(
@@ -121,6 +121,7 @@ def measure_volume(
             raise ConfigError(
                 f"accuracy is undefined for loss {engine.loss.name!r} on these targets; give a loss threshold, not accuracy_threshold"
             )
+        condition.check_loss(engine.loss)
         engine.check(chosen.seed)
         notes = "; ".join(filter(None, (*engine.notes, read, plateau_note(engine.loss, engine.y, condition))))
         context = Context.of(condition, (engine.loss.name, engine.loss_mark), x, y, chosen)

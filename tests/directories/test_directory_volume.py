@@ -93,6 +93,25 @@ def test_thresholds(cli):
         measure_directory(Path("runs/a"), Gaussian(sigma=0.1), Landscape(threshold=-1e9), progress=False)
 
 
+def test_a_loss_that_is_negative_at_the_minimum():
+    """The default threshold is a tenth above it; a loss 50 larger has the same mass at a threshold 50 higher."""
+    Path("moved.py").write_text(
+        "def less(outputs, x):\n    return (outputs['reconstruction'] - x).square().sum(-1) - 50\n\n\n"
+        "def plain(outputs, x):\n    return (outputs['reconstruction'] - x).square().sum(-1)\n"
+    )
+    how = Gaussian(sigma=0.3, scaling="none", estimator="monte_carlo", precision=2.0)
+    folders = [
+        trained({**SAE, "train.epochs": 2, "train.loss": {"class": f"moved:{name}"}, "experiment.name": name}).folder
+        for name in ("less", "plain")
+    ]
+    less = measure_directory(folders[0], how, Landscape(5), places=[Path()], progress=False)
+    rise = less.threshold - less.loss
+    assert less.loss < less.threshold < 0 and rise == pytest.approx(-less.loss / 10)
+    plain = measure_directory(folders[1], how, Landscape(5, rise=rise), places=[Path()], progress=False)
+    assert plain.loss == pytest.approx(less.loss + 50, abs=1e-3) and plain.volume.log_mass < 0
+    assert less.volume.log_mass == pytest.approx(plain.volume.log_mass, abs=0.05)
+
+
 def test_a_minimum_of_loss_0_takes_a_rise_and_says_so(cli):
     """A tenth of 0 is no threshold: the message names the option that helps, which is then followed."""
     Path("zero.py").write_text(

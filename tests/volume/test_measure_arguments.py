@@ -207,7 +207,10 @@ def test_thresholds_are_numbers_of_any_library(threshold: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"threshold": "0.1"}, "threshold '0.1' is not allowed: it must be a positive loss"),
+        ({"threshold": "0.1"}, "threshold '0.1' is not allowed: it must be a finite loss"),
+        ({"threshold": -0.1}, "threshold -0.1 is not allowed: it must be a positive loss, since mse is never negative"),
+        ({"threshold": -0.1, "sigma": None, "measure": "ball"}, "threshold -0.1 is not allowed: it must be a positive loss (Gaussian"),
+        ({"threshold": -math.inf}, "threshold -inf is not allowed"),
         ({"threshold": [0.1, 0.2]}, "threshold [0.1, 0.2] is not allowed"),
         ({"threshold": 0.0}, "threshold 0.0 is not allowed"),
         ({"threshold": math.nan}, "threshold nan is not allowed"),

@@ -62,13 +62,14 @@ def suggest_sigma(
     >>> bool(abs(sigma - 0.43) < 0.04)  # P[chi-square with 4 degrees <= 4 * 0.1 / sigma^2] = exp(-1.5)
     True
     """
-    condition = condition_of(threshold, accuracy_threshold)
+    condition = condition_of(threshold, accuracy_threshold, signed=True)
     seed, names = check_seed(seed), check_names(names)
     host, x, y, _ = prepare(model, x, y, names, None, loss)
     with host.borrowed(), Meter(2 + STEPS, progress) as meter:
         engine = LossEngine(
             host, x, y, loss, scaling=scaling, names=names, class_axis=class_axis, memory_gib=memory_gib
         )
+        condition.check_loss(engine.loss)
         engine.check(seed)
         return fitting_sigma(engine, condition, count(x), seed, meter.at)
 
