@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from minima_volume.execution.device import threads
@@ -19,7 +18,7 @@ from minima_volume.volume.condition import Condition
 from minima_volume.volume.gaussian.event import Target
 from minima_volume.volume.gaussian.mass import GaussianMass
 from minima_volume.volume.gaussian.plan import MassSettings, gaussian_mass
-from minima_volume.volume.gaussian.sigma import fitting_sigma, round_sigma
+from minima_volume.volume.gaussian.sigma import fitting_sigma, median_sigma
 from minima_volume.volume.gaussian.splitting import Splitting, splitting
 
 REACH = 12  # stages, each a factor of four
@@ -38,7 +37,7 @@ class Suggestion:
     """A headline sigma for a run.
 
     Attributes:
-        sigma: two significant digits.
+        sigma: two significant digits; three or four where two would miss by more than 0.3 nats.
         landscape, threshold: the smallest landscape, the headline threshold.
         masses: minimum -> a quick estimate at that sigma.
         sigmas: minimum -> the sigma at which it has a log mass of about -1.5; empty where all can be measured at the native one's.
@@ -97,7 +96,7 @@ def suggest_run_sigma(run: Run, trained: Trained | None = None, *, progress: boo
         # the deepest is usually the last
         if not all(_in_reach(event(minimum), seed) for minimum in each(inside[::-1], f"reach at sigma {sigma:g}")):
             sigmas = {m: fitting_sigma(engines[m], condition, size, seed) for m in each(inside, "a sigma for each")}
-            sigma = round_sigma(float(np.median(list(sigmas.values()))))
+            sigma = median_sigma(sigmas.values())
         masses = {m: gaussian_mass(event(m), seed, QUICK) for m in each(config.minima, f"masses at sigma {sigma:g}")}
     return Suggestion(sigma, landscape, threshold, masses, sigmas)
 
