@@ -40,7 +40,7 @@ SOURCES: dict[str, Source] = {
     "modulo_arithmetic": modulo_arithmetic,
     "text": text,
 }
-SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+SAMPLE_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 INDICES_NOTE = (
     "data.store: indices. The samples are not in this file: 'indices' are their positions in the source, which has to be there; "
     "minima_volume.load_models_and_data(run_folder) takes them from it. data.store: full keeps them here"
@@ -109,15 +109,15 @@ class Dataset:
         if level > len(self.x_additional):
             raise DataError(f"level {level} needs {level} additional samples, there are {len(self.x_additional)}")
         if level not in self.hashes:
-            cut = {key: level if key.endswith("additional") else None for key in SEED_KEYS}
+            cut = {key: level if key.endswith("additional") else None for key in SAMPLE_KEYS}
             self.hashes[level] = hash_arrays({key: getattr(self, key)[:stop] for key, stop in cut.items()})
         return self.hashes[level]
 
     def samples(self) -> dict[str, Tensor]:
-        """Every sample as dataset.pt keeps it, by the seeds' keys: inputs that were made of images as the bytes of these."""
-        kept = {key: getattr(self, key) for key in SEED_KEYS}
+        """Every sample as dataset.pt keeps it, by its keys there: inputs that were made of images as the bytes of these."""
+        kept = {key: getattr(self, key) for key in SAMPLE_KEYS}
         if self.pixels is not None:
-            found = {key: self.pixels.images(kept[key]) for key in SEED_KEYS if key.startswith("x_")}
+            found = {key: self.pixels.images(kept[key]) for key in SAMPLE_KEYS if key.startswith("x_")}
             kept |= {key: images for key, images in found.items() if images is not None}
         return kept
 
@@ -185,7 +185,7 @@ def _pool(config: Config, folder: Path | None, seed: int, needed: int) -> Pool:
 
 
 def save_dataset(dataset: Dataset, path: Path, config: Config) -> Path:
-    """Write dataset.pt with the seeds' keys, or with indices into the source (`data.store: indices`); prints its size first."""
+    """Write dataset.pt with the samples, or with indices into the source (`data.store: indices`); prints its size first."""
     content: dict[str, Any] = {
         "dataset_quantities": list(dataset.levels),
         "dataset_type": dataset.dataset_type,
@@ -283,7 +283,7 @@ def stored_dataset(path: Path, config: Config, folder: Path | None = None) -> Da
 
 def _stored(content: Mapping[str, Any]) -> Dataset:
     """The samples that dataset.pt keeps, images of bytes as the inputs made of them."""
-    samples: dict[str, Any] = {key: content[key] for key in SEED_KEYS}
+    samples: dict[str, Any] = {key: content[key] for key in SAMPLE_KEYS}
     pixels = None
     if "pixel_mean" in content:
         pixels = Pixels(tuple(content["pixel_mean"]), tuple(content["pixel_std"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from minima_volume.data.pool import Pool
 
@@ -10,6 +11,11 @@ TEST_SIZE = 497
 SPLIT_SEED = 0
 LEVELS = 16  # the largest value of a pixel
 MEAN, DEVIATION = 0.3053, 0.3760  # of all pixels, scaled to 0..1
+
+
+def pixels(x: Tensor) -> Tensor:
+    """The pixels, multiples of 1/16 from 0 to 1, that standardised inputs were made of."""
+    return (x * DEVIATION + MEAN).mul_(LEVELS).round_().div_(LEVELS)
 
 
 def digits(seed: int, needed: int, *, test_size: int = TEST_SIZE) -> Pool:

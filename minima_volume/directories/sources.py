@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minima_volume.config.directory import Data, LoaderParams, Source
 from minima_volume.data.dataset import SOURCES
-from minima_volume.data.digits import DEVIATION, MEAN
+from minima_volume.data.digits import pixels
 from minima_volume.directories.arrays import read_npy
 from minima_volume.directories.tables import read_cardinalities, read_table
 from minima_volume.errors import ConfigError, DataError
@@ -21,7 +21,6 @@ IMAGE_SETS = ("digits", "mnist", "fashion_mnist", "cifar10", "svhn")
 SPLITS = ("train", "val", "test", "all")
 SPLIT_SEED = 0
 CHUNK = 1024  # samples that are evaluated, or looked through, at a time
-DIGIT_LEVELS = 16
 ROUNDING = 64 * np.finfo(np.float64).eps  # of the deviation of equal numbers, relative to them
 
 
@@ -142,7 +141,7 @@ def _images(name: str, split: str, params: LoaderParams) -> Samples:
         assert images is not None
         values = images.numpy()
     else:
-        values = torch.round((x * DEVIATION + MEAN) * DIGIT_LEVELS).div(DIGIT_LEVELS).numpy()
+        values = pixels(x).numpy()
     border = len(values) - len(values) // 6
     part = {"train": slice(0, border), "val": slice(border, None)}.get(split, slice(None))
     return Samples(values[part], None, _pixels(params, values.dtype), f"{name}:{split}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minima_volume.config.noise import Data
 from minima_volume.data.dataset import SOURCES
-from minima_volume.data.digits import DEVIATION, LEVELS, MEAN
+from minima_volume.data.digits import pixels
 from minima_volume.data.pool import Pool
 from minima_volume.errors import DataError
 from minima_volume.files.atomic import hash_arrays
@@ -78,7 +78,7 @@ def load_images(data: Data) -> Images:
 def _values(pool: Pool, x: Tensor) -> Tensor:
     """A source's inputs as values in [0, 1] of three channels; multiples of 1/255, or of 1/16 for the digits."""
     if pool.pixels is None:
-        values = (x * DEVIATION + MEAN).mul_(LEVELS).round_().div_(LEVELS)
+        values = pixels(x)
     else:
         images = pool.pixels.images(x)
         assert images is not None

@@ -1,4 +1,4 @@
-"""The .npz of a sweep: one model in one landscape, as plain arrays, and the seeds' dictionaries back from it."""
+"""The .npz of a sweep: one model in one landscape, as plain arrays, and the dictionaries of the original notebooks back from it."""
 
 from __future__ import annotations
 

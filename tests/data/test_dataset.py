@@ -20,7 +20,7 @@ from minima_volume.errors import ConfigError, DamagedFileError, DataError, Missi
 from minima_volume.files.atomic import read_pt, write_pt
 from minima_volume.seeding import generator
 
-SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+SAMPLE_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
 
 
 def dataset(overrides=None, model=0, data=10):
@@ -220,10 +220,10 @@ def test_stored_indices_give_the_same_samples(variant, tmp_path):
     full = make_run(tmp_path / "full" / "model_0_data_10", options, ("train",))
     few = make_run(tmp_path / "few" / "model_0_data_10", {**options, "data.store": "indices"}, ("train",))
     content = read_pt(few.dataset_file)
-    assert not set(SEED_KEYS) & set(content) and set(SEED_KEYS) <= set(read_pt(full.dataset_file))
+    assert not set(SAMPLE_KEYS) & set(content) and set(SAMPLE_KEYS) <= set(read_pt(full.dataset_file))
     assert few.dataset_file.stat().st_size < full.dataset_file.stat().st_size / 10
     a, b = mv.load_models_and_data(full), mv.load_models_and_data(few)
-    for key in SEED_KEYS:
+    for key in SAMPLE_KEYS:
         assert torch.equal(getattr(a.dataset, key), getattr(b.dataset, key))
     assert [r["weights_hash"] for r in a.records.values()] == [r["weights_hash"] for r in b.records.values()]
 

@@ -24,8 +24,8 @@ from minima_volume.files.atomic import read_pt, write_pt
 from minima_volume.runs.states import run_stage
 from minima_volume.stages.run import Run
 
-SEED_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
-INPUTS = SEED_KEYS[::2]
+SAMPLE_KEYS = ("x_base_train", "y_base_train", "x_additional", "y_additional", "x_test", "y_test")
+INPUTS = SAMPLE_KEYS[::2]
 LIMIT = 256e6
 IMAGES = {
     "mnist": lambda root: write_idx(root / "MNIST" / "raw"),
@@ -59,7 +59,7 @@ def same_bits(first: Dataset, second: Dataset) -> bool:
     return all(
         getattr(first, key).dtype == getattr(second, key).dtype
         and torch.equal(getattr(first, key), getattr(second, key))
-        for key in SEED_KEYS
+        for key in SAMPLE_KEYS
     )
 
 
@@ -101,12 +101,12 @@ def test_images_are_kept_as_bytes_and_read_as_floats(source, variant, data_root,
     content = torch.load(path, weights_only=True)
     kinds = {key: torch.float32 if variant == "noise" and key == "x_additional" else torch.uint8 for key in INPUTS}
     assert {key: content[key].dtype for key in INPUTS} == kinds
-    assert all(content[key].shape == getattr(drawn, key).shape for key in SEED_KEYS)
+    assert all(content[key].shape == getattr(drawn, key).shape for key in SAMPLE_KEYS)
     mean, std = (torch.tensor(content[key])[:, None, None] for key in ("pixel_mean", "pixel_std"))
     assert torch.equal((content["x_test"].float() / 255 - mean) / std, drawn.x_test)
     loaded = load_dataset(path, config)
     assert same_bits(loaded, drawn) and loaded.hash() == drawn.hash() == content["data_hash"]
-    size = sum(content[key].nbytes for key in SEED_KEYS)
+    size = sum(content[key].nbytes for key in SAMPLE_KEYS)
     assert f"dataset.pt will take {size / 1e6:.1f} MB (" in capsys.readouterr().out
     assert size < path.stat().st_size < size + 10_000
 
@@ -161,7 +161,7 @@ def test_how_samples_are_kept_makes_nothing_stale(tmp_path, capsys):
         assert [files_of(run, pattern) for pattern in ("model_*.pt", "*.npz", "*.json")] == kept
         assert capsys.readouterr().out.count("dataset.pt will take 0.1 MB") == (after == "full")
         content = torch.load(run.dataset_file, weights_only=True)
-        assert set(content) >= set(SEED_KEYS) and "note" not in content
+        assert set(content) >= set(SAMPLE_KEYS) and "note" not in content
         assert same_bits(mv.load_models_and_data(run).dataset, make_dataset(run.config))
     collected = mv.collect(tmp_path)
     assert not collected.missing and not collected.partial and collected.table["run"].nunique() == 2
@@ -183,7 +183,7 @@ def sizes(source: str, options: str) -> tuple[int, int]:
     config = parse_config(tiny({"data.source": source, "data.levels": [0], "seeds.model": 0, "seeds.data": 10}))
     drawn = make_dataset(config)
     kept: dict[str, Any] = drawn.samples()
-    return sum(kept[key].nbytes for key in SEED_KEYS[:2]) // 20, sum(kept[key].nbytes for key in SEED_KEYS[4:])
+    return sum(kept[key].nbytes for key in SAMPLE_KEYS[:2]) // 20, sum(kept[key].nbytes for key in SAMPLE_KEYS[4:])
 
 
 def test_conditions_keep_their_samples_where_these_fit():

@@ -148,7 +148,7 @@ def order_keys(
     values: Sequence[float | None],
     test_losses: Sequence[float | None],
 ) -> dict[str, Any]:
-    """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are the seeds' keys."""
+    """How the volumes order the minima; `<prefix>_predicts_minimas` and `<prefix>_ordering_violations` are keys of the original notebooks."""
     interval, reason = spearman_interval(values, test_losses)
     return {
         f"{prefix}_predicts_minimas": order_holds(levels, values),
