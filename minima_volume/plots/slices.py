@@ -43,7 +43,8 @@ def planes(
     if len(names) != len(plane.points):
         raise ConfigError(f"the plane has {len(plane.points)} minima; names has {len(names)}: {list(names)}")
     count = len(plane.sizes)
-    figure = new_figure(3.3 * count + 1.2 + (count == 1), 4.1 + 0.6 * (count == 1))
+    shape = float(np.ptp(plane.v) / np.ptp(plane.u))  # of a panel: a tall one needs room for its title
+    figure = new_figure(3.3 * count + 1.2 + (count == 1), max(4.1, 3.05 * shape + 1.4) + 0.6 * (count == 1))
     axes = list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
     norm = loss_norm(plane, threshold)
     for k, (axis, size) in enumerate(zip(axes, plane.sizes, strict=True)):

@@ -113,9 +113,7 @@ def _execute(folder: Path, stage: str, environment: dict[str, str]) -> str:
         with contextlib.suppress(Exception):
             _note(temporary, kind, message)
     finally:
-        if (
-            read_notebook(temporary) is not None
-        ):  # half of one, of a full disk, must not replace the notebook; it is executed again
+        if read_notebook(temporary) is not None:  # half of one, of a full disk, says that it is to be executed again
             temporary.replace(folder / name)
     return error
 

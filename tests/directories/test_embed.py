@@ -52,7 +52,7 @@ def silent(line: str) -> None:
 @pytest.mark.parametrize("strategy", ["best", "last", "epoch_1"])
 def test_embeddings_are_posterior_means_of_the_checkpoint(strategy):
     """Against the saved weights by hand; a split of a file in the file's order."""
-    directory = trained({"train.epochs": 4})
+    directory = trained({"train.epochs": 4, "model.params.hidden_dims": [16]})
     written = embed_directory(
         embedding(checkpoint={"load_strategy": strategy}, train=SOURCE, test={**SOURCE, "data_path": "x.npy:test"}),
         say=silent,
@@ -116,7 +116,7 @@ def test_metrics_of_a_prediction_are_those_of_its_validation():
     test = {**SOURCE, "metrics": {"compute": True, "importance_samples": 50}}
     predict_directory(prediction(test=test), say=silent)
     found = read_json(path.with_name("test_metrics.json"))
-    assert found["test_nll"] < -found["test_elbo"] - 0.2
+    assert found["test_nll"] < -found["test_elbo"] - 0.1  # three times what the draws leave open
 
 
 def test_predictions_of_a_table_are_in_its_units():
