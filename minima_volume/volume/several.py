@@ -102,9 +102,10 @@ def measure_volumes(
     progress: bool = True,
     **keywords: Unpack[Keywords],
 ) -> Volumes:
-    """Measure several models alike, on the same samples and with the same draws, and say which can be told apart.
+    """Measure several models alike, on the same samples, and say which can be told apart.
 
-    Star regions are measured along the same directions, so that what a direction does to all of them cancels in a difference.
+    Star regions are measured along the same directions, so that what a direction does to all of them cancels in a difference. Gaussian local
+    volumes have random numbers of their own.
 
     Args:
         models: name -> a trained model; they come back unchanged.
