@@ -98,7 +98,7 @@ def losses_of(model: nn.Module, criterion: Criterion, x: Tensor, names: str) -> 
 def mark(model: nn.Module, criterion: Criterion, x: Tensor, config: TrainConfig) -> dict[str, Any]:
     """What a checkpoint keeps of a user's own model or loss: samples (ROWS, ...), the outputs for them, and their losses.
 
-    Empty where both are built in, and where they do not run on so few samples.
+    Empty where both are built in, and where they do not run on so few samples, which the training says when it ends.
     """
     if not own_names(config):
         return {}

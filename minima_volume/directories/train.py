@@ -194,6 +194,10 @@ def _train(task: Task, held: Opened, say: Say) -> Path:
     held.directory.log(ended)
     final.state_file.unlink(missing_ok=True)
     say(f"{ended}; {final.folder}")
+    if (names := own_names(config)) and not task.mark():
+        say(
+            f"note: {names} cannot be run on {len(task.first)} samples alone, so a later change of the code will not be noticed"
+        )
     return final.folder
 
 

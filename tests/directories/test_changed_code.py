@@ -244,3 +244,19 @@ def test_an_embed_method_that_fails():
     ):
         USES["embed"]()
     assert kept_checkpoint(Directory(Path("runs/a"))).kept is not None
+
+
+@pytest.mark.parametrize("fewest", [1, 5])
+def test_code_that_takes_no_few_samples_is_named(fewest: int):
+    """It is trained, and its training says that a later change would not be noticed; others say nothing of the kind."""
+    code(
+        (
+            "        return self.up(",
+            f'        if len(x) < {fewest}:\n            raise ValueError("too few")\n        return self.up(',
+        )
+    )
+    told: list[str] = []
+    train_directory(config(OWN | {"val": None}), [Path.cwd()], told.append)
+    assert [line for line in told if "will not be noticed" in line] == [
+        "note: model 'mine:Net' and loss 'mine:squares' cannot be run on 4 samples alone, so a later change of the code will not be noticed"
+    ] * (fewest > 4)
